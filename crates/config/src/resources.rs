@@ -1,0 +1,376 @@
+//! Resources: servers, portals, policies, grants and limits. Plain data as written
+//! in files; the catalogue and the policy engine compile them.
+
+use std::collections::BTreeMap;
+
+use bartizan_model::{PortalId, ServerId, ToolClass};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// All resources of an installation.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resources {
+    /// Upstream servers.
+    pub servers: Vec<Server>,
+    /// Portals; without any, one portal `default` offers all servers.
+    pub portals: Vec<Portal>,
+    /// Cedar policies beside the short forms on portals and servers.
+    pub policies: Vec<Policy>,
+    /// Grants of tools that are not class `read` (G3).
+    pub grants: Vec<Grant>,
+    /// Rate and concurrency limits; none by default (O11).
+    pub rate_limits: Vec<RateLimit>,
+}
+
+/// One upstream server (P3). Exactly one of `hostname` and `command` is set.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// 1–32 characters, `^[a-z0-9_]+(?:-[a-z0-9_]+)*$`; prefix of exposed names.
+    #[schemars(with = "String")]
+    pub server_id: ServerId,
+    /// Name for people.
+    #[serde(default)]
+    pub name: String,
+    /// URL of a remote server. The ending chooses the transport (P8).
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// A local stdio server, started by bartizan (operator's resources only).
+    #[serde(default)]
+    pub command: Option<Command>,
+    /// How bartizan authenticates to the server (P4).
+    #[serde(default)]
+    pub auth_type: AuthType,
+    /// For `bearer`: the raw token, or JSON `{"headers":{…}}`. `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(default)]
+    pub auth_credentials: Option<String>,
+    /// `private` (default) or `public`: no user authentication (G7).
+    #[serde(default)]
+    pub visibility: Visibility,
+    /// `enabled` (default), `disabled`, or `killed` (kill switch).
+    #[serde(default)]
+    pub status: ServerStatus,
+    /// Who may see the server. None = nobody, except for `visibility: public`.
+    #[serde(default)]
+    pub policies: Vec<AccessRule>,
+    /// Reviewed classes, by original tool name. `bartizan server classify` prints this block.
+    #[serde(default)]
+    pub classes: Classes,
+    /// Only entries that are switched on below are offered (P41).
+    #[serde(default)]
+    pub default_disabled: bool,
+    /// Tools switched on or off (P41).
+    #[serde(default)]
+    pub updated_tools: Vec<Curation>,
+    /// Prompts switched on or off (P41).
+    #[serde(default)]
+    pub updated_prompts: Vec<Curation>,
+    /// Resources and templates switched on or off, by URI (P41).
+    #[serde(default)]
+    pub updated_resources: Vec<Curation>,
+}
+
+/// A local server: argv as it is, no shell.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// Program and arguments, passed as they are.
+    pub argv: Vec<String>,
+    /// Variables set for the child; `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Variables copied from bartizan's own environment; everything else is dropped (PATH is always kept).
+    #[serde(default)]
+    pub env_allow: Vec<String>,
+    /// Working folder.
+    #[serde(default)]
+    pub cwd: Option<String>,
+    /// One process for all users. Only for servers without personal credentials.
+    #[serde(default)]
+    pub shared: bool,
+    /// The operator accepts a package without exact version and integrity.
+    #[serde(default)]
+    pub allow_unpinned: bool,
+    /// `none`: the operator accepts a process without sandbox.
+    #[serde(default)]
+    pub sandbox: SandboxMode,
+}
+
+/// Sandbox of a local server.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxMode {
+    /// Required (refused until the sandbox exists).
+    #[default]
+    Required,
+    /// None, on the operator's word; shown in status.
+    None,
+}
+
+/// How bartizan authenticates to a server.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthType {
+    /// No credential.
+    #[default]
+    Unauthenticated,
+    /// `auth_credentials` as bearer token or headers.
+    Bearer,
+}
+
+/// Who may reach a server without signing in.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    /// Only authenticated principals.
+    #[default]
+    Private,
+    /// Anybody, as principal `anonymous`.
+    Public,
+}
+
+/// Whether a server is offered.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerStatus {
+    /// Offered.
+    #[default]
+    Enabled,
+    /// Not offered.
+    Disabled,
+    /// Stopped by the kill switch; refusals are recorded as `killed`.
+    Killed,
+}
+
+/// Reviewed classes by original tool name.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Classes {
+    /// Tools that change nothing.
+    pub read: Vec<String>,
+    /// Tools that create or change.
+    pub write: Vec<String>,
+    /// Tools that remove or cannot be undone.
+    pub destructive: Vec<String>,
+}
+
+impl Classes {
+    /// The class of a tool; `unknown` when nobody reviewed it.
+    pub fn of(&self, tool: &str) -> ToolClass {
+        let has = |list: &[String]| list.iter().any(|name| name == tool);
+        if has(&self.destructive) {
+            ToolClass::Destructive
+        } else if has(&self.write) {
+            ToolClass::Write
+        } else if has(&self.read) {
+            ToolClass::Read
+        } else {
+            ToolClass::Unknown
+        }
+    }
+}
+
+/// One tool, prompt or resource switched on or off.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Curation {
+    /// Original name or URI.
+    pub name: String,
+    /// Offered or not.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Another exposed name (needed with `prefix: never` for equal names).
+    #[serde(default)]
+    pub alias: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A portal: many servers behind one URL (P1).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Portal {
+    /// Id; `default` is also at `{public_url}/mcp`.
+    #[schemars(with = "String")]
+    pub id: PortalId,
+    /// Name for people, at most 350 characters.
+    #[serde(default)]
+    pub name: String,
+    /// At most 512 characters.
+    #[serde(default)]
+    pub description: String,
+    /// Own host name: then also `https://{hostname}/mcp`.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Servers in the order of lists. Absent = all.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<String>>")]
+    pub servers: Option<Vec<ServerId>>,
+    /// Who may use the portal. None = nobody.
+    #[serde(default)]
+    pub policies: Vec<AccessRule>,
+    /// List tools that need a grant, with a request link (G3).
+    #[serde(default)]
+    pub show_ungranted: bool,
+    /// `always` (default) or `never` prefix names with the server id (P12).
+    #[serde(default)]
+    pub prefix: Prefix,
+    /// Longest exposed name, 32–128, default 64 (P13).
+    #[serde(default = "default_max_tool_name")]
+    pub max_tool_name: usize,
+}
+
+fn default_max_tool_name() -> usize {
+    64
+}
+
+/// Whether exposed names carry the server id.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefix {
+    /// `{server_id}_{name}`.
+    #[default]
+    Always,
+    /// Original names; equal names must be aliased.
+    Never,
+}
+
+/// A short-form rule on a portal or server (subset of A3): `include` is an or,
+/// `require` an and, `exclude` a not.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessRule {
+    /// Name in explanations and audit events.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// What the rule does.
+    pub action: AccessAction,
+    /// At least one must match.
+    #[serde(default)]
+    pub include: Vec<Selector>,
+    /// All must match.
+    #[serde(default)]
+    pub require: Vec<Selector>,
+    /// None may match.
+    #[serde(default)]
+    pub exclude: Vec<Selector>,
+}
+
+/// Actions of short-form rules.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessAction {
+    /// Signed-in users may use it.
+    Allow,
+    /// Nobody that matches may use it; wins over allow.
+    Block,
+    /// Service tokens may use it (A11).
+    ServiceAuth,
+}
+
+/// What a rule looks at. One key per entry.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Selector {
+    /// Every principal the action is about.
+    Everyone(bool),
+    /// User ids or e-mail addresses.
+    Emails(Vec<String>),
+    /// Domain of the e-mail address.
+    EmailDomain(Vec<String>),
+    /// Group names.
+    Groups(Vec<String>),
+    /// Service token ids or names.
+    ServiceToken(Vec<String>),
+    /// Networks, v4 and v6.
+    Ip(Vec<String>),
+}
+
+/// A Cedar policy.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Unique id, in explanations and audit events.
+    pub id: String,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+    /// Cedar 4 text; one or more statements.
+    pub cedar: String,
+}
+
+/// Lets principals call tools that are not class `read` (G3).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Unique id.
+    pub id: String,
+    /// `user:alice`, `group:engineering`, `service:ci`, `everyone`.
+    pub principals: Vec<String>,
+    /// Server.
+    #[schemars(with = "String")]
+    pub server: ServerId,
+    /// Original tool names. Tools or classes must be given.
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// Classes.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub classes: Vec<ToolClass>,
+    /// Cedar condition over `context.args`, e.g. `context.args.amount <= 1000`.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// RFC 3339 time after which the grant is void.
+    #[serde(default)]
+    pub expires: Option<String>,
+}
+
+/// One limit (O11). Off unless written down.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Unique id.
+    pub id: String,
+    /// What each counter is kept for: `address`, `user`, `client`, `portal`, `server`, `tool`; several make one combined key.
+    pub per: Vec<LimitKey>,
+    /// Only for this server.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub server: Option<ServerId>,
+    /// Only for these original tool names (with `server`).
+    #[serde(default)]
+    pub tools: Vec<String>,
+    /// Requests per minute (GCRA).
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    /// Burst above the rate; default `per_minute`.
+    #[serde(default)]
+    pub burst: Option<u32>,
+    /// Calls in flight at once.
+    #[serde(default)]
+    pub concurrent: Option<u32>,
+    /// Request bytes per minute.
+    #[serde(default)]
+    pub bytes_per_minute: Option<u32>,
+}
+
+/// What a counter is kept for.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum LimitKey {
+    /// Peer address.
+    Address,
+    /// Principal.
+    User,
+    /// Client name.
+    Client,
+    /// Portal.
+    Portal,
+    /// Server.
+    Server,
+    /// Tool.
+    Tool,
+}

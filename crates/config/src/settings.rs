@@ -1,0 +1,187 @@
+//! Settings: read once at start, one file < environment (`BARTIZAN_…`) < flag (U3, O10).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::resources::Resources;
+
+/// The whole file given to `bartizan serve -c FILE`: settings, and resources inline
+/// or in a folder.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Public URL of this installation, e.g. `https://mcp.example.com`. Required by `serve`.
+    pub public_url: Option<String>,
+    /// Public listener, address and port. Required by `serve`; `dev` uses 127.0.0.1:7420.
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+    /// Operations listener: health and metrics. Default 127.0.0.1:7421. Never the public port.
+    pub operations: Operations,
+    /// Host names accepted in `Host` besides that of `public_url` (O10).
+    pub allowed_hosts: Vec<String>,
+    /// Origins accepted in `Origin` besides that of `public_url` (O10).
+    pub allowed_origins: Vec<String>,
+    /// Peers whose `X-Forwarded-For` is believed (O10).
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where data lives.
+    pub store: Store,
+    /// Master key for sealed records and handles. Required by `serve`.
+    pub key: Option<KeySource>,
+    /// The audit record.
+    pub audit: Audit,
+    /// Outgoing connections.
+    pub egress: Egress,
+    /// Locally started servers.
+    pub hosting: Hosting,
+    /// Sizes and times; all have defaults.
+    pub limits: WireLimits,
+    /// Traces and logs.
+    pub telemetry: Telemetry,
+    /// Folder with resource files (`*.yaml`), relative to this file.
+    pub resources: Option<PathBuf>,
+    /// Resources written directly into this file.
+    #[serde(flatten)]
+    pub inline: Resources,
+}
+
+/// Operations listener.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Operations {
+    /// Address and port.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(IpAddr::from([127, 0, 0, 1]), 7421) }
+    }
+}
+
+/// Where data lives.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Folder for the audit segments and, without `url`, the SQLite file. Default `./bartizan-data`.
+    pub data_dir: PathBuf,
+    /// `postgres://…` (also `${env:NAME}` or `${file:PATH}`), or `sqlite:PATH`. Default: SQLite in `data_dir`.
+    pub url: Option<String>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::from("bartizan-data"), url: None }
+    }
+}
+
+/// Where the master key comes from: 32 bytes, base64 or raw.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum KeySource {
+    /// A file readable only by the owner.
+    File(PathBuf),
+    /// An environment variable.
+    Env(String),
+}
+
+/// When a call may be answered (L9).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AuditMode {
+    /// Only after its event is durable.
+    #[default]
+    Strict,
+    /// At once; at most 100 ms of events can be lost with the machine.
+    Fast,
+}
+
+/// The audit record.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// `strict` (default) or `fast`.
+    pub mode: AuditMode,
+}
+
+/// Outgoing connections (O9, P28).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// Private names and networks that may be reached: `10.0.0.0/8`, `127.0.0.1`, `git.internal`, `*.corp.example`.
+    pub private_allow: Vec<String>,
+    /// PEM files with additional certificate authorities.
+    pub ca_files: Vec<PathBuf>,
+    /// HTTP proxy for all outgoing connections, `http://host:port`.
+    pub proxy: Option<String>,
+}
+
+/// Locally started stdio servers (G12; sandboxing and pins follow).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hosting {
+    /// Off until switched on.
+    pub enabled: bool,
+}
+
+/// Sizes and times (features section 1.3).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WireLimits {
+    /// Bytes of a request body. Default 4 MiB.
+    pub request_body: usize,
+    /// Bytes of an upstream JSON body or SSE event. Default 16 MiB.
+    pub upstream_body: usize,
+    /// Nesting of JSON. Default 128.
+    pub json_depth: usize,
+    /// Upstream connect, milliseconds. Default 5,000.
+    pub connect_ms: u64,
+    /// Upstream list per server including its body, milliseconds. Default 10,000.
+    pub list_ms: u64,
+    /// Upstream call without progress, milliseconds. Default 120,000.
+    pub call_ms: u64,
+    /// Upper bound of a call that makes progress, milliseconds. Default 30 min.
+    pub call_max_ms: u64,
+    /// Legacy session without traffic, milliseconds. Default 24 h.
+    pub session_idle_ms: u64,
+    /// Life of a parked call or sealed request state, milliseconds. Default 10 min.
+    pub park_ms: u64,
+    /// Wait between "not ready" and closing the listener on SIGTERM, milliseconds. Default 5,000.
+    pub drain_wait_ms: u64,
+    /// End of draining, milliseconds. Default 30,000.
+    pub drain_deadline_ms: u64,
+    /// Time for a client to send the request head, and the body, milliseconds. Default 30,000.
+    pub client_read_ms: u64,
+}
+
+impl Default for WireLimits {
+    fn default() -> Self {
+        Self {
+            request_body: 4 << 20,
+            upstream_body: 16 << 20,
+            json_depth: 128,
+            connect_ms: 5_000,
+            list_ms: 10_000,
+            call_ms: 120_000,
+            call_max_ms: 30 * 60_000,
+            session_idle_ms: 24 * 3_600_000,
+            park_ms: 10 * 60_000,
+            drain_wait_ms: 5_000,
+            drain_deadline_ms: 30_000,
+            client_read_ms: 30_000,
+        }
+    }
+}
+
+/// Traces and logs (L8).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// OTLP/HTTP endpoint, e.g. `http://127.0.0.1:4318`. Off when absent.
+    pub otlp_endpoint: Option<String>,
+}

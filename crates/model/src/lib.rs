@@ -1,0 +1,22 @@
+//! What bartizan talks about: identifiers, principals, tool classes, decisions,
+//! audit events, refusal codes, time and secrets.
+//!
+//! This crate is plain data. It must never depend on another crate of the
+//! workspace, do I/O, or know HTTP.
+
+pub mod class;
+pub mod clock;
+pub mod era;
+pub mod event;
+pub mod id;
+pub mod principal;
+pub mod reason;
+pub mod secret;
+
+pub use class::ToolClass;
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use era::Era;
+pub use id::{EventId, PortalId, ServerId};
+pub use principal::{Principal, PrincipalKind};
+pub use reason::ReasonCode;
+pub use secret::Secret;
