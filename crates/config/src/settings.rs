@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::resources::Resources;
+use crate::resources::{Grant, Policy, Portal, RateLimit, Resources, Server};
 
 /// The whole file given to `bartizan serve -c FILE`: settings, and resources inline
 /// or in a folder.
@@ -44,9 +44,32 @@ pub struct File {
     pub telemetry: Telemetry,
     /// Folder with resource files (`*.yaml`), relative to this file.
     pub resources: Option<PathBuf>,
-    /// Resources written directly into this file.
-    #[serde(flatten)]
-    pub inline: Resources,
+    /// Upstream servers.
+    pub servers: Vec<Server>,
+    /// Portals; without any, one portal `default` offers all servers.
+    pub portals: Vec<Portal>,
+    /// Cedar policies beside the short forms on portals and servers.
+    pub policies: Vec<Policy>,
+    /// Grants of tools that are not class `read` (G3).
+    pub grants: Vec<Grant>,
+    /// Rate and concurrency limits; none by default (O11).
+    pub rate_limits: Vec<RateLimit>,
+}
+
+impl File {
+    /// The resources written directly into this file.
+    ///
+    /// The lists are repeated in [`File`] instead of being flattened into it, because a
+    /// flattened struct cannot refuse unknown keys.
+    pub fn resources(&self) -> Resources {
+        Resources {
+            servers: self.servers.clone(),
+            portals: self.portals.clone(),
+            policies: self.policies.clone(),
+            grants: self.grants.clone(),
+            rate_limits: self.rate_limits.clone(),
+        }
+    }
 }
 
 /// Operations listener.
