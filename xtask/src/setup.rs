@@ -1,0 +1,54 @@
+//! Installs what the tests need: Debian packages, and npm and PyPI packages into a
+//! folder of the project (or of the cache, when `BARTIZAN_TOOLS_DIR` names one).
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::run::{checked, env, root, target};
+
+/// What the tests are told.
+pub(crate) struct Tools {
+    folder: PathBuf,
+}
+
+impl Tools {
+    /// Whatever is installed already.
+    pub(crate) fn found() -> Self {
+        Self { folder: env("BARTIZAN_TOOLS_DIR").map_or_else(|| root().join(".tools"), PathBuf::from) }
+    }
+
+    /// Sets the environment of a test run.
+    pub(crate) fn describe(&self, command: &mut Command) {
+        command.env("BARTIZAN_TOOLS_DIR", &self.folder);
+        command.env("BARTIZAN_BIN", target().join("debug").join("bartizan"));
+    }
+}
+
+pub(crate) fn run() -> Result<Tools> {
+    let tools = Tools::found();
+    postgres()?;
+    let mut install = Command::new("node");
+    install.arg("tests/e2e/install.mjs").current_dir(root()).env("BARTIZAN_TOOLS_DIR", &tools.folder);
+    checked(&mut install).context("installing the clients and servers of the end-to-end tests")?;
+    Ok(tools)
+}
+
+/// Debian's PostgreSQL; the tests start throw-away clusters of their own.
+fn postgres() -> Result<()> {
+    let installed = || {
+        let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
+        versions.map(|version| version.path().join("bin/initdb")).any(|initdb| initdb.exists())
+    };
+    if installed() {
+        return Ok(());
+    }
+    println!("installing postgresql with apt-get");
+    let apt = |args: &[&str]| checked(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
+    apt(&["update", "-qq"])?;
+    // The package would start a cluster on the standard port; the tests want none.
+    apt(&["install", "-y", "-qq", "--no-install-recommends", "postgresql"])?;
+    anyhow::ensure!(installed(), "postgresql was installed, but initdb is not where Debian puts it");
+    Ok(())
+}
