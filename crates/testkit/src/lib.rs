@@ -1,1 +1,3 @@
-//! placeholder
+//! Test kit: servers, clients and helpers for tests of the whole product. Never part of it.
+
+pub mod fixture;
