@@ -1,0 +1,90 @@
+//! Follows the change feed: a poll every second is the truth, a notification only
+//! shortens the wait.
+
+use std::time::Duration;
+
+use sqlx::postgres::PgListener;
+
+use crate::engine::{Pools, Store};
+use crate::error::StoreError;
+use crate::repo::change::{self, CHANNEL, Change};
+
+/// Time between polls. Well below the two seconds after which a reader counts as stale.
+pub const POLL: Duration = Duration::from_millis(700);
+
+/// Most changes taken at once.
+const BATCH: u32 = 1_000;
+
+/// A reader of the feed.
+pub struct Feed {
+    store: Store,
+    seq: i64,
+    /// Postgres only; without it the poll alone does the work.
+    listener: Option<PgListener>,
+}
+
+/// What one look at the feed gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// These changes, in commit order; possibly none.
+    Changes(Vec<Change>),
+    /// The reader was away for longer than changes are kept: read everything anew.
+    Everything,
+}
+
+impl Feed {
+    /// A reader that stands at the newest change.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn at_head(store: &Store) -> Result<Self, StoreError> {
+        let listener = match store.pools() {
+            Pools::Sqlite(_) => None,
+            Pools::Postgres(pool) => listen(pool).await,
+        };
+        Ok(Self { store: store.clone(), seq: change::head(store).await?, listener })
+    }
+
+    /// Waits until a look is due: [`POLL`], or less when somebody announced a change.
+    pub async fn wait(&mut self) {
+        let Some(listener) = &mut self.listener else {
+            return tokio::time::sleep(POLL).await;
+        };
+        match tokio::time::timeout(POLL, listener.recv()).await {
+            Ok(Ok(_)) | Err(_) => {}
+            // The connection is gone; it is made anew by the next `recv`. Do not spin.
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "no notifications from the database");
+                tokio::time::sleep(POLL).await;
+            }
+        }
+    }
+
+    /// What came since the last look. One small query when nothing did.
+    ///
+    /// # Errors
+    /// When the database does not answer; the reader stays where it was.
+    pub async fn poll(&mut self) -> Result<News, StoreError> {
+        let head = change::head(&self.store).await?;
+        if head == self.seq {
+            return Ok(News::Changes(Vec::new()));
+        }
+        let changes = change::since(&self.store, self.seq, BATCH).await?;
+        let next = changes.first().map(|change| change.seq);
+        // A head below ours: the database was replaced by an older copy.
+        if head < self.seq || next != Some(self.seq + 1) {
+            self.seq = head;
+            return Ok(News::Everything);
+        }
+        self.seq = changes.last().map_or(head, |change| change.seq);
+        Ok(News::Changes(changes))
+    }
+}
+
+async fn listen(pool: &sqlx::PgPool) -> Option<PgListener> {
+    let mut listener = PgListener::connect_with(pool).await.ok()?;
+    // Otherwise closing the pool would wait for the listener.
+    listener.ignore_pool_close_event(true);
+    listener.listen(CHANNEL).await.ok()?;
+    Some(listener)
+}

@@ -1,0 +1,40 @@
+//! One module per noun; the only place with SQL.
+
+pub mod audit_index;
+pub mod change;
+pub mod client_profile;
+pub mod lease;
+pub mod meta;
+pub mod sealed;
+pub mod service_token;
+
+use crate::engine::Engine;
+use crate::exec::Statement;
+
+/// Every statement of the given engine, for the test that prepares them all.
+pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
+    let mut all = Vec::new();
+    all.extend(meta::statements());
+    all.extend(change::statements(engine));
+    all.extend(lease::statements());
+    all.extend(service_token::statements());
+    all.extend(sealed::statements());
+    all.extend(client_profile::statements());
+    all.extend(audit_index::statements());
+    all
+}
+
+/// Lists the statements of a module for [`statements`].
+macro_rules! list {
+    ($($name:ident),+ $(,)?) => {
+        [$(crate::exec::Statement {
+            name: $name.name,
+            sql: match &$name.sql {
+                crate::exec::Sql::Fixed(sql) => crate::exec::Sql::Fixed(sql),
+                crate::exec::Sql::Built(sql) => crate::exec::Sql::Built(std::sync::Arc::clone(sql)),
+            },
+            writes: $name.writes,
+        }),+]
+    };
+}
+pub(crate) use list;

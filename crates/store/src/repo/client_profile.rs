@@ -1,0 +1,42 @@
+//! What clients said about themselves, by digest, so that another replica or a restarted
+//! one knows a session's capabilities.
+
+use crate::engine::Store;
+use crate::error::StoreError;
+use crate::exec::{Arg, Statement};
+
+const GET: Statement = Statement::read("client_profile.get", "SELECT profile FROM client_profile WHERE digest = $1");
+const PUT: Statement = Statement::write(
+    "client_profile.put",
+    "INSERT INTO client_profile (digest, profile, seen_ms) VALUES ($1, $2, $3) \
+     ON CONFLICT (digest) DO UPDATE SET profile = excluded.profile, seen_ms = excluded.seen_ms",
+);
+const PRUNE: Statement = Statement::write("client_profile.prune", "DELETE FROM client_profile WHERE seen_ms < $1");
+
+pub(crate) fn statements() -> Vec<Statement> {
+    super::list![GET, PUT, PRUNE].into()
+}
+
+/// The profile text of a digest.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn get(store: &Store, digest: &str) -> Result<Option<String>, StoreError> {
+    store.fetch_optional(&GET, &[Arg::Text(digest)]).await?.map(|row| row.text(0, "client_profile.profile")).transpose()
+}
+
+/// Keeps a profile and notes that it was seen now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn put(store: &Store, digest: &str, profile: &str) -> Result<(), StoreError> {
+    store.execute(&PUT, &[Arg::Text(digest), Arg::Text(profile), Arg::Int(store.now_ms())]).await.map(drop)
+}
+
+/// Removes profiles not seen since a time (milliseconds since the epoch). Returns how many.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn prune(store: &Store, before_ms: i64) -> Result<u64, StoreError> {
+    store.execute(&PRUNE, &[Arg::Int(before_ms)]).await
+}
