@@ -83,8 +83,6 @@ impl Feed {
 
 async fn listen(pool: &sqlx::PgPool) -> Option<PgListener> {
     let mut listener = PgListener::connect_with(pool).await.ok()?;
-    // Otherwise closing the pool would wait for the listener.
-    listener.ignore_pool_close_event(true);
     listener.listen(CHANNEL).await.ok()?;
     Some(listener)
 }
