@@ -1,0 +1,71 @@
+//! Request params.
+
+use bartizan_model::Era;
+
+use super::{Hop, capability};
+use crate::level::LogLevel;
+use crate::meta_key;
+use crate::raw::RawJson;
+use crate::splice;
+
+/// A request's params as the server expects them. Progress tokens, ids and names are
+/// the caller's to map.
+///
+/// * legacy → modern: `_meta` gets the version, the session's capabilities, client info
+///   and log level (`info` when the session never set one and the server declares
+///   `logging`); `task` of tools/call is removed.
+/// * modern → legacy: those members leave `_meta` (which goes when it becomes empty),
+///   and so do `inputResponses` and `requestState`.
+pub fn params(hop: &Hop<'_>, method: &str, raw: Option<&RawJson>) -> Option<RawJson> {
+    match hop.eras() {
+        (Era::Legacy, Era::Legacy) => raw.cloned(),
+        (Era::Modern, Era::Modern) => raw.map(|raw| same_modern(hop, raw)),
+        (Era::Legacy, Era::Modern) => Some(to_modern(hop, method, raw)),
+        (Era::Modern, Era::Legacy) => raw.map(to_legacy),
+    }
+}
+
+/// Two modern revisions may differ; the version must be the one spoken upstream.
+fn same_modern(hop: &Hop<'_>, raw: &RawJson) -> RawJson {
+    if hop.client.revision == hop.upstream {
+        return raw.clone();
+    }
+    let version = RawJson::string(hop.upstream.as_str());
+    splice::set_path(raw, &["_meta", meta_key::PROTOCOL_VERSION], &version)
+}
+
+fn to_modern(hop: &Hop<'_>, method: &str, raw: Option<&RawJson>) -> RawJson {
+    let empty = RawJson::empty_object();
+    let raw = raw.filter(|raw| raw.is_object()).unwrap_or(&empty);
+    let version = RawJson::string(hop.upstream.as_str());
+    let capabilities = capability::to_modern(&hop.client.capabilities);
+    let declares_logging = || hop.capabilities.is_some_and(|server| splice::get(server, "logging").is_some());
+    let level = hop.client.log_level.or_else(|| declares_logging().then_some(LogLevel::Info));
+    let level = level.map(|level| RawJson::string(level.as_str()));
+    let meta = splice::get(raw, "_meta").filter(RawJson::is_object).unwrap_or_else(RawJson::empty_object);
+    let meta = splice::edit(
+        &meta,
+        &[
+            (meta_key::PROTOCOL_VERSION, Some(&version)),
+            (meta_key::CLIENT_CAPABILITIES, Some(&capabilities)),
+            (meta_key::CLIENT_INFO, hop.client.client_info.as_ref()),
+            (meta_key::LOG_LEVEL, level.as_ref()),
+        ],
+    );
+    let with_meta = splice::set(raw, "_meta", &meta);
+    if method == "tools/call" { splice::remove(&with_meta, "task") } else { with_meta }
+}
+
+fn to_legacy(raw: &RawJson) -> RawJson {
+    let bare = super::strip_retry(raw);
+    splice::edit_in(
+        &bare,
+        "_meta",
+        &[
+            (meta_key::PROTOCOL_VERSION, None),
+            (meta_key::CLIENT_CAPABILITIES, None),
+            (meta_key::CLIENT_INFO, None),
+            (meta_key::LOG_LEVEL, None),
+        ],
+    )
+}
