@@ -1,0 +1,79 @@
+//! Who calls: from headers only, before a byte of the body is read (A18). The
+//! credential ends here; nothing of it is handed on.
+
+use std::sync::Arc;
+
+use bartizan_gate::Endpoint;
+use bartizan_identity::{AuthErrorKind, Identity};
+use bartizan_model::Principal;
+use http::HeaderMap;
+
+use crate::respond::{Challenge, ProblemKind};
+use crate::settings::Settings;
+
+/// The caller, or why there is none. `anonymous` is used when no credential was sent;
+/// whether it may come in is decided by what it asks for. A credential that was sent
+/// and is not good never becomes anonymous.
+pub(crate) async fn authenticate(
+    identity: &Identity,
+    anonymous: &Arc<Principal>,
+    headers: &HeaderMap,
+    challenge: impl FnOnce(bool) -> Challenge,
+) -> Result<Arc<Principal>, (ProblemKind, &'static str)> {
+    match identity.authenticate(headers).await {
+        Ok(Some(known)) => Ok(known.principal),
+        Ok(None) => Ok(Arc::clone(anonymous)),
+        Err(error) if error.kind == AuthErrorKind::Unavailable => {
+            Err((ProblemKind::AuthUnavailable, error.kind.as_str()))
+        }
+        Err(error) => Err((ProblemKind::Unauthenticated(challenge(true)), error.kind.as_str())),
+    }
+}
+
+/// Where a client learns how to get a token for an endpoint (RFC 9728 section 3.1: the
+/// path of the resource comes after the well-known part). `portal_host` is set when
+/// the portal's own host name was used.
+pub(crate) fn challenge(settings: &Settings, endpoint: &Endpoint, portal_host: Option<&str>, invalid: bool) -> Challenge {
+    const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+    if let Some(host) = portal_host {
+        return Challenge { resource_metadata: format!("https://{host}{WELL_KNOWN}/mcp"), invalid };
+    }
+    let (base, path) = (&settings.base_path, endpoint_path(endpoint));
+    let origin = settings.public_url.strip_suffix(base.as_str()).unwrap_or(&settings.public_url);
+    Challenge { resource_metadata: format!("{origin}{WELL_KNOWN}{base}{path}"), invalid }
+}
+
+/// The path of an endpoint under the public URL.
+pub(crate) fn endpoint_path(endpoint: &Endpoint) -> String {
+    match endpoint {
+        Endpoint::Portal(id) if id.as_str() == crate::route::DEFAULT_PORTAL => "/mcp".to_owned(),
+        Endpoint::Portal(id) => format!("/portals/{id}/mcp"),
+        Endpoint::Server(id) => format!("/servers/{id}/mcp"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bartizan_config::settings::File;
+    use bartizan_model::{PortalId, ServerId};
+
+    use super::*;
+
+    fn metadata(url: &str, endpoint: &Endpoint, host: Option<&str>) -> String {
+        let settings = Settings::new(&File::default(), url, ([127, 0, 0, 1], 1).into()).unwrap();
+        challenge(&settings, endpoint, host, false).resource_metadata
+    }
+
+    #[test]
+    fn a18_the_challenge_names_the_resource() {
+        let portal = |id| Endpoint::Portal(PortalId::parse(id).unwrap());
+        let server = Endpoint::Server(ServerId::parse("git").unwrap());
+        let well_known = "https://h/.well-known/oauth-protected-resource";
+        assert_eq!(metadata("https://h", &portal("default"), None), format!("{well_known}/mcp"));
+        assert_eq!(metadata("https://h/", &portal("hr"), None), format!("{well_known}/portals/hr/mcp"));
+        assert_eq!(metadata("https://h", &server, None), format!("{well_known}/servers/git/mcp"));
+        assert_eq!(metadata("https://h/gw", &server, None), format!("{well_known}/gw/servers/git/mcp"));
+        let own = metadata("https://h", &portal("hr"), Some("hr.example"));
+        assert_eq!(own, "https://hr.example/.well-known/oauth-protected-resource/mcp");
+    }
+}

@@ -1,0 +1,296 @@
+//! One legacy session.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use bartizan_gate::Endpoint;
+use bartizan_wire::{AskAnswer, ClientProfile, LogLevel, RequestId, Revision};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::asks::{self, Asks, Batch};
+use crate::streams::{Channel, Kept, StreamId};
+
+/// Finished streams kept for clients that resume.
+const KEPT_STREAMS: usize = 8;
+/// Sweeps (one a minute) a finished stream survives.
+const KEPT_SWEEPS: u8 = 5;
+
+/// What a session is made of.
+pub(crate) struct Opening {
+    pub(crate) id: Arc<str>,
+    pub(crate) owner: Arc<str>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) profile: ClientProfile,
+    pub(crate) now_ms: i64,
+}
+
+/// One legacy session.
+pub(crate) struct Session {
+    pub(crate) id: Arc<str>,
+    /// `key` of the principal it belongs to.
+    pub(crate) owner: Arc<str>,
+    pub(crate) endpoint: Endpoint,
+    /// First 16 hex digits of SHA-256 over the id, for the record.
+    pub(crate) hash: Arc<str>,
+    pub(crate) revision: Revision,
+    profile: RwLock<Arc<ClientProfile>>,
+    used_ms: AtomicI64,
+    state: Mutex<State>,
+    ended: CancellationToken,
+}
+
+#[derive(Default)]
+struct State {
+    next_stream: StreamId,
+    next_call: u64,
+    /// The stand-alone GET stream.
+    get: Option<Arc<Channel>>,
+    /// Streams of POSTed requests, oldest first.
+    posts: VecDeque<Post>,
+    asks: Asks,
+    running: HashMap<RequestId, (u64, Arc<Notify>)>,
+    /// URIs the client subscribed to.
+    subscribed: Vec<Arc<str>>,
+}
+
+struct Post {
+    channel: Arc<Channel>,
+    sweeps: u8,
+}
+
+/// A request in progress; forgotten when dropped.
+pub(crate) struct Running {
+    session: Arc<Session>,
+    id: RequestId,
+    pub(crate) call: u64,
+    cancel: Arc<Notify>,
+}
+
+impl Running {
+    /// Ends when the client sends `notifications/cancelled` for this request.
+    pub(crate) async fn cancelled(&self) {
+        self.cancel.notified().await;
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Forgets the questions this request still asks; returns the ids of their requests.
+    pub(crate) fn drop_asks(&self) -> Vec<RequestId> {
+        self.session.lock().asks.drop_call(self.call)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.session.lock();
+        // The same id may have been used again meanwhile.
+        if state.running.get(&self.id).is_some_and(|(call, _)| *call == self.call) {
+            state.running.remove(&self.id);
+        }
+        state.asks.drop_call(self.call);
+    }
+}
+
+impl Session {
+    pub(super) fn new(opening: Opening) -> Self {
+        let hash = digest(&SHA256, opening.id.as_bytes());
+        let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            id: opening.id,
+            owner: opening.owner,
+            endpoint: opening.endpoint,
+            hash: hash.into(),
+            revision: opening.profile.revision,
+            profile: RwLock::new(Arc::new(opening.profile)),
+            used_ms: AtomicI64::new(opening.now_ms),
+            state: Mutex::default(),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the client said about itself.
+    pub(crate) fn profile(&self) -> Arc<ClientProfile> {
+        Arc::clone(&self.profile.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `logging/setLevel`.
+    pub(crate) fn set_log_level(&self, level: LogLevel) {
+        let mut profile = self.profile.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = ClientProfile::clone(&profile);
+        changed.log_level = Some(level);
+        *profile = Arc::new(changed);
+    }
+
+    pub(super) fn touch(&self, now_ms: i64) {
+        self.used_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    pub(super) fn used_ms(&self) -> i64 {
+        self.used_ms.load(Ordering::Relaxed)
+    }
+
+    /// An open stream keeps a session alive: its client is there.
+    pub(super) fn is_idle(&self, now_ms: i64, idle_ms: i64) -> bool {
+        now_ms.saturating_sub(self.used_ms()) >= idle_ms && !self.is_streaming()
+    }
+
+    pub(super) fn is_streaming(&self) -> bool {
+        let state = self.lock();
+        state.get.as_ref().is_some_and(|channel| channel.is_attached())
+            || state.posts.iter().any(|post| post.channel.is_attached())
+    }
+
+    /// Ends when the session does.
+    pub(crate) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+        let (get, posts, running) = {
+            let mut state = self.lock();
+            state.asks.clear();
+            state.subscribed.clear();
+            (state.get.take(), std::mem::take(&mut state.posts), std::mem::take(&mut state.running))
+        };
+        for channel in get.into_iter().chain(posts.into_iter().map(|post| post.channel)) {
+            channel.close();
+        }
+        for (_, cancel) in running.into_values() {
+            cancel.notify_one();
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        let mut state = self.lock();
+        state.posts.retain_mut(|post| {
+            let finished = post.channel.is_closed() && !post.channel.is_attached();
+            post.sweeps = if finished { post.sweeps + 1 } else { 0 };
+            post.sweeps < KEPT_SWEEPS
+        });
+    }
+
+    /// A stream for the answer to a POST.
+    pub(crate) fn open_post(&self) -> Arc<Channel> {
+        let mut state = self.lock();
+        let channel = state.new_channel();
+        state.posts.push_back(Post { channel: Arc::clone(&channel), sweeps: 0 });
+        let mut finished = state.posts.iter().filter(|post| post.channel.is_closed()).count();
+        state.posts.retain(|post| {
+            let drop_it = finished > KEPT_STREAMS && post.channel.is_closed() && !post.channel.is_attached();
+            finished -= usize::from(drop_it);
+            !drop_it
+        });
+        channel
+    }
+
+    /// A new stand-alone stream; an older one ends. True when it is the first, so
+    /// that somebody has to feed it.
+    pub(crate) fn open_get(&self) -> (Arc<Channel>, bool) {
+        let (channel, old) = {
+            let mut state = self.lock();
+            let channel = state.new_channel();
+            let old = state.get.replace(Arc::clone(&channel));
+            (channel, old)
+        };
+        if let Some(old) = &old {
+            old.close();
+        }
+        (channel, old.is_none())
+    }
+
+    /// The stand-alone stream, if there is one.
+    pub(crate) fn get_stream(&self) -> Option<Arc<Channel>> {
+        self.lock().get.clone()
+    }
+
+    /// Forgets the stand-alone stream when nobody reads it. False when somebody does.
+    pub(crate) fn drop_unread_get(&self) -> bool {
+        let mut state = self.lock();
+        if state.get.as_ref().is_some_and(|channel| channel.is_attached()) {
+            return false;
+        }
+        state.get = None;
+        true
+    }
+
+    /// The stream of this number, if it is still kept.
+    pub(crate) fn stream(&self, id: StreamId) -> Option<Arc<Channel>> {
+        let state = self.lock();
+        let posts = state.posts.iter().map(|post| &post.channel);
+        posts.chain(&state.get).find(|channel| channel.id() == Some(id)).cloned()
+    }
+
+    /// Registers a request in progress.
+    pub(crate) fn running(self: &Arc<Self>, id: RequestId) -> Running {
+        let cancel = Arc::new(Notify::new());
+        let mut state = self.lock();
+        state.next_call += 1;
+        let call = state.next_call;
+        state.running.insert(id.clone(), (call, Arc::clone(&cancel)));
+        drop(state);
+        Running { session: Arc::clone(self), id, call, cancel }
+    }
+
+    /// `notifications/cancelled`. Unknown ids are late cancellations: nothing to do.
+    pub(crate) fn cancel(&self, id: &RequestId) {
+        let found = self.lock().running.remove(id);
+        if let Some((_, cancel)) = found {
+            cancel.notify_one();
+        }
+    }
+
+    /// Registers a question of a call; returns the id of its request.
+    pub(crate) fn ask(&self, call: u64, key: String, batch: Arc<Batch>) -> RequestId {
+        self.lock().asks.add(call, key, batch)
+    }
+
+    /// The client answered. False when nobody asked.
+    pub(crate) fn answer(&self, id: &RequestId, answer: AskAnswer) -> bool {
+        let question = self.lock().asks.take(id);
+        let known = question.is_some();
+        if let Some(question) = question {
+            asks::answer(question, answer);
+        }
+        known
+    }
+
+    /// Remembers a subscription. False when it is already there or there are `max`.
+    pub(crate) fn subscribe(&self, uri: &str, max: usize) -> bool {
+        let mut state = self.lock();
+        if state.subscribed.len() >= max || state.subscribed.iter().any(|known| **known == *uri) {
+            return false;
+        }
+        state.subscribed.push(uri.into());
+        true
+    }
+
+    /// Forgets a subscription. False when there was none.
+    pub(crate) fn unsubscribe(&self, uri: &str) -> bool {
+        let mut state = self.lock();
+        let before = state.subscribed.len();
+        state.subscribed.retain(|known| **known != *uri);
+        state.subscribed.len() != before
+    }
+
+    /// URIs the client subscribed to.
+    pub(crate) fn subscribed(&self) -> Vec<Arc<str>> {
+        self.lock().subscribed.clone()
+    }
+}
+
+impl State {
+    fn new_channel(&mut self) -> Arc<Channel> {
+        self.next_stream += 1;
+        Arc::new(Channel::new(Kept::Replay(self.next_stream)))
+    }
+}

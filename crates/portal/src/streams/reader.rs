@@ -1,0 +1,97 @@
+//! The body side of a stream.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep};
+
+use super::channel::{Channel, Take};
+
+/// A comment line goes out when a stream was silent for this long, so that proxies
+/// between do not close it and a dead connection is noticed.
+pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Takes frames from a channel; detaches when dropped.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    channel: Arc<Channel>,
+    generation: u64,
+    silence: Pin<Box<Sleep>>,
+}
+
+impl Reader {
+    /// Reads from the first event nobody has read.
+    pub(crate) fn attach(channel: Arc<Channel>) -> Self {
+        let generation = channel.attach();
+        Self::with(channel, generation)
+    }
+
+    /// Reads what follows event number `after`.
+    pub(crate) fn resume(channel: Arc<Channel>, after: u64) -> Self {
+        let generation = channel.attach_after(after);
+        Self::with(channel, generation)
+    }
+
+    fn with(channel: Arc<Channel>, generation: u64) -> Self {
+        Self { channel, generation, silence: Box::pin(tokio::time::sleep(KEEP_ALIVE)) }
+    }
+
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match self.channel.take(self.generation, cx.waker()) {
+            Take::Frame(frame) => {
+                self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
+                Poll::Ready(Some(frame))
+            }
+            Take::End => Poll::Ready(None),
+            Take::Wait => {
+                if self.silence.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
+                Poll::Ready(Some(Bytes::from_static(b":\n\n")))
+            }
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.channel.detach(self.generation);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::streams::Kept;
+
+    #[tokio::test(start_paused = true)]
+    async fn p10_silence_is_filled_with_comments() {
+        let channel = Arc::new(Channel::new(Kept::No));
+        let mut reader = Reader::attach(Arc::clone(&channel));
+        let started = Instant::now();
+        let comment = poll_fn(|cx| reader.poll_next(cx)).await.unwrap();
+        assert_eq!(comment, ":\n\n");
+        assert!(started.elapsed() >= KEEP_ALIVE);
+        channel.message(b"{}").await.unwrap();
+        assert_eq!(poll_fn(|cx| reader.poll_next(cx)).await.unwrap(), "data: {}\n\n");
+        channel.close();
+        assert_eq!(poll_fn(|cx| reader.poll_next(cx)).await, None);
+    }
+
+    #[tokio::test]
+    async fn p10_dropping_the_body_detaches() {
+        let channel = Arc::new(Channel::new(Kept::Replay(1)));
+        let reader = Reader::attach(Arc::clone(&channel));
+        assert!(channel.is_attached());
+        drop(reader);
+        assert!(!channel.is_attached());
+        channel.detached().await;
+    }
+}
