@@ -1,1 +1,16 @@
-//! placeholder
+//! Who is calling: service tokens (feature row A11) and, in `dev`, demo users.
+//!
+//! A credential goes in and a [`Principal`](bartizan_model::Principal) comes out. The
+//! credential itself never does (A18): nothing in this crate hands it on, logs it or
+//! keeps more of it than a hash.
+
+mod authenticate;
+mod credential;
+mod error;
+mod secret;
+mod tokens;
+
+pub use authenticate::{Authenticated, Identity};
+pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
+pub use error::{AuthError, AuthErrorKind};
+pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

@@ -1,0 +1,221 @@
+//! From headers to a principal. A warm answer touches nothing but memory.
+
+mod feed;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bartizan_model::{Clock, Principal, PrincipalKind, Secret};
+use bartizan_store::Store;
+use bartizan_store::repo::service_token::{self as repo, ServiceToken};
+use http::HeaderMap;
+use moka::sync::Cache;
+use tokio::sync::Semaphore;
+
+use crate::credential::{self, Credential};
+use crate::error::{AuthError, AuthErrorKind};
+use crate::secret::{self, ID_PREFIX};
+use crate::tokens::Tokens;
+use feed::Freshness;
+
+/// Credentials kept in memory.
+const CACHE: u64 = 10_000;
+/// How long an answer is kept without being asked for again. Correctness does not depend
+/// on it: every change empties the entry, and a stale feed bypasses the cache.
+const CACHE_IDLE: Duration = Duration::from_secs(600);
+/// How long an unknown credential is remembered as such.
+const NEGATIVE: Duration = Duration::from_secs(2);
+/// Look-ups in the database at once; a flood of unknown credentials waits here.
+const LOOKUPS: usize = 8;
+/// The last use of a token is written at most this often, milliseconds (A11).
+const USED_EVERY_MS: i64 = 5 * 60 * 1000;
+
+/// A recognised caller. Holds nothing of the credential (A18).
+#[derive(Clone, Debug)]
+pub struct Authenticated {
+    /// Who; one allocation for all requests of the same caller.
+    pub principal: Arc<Principal>,
+    /// Which credential: a service token's client id, or `dev:NAME`.
+    pub credential_id: Arc<str>,
+}
+
+/// A token's row, as long as nothing changed.
+struct Known {
+    token: ServiceToken,
+    authenticated: Authenticated,
+    last_used_ms: AtomicI64,
+    /// Generation of the cache before the row was read; an older one is not believed.
+    generation: u64,
+}
+
+/// Tells who calls. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+    dev: Arc<HashMap<[u8; 32], Authenticated>>,
+}
+
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    tokens: Tokens,
+    /// By hash of the credential.
+    known: Cache<[u8; 32], Arc<Known>>,
+    unknown: Cache<[u8; 32], u64>,
+    lookups: Semaphore,
+    freshness: Freshness,
+}
+
+impl Identity {
+    /// Over this store. Starts a task that follows the change feed, so that what another
+    /// process changes is seen here within two seconds; it ends with the last clone.
+    /// Outside of a Tokio runtime there is no such task, and every request is checked
+    /// against the database.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Self {
+        let inner = Arc::new(Inner {
+            tokens: Tokens::new(store.clone(), Arc::clone(&clock)),
+            store,
+            clock,
+            known: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
+            unknown: Cache::builder().max_capacity(CACHE).time_to_live(NEGATIVE).build(),
+            lookups: Semaphore::new(LOOKUPS),
+            freshness: Freshness::default(),
+        });
+        feed::spawn(&inner);
+        Self { inner, dev: Arc::default() }
+    }
+
+    /// Adds users with fixed bearer tokens. Only `bartizan dev` calls this.
+    #[must_use]
+    pub fn with_dev_users(mut self, users: Vec<(Principal, Secret<String>)>) -> Self {
+        let users = users.into_iter().map(|(principal, token)| {
+            let credential_id = format!("dev:{}", principal.id).into();
+            (secret::hash(token.expose()), Authenticated { principal: Arc::new(principal), credential_id })
+        });
+        self.dev = Arc::new(self.dev.iter().map(|(hash, user)| (*hash, user.clone())).chain(users).collect());
+        self
+    }
+
+    /// Administration of service tokens. What it changes is effective here at the next
+    /// request after [`Identity::refresh`], elsewhere within two seconds.
+    pub fn tokens(&self) -> &Tokens {
+        &self.inner.tokens
+    }
+
+    /// Who sends these headers. `None`: no credential was offered.
+    ///
+    /// # Errors
+    /// [`AuthError`] when one was offered and is not good. The caller answers 401 for
+    /// every kind, and never falls back to anonymous.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Authenticated>, AuthError> {
+        match credential::find(headers)? {
+            None => Ok(None),
+            Some(Credential::Bearer(token)) => {
+                // Looked up by hash, so the time tells nothing about the token.
+                let user = self.dev.get(&secret::hash(&token));
+                user.cloned().map(Some).ok_or_else(|| AuthErrorKind::Unknown.into())
+            }
+            Some(Credential::Service { id, secret }) => {
+                let hash = secret::hash(&secret);
+                let known = match self.inner.cached(&hash)? {
+                    Some(known) => known,
+                    None => self.inner.look_up(&id, &hash).await?,
+                };
+                self.inner.check(&known, &hash).map(Some)
+            }
+        }
+    }
+
+    /// Takes in what changed since the last look. The background task does this all the
+    /// time; call it to see a change of one's own at once.
+    ///
+    /// # Errors
+    /// When the database does not answer; after two seconds of that, credentials are no
+    /// longer believed from memory.
+    pub async fn refresh(&self) -> Result<(), bartizan_store::StoreError> {
+        self.inner.refresh().await
+    }
+}
+
+impl Inner {
+    /// The warm path.
+    fn cached(&self, hash: &[u8; 32]) -> Result<Option<Arc<Known>>, AuthError> {
+        if !self.freshness.is_fresh() {
+            return Ok(None);
+        }
+        let generation = self.freshness.generation();
+        if let Some(known) = self.known.get(hash).filter(|known| known.generation == generation) {
+            return Ok(Some(known));
+        }
+        if self.unknown.get(hash) == Some(generation) {
+            return Err(AuthErrorKind::Unknown.into());
+        }
+        Ok(None)
+    }
+
+    async fn look_up(&self, id: &str, hash: &[u8; 32]) -> Result<Arc<Known>, AuthError> {
+        let unavailable = |_| AuthError::from(AuthErrorKind::Unavailable);
+        let _permit = self.lookups.acquire().await.map_err(unavailable)?;
+        // A change between reading the row and keeping it makes what is kept worthless.
+        let generation = self.freshness.generation();
+        let row = repo::by_id(&self.store, id).await.map_err(|error| {
+            tracing::warn!(%error, "a service token could not be checked");
+            AuthError::from(AuthErrorKind::Unavailable)
+        })?;
+        let Some(token) = row.filter(|token| matches(token, hash)) else {
+            self.unknown.insert(*hash, generation);
+            return Err(AuthErrorKind::Unknown.into());
+        };
+        let principal = Arc::new(Principal::new(PrincipalKind::Service, token.name.as_str(), []));
+        let credential_id = format!("{ID_PREFIX}{}", token.id).into();
+        let last_used_ms = AtomicI64::new(token.last_used_ms.unwrap_or(i64::MIN));
+        let authenticated = Authenticated { principal, credential_id };
+        let known = Arc::new(Known { token, authenticated, last_used_ms, generation });
+        self.known.insert(*hash, Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// What time decides, on every request.
+    fn check(&self, known: &Known, hash: &[u8; 32]) -> Result<Authenticated, AuthError> {
+        let (token, now) = (&known.token, self.clock.now_ms());
+        let refuse = |kind| Err(AuthError { kind, principal: Some(Arc::clone(known.authenticated.principal.key())) });
+        let is_current = secret::same(&token.hash, hash);
+        let in_grace = token.previous_until_ms.is_some_and(|until| now < until);
+        if !is_current && !in_grace {
+            return refuse(AuthErrorKind::Expired);
+        }
+        if token.suspended_ms.is_some() {
+            return refuse(AuthErrorKind::Suspended);
+        }
+        if token.expires_ms.is_some_and(|end| now >= end) {
+            return refuse(AuthErrorKind::Expired);
+        }
+        self.note_use(known, now);
+        Ok(known.authenticated.clone())
+    }
+
+    /// Writes the last use behind the answer, at most every five minutes.
+    fn note_use(&self, known: &Known, now: i64) {
+        let last = known.last_used_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(USED_EVERY_MS) < last {
+            return;
+        }
+        let claimed = known.last_used_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed);
+        let (Ok(_), Ok(runtime)) = (claimed, tokio::runtime::Handle::try_current()) else { return };
+        let (store, id) = (self.store.clone(), known.token.id.clone());
+        runtime.spawn(async move {
+            if let Err(error) = repo::used(&store, &id, now, USED_EVERY_MS).await {
+                tracing::warn!(%error, "the last use of a service token was not written");
+            }
+        });
+    }
+}
+
+/// True for the current secret and for the previous one; both are always compared.
+fn matches(token: &ServiceToken, hash: &[u8; 32]) -> bool {
+    let current = secret::same(&token.hash, hash);
+    let previous = secret::same(token.previous_hash.as_deref().unwrap_or(&[0; 32]), hash);
+    current | previous
+}
