@@ -1,1 +1,40 @@
-//! placeholder
+//! Policies: one question, "may this principal do this?", with one answer, its
+//! stable refusal code and the rule that decided.
+//!
+//! Two kinds of rules are compiled into one immutable [`Policies`]: short forms on
+//! portals and servers (feature row A3) with grants (G3), evaluated natively, and
+//! Cedar statements (A20). Every statement is filed under its scope, so a decision
+//! looks only at candidates, and only the argument members that a candidate mentions
+//! are read from the arguments.
+//!
+//! The order of a decision about a tool:
+//!
+//! 1. the portal, if the call came through one: no `block` or Cedar `forbid` may
+//!    match, an `allow` (users) or `service_auth` (service tokens) must;
+//! 2. the server, the same way; `visibility: public` counts as `allow` for users and
+//!    for anonymous callers;
+//! 3. Cedar `forbid` statements for the action itself;
+//! 4. unless the class is `read`: a grant or a Cedar `permit` for the action.
+//!
+//! Everything fails closed: what cannot be evaluated denies. This crate must never
+//! know HTTP.
+
+mod access;
+mod args;
+mod compile;
+mod engine;
+mod explain;
+mod grant;
+mod index;
+mod infer;
+mod query;
+mod schema;
+mod scope;
+mod selector;
+mod statement;
+mod time;
+
+pub use engine::{ContextUse, Policies};
+pub use explain::{Explanation, RuleKind, RuleVerdict, Verdict};
+pub use query::{Action, Decision, Query, RequestContext};
+pub use time::parse_rfc3339;

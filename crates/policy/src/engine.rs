@@ -1,0 +1,473 @@
+//! The compiled policies and the one function that decides.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bartizan_config::Diagnostic;
+use bartizan_config::resources::{Resources, Visibility};
+use bartizan_model::{PrincipalKind, ReasonCode, ServerId, ToolClass};
+use cedar_policy::Effect;
+
+use crate::access::Rules;
+use crate::args::Keys;
+use crate::compile::Compiler;
+use crate::grant::Grant;
+use crate::index::Index;
+use crate::query::{Action, Decision, Query};
+use crate::schema::Vocabulary;
+use crate::scope::{PrincipalScope, ResourceScope};
+use crate::statement::{Facts, Outcome, Statement};
+
+/// One portal, as far as access goes.
+pub(crate) struct PortalAccess {
+    pub(crate) rules: Rules,
+    /// Servers of the portal; `None` = all.
+    servers: Option<HashSet<ServerId>>,
+}
+
+/// One server, as far as access goes.
+pub(crate) struct ServerAccess {
+    pub(crate) rules: Rules,
+    pub(crate) public: bool,
+    /// `server github: visibility public`.
+    pub(crate) public_rule: Arc<str>,
+    /// Positions of its grants.
+    pub(crate) grants: Vec<usize>,
+}
+
+/// All rules of one resource snapshot. Immutable and shared.
+pub struct Policies {
+    pub(crate) portals: HashMap<String, PortalAccess>,
+    pub(crate) servers: HashMap<ServerId, ServerAccess>,
+    pub(crate) grants: Vec<Grant>,
+    pub(crate) statements: Vec<Statement>,
+    pub(crate) forbids: Index,
+    pub(crate) permits: Index,
+    vocabulary: Vocabulary,
+    keys: Keys,
+    next_change_ms: Option<i64>,
+    context_use: ContextUse,
+    version: u64,
+}
+
+/// Which circumstances any rule looks at; what no rule looks at need not be part of a
+/// cache key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContextUse {
+    /// The peer address.
+    pub ip: bool,
+    /// The client's name.
+    pub client: bool,
+    /// The era.
+    pub era: bool,
+}
+
+impl Policies {
+    /// Compiles all access rules, grants and policies.
+    ///
+    /// # Errors
+    /// Every finding at once; paths are those of `resources`.
+    pub fn compile(resources: &Resources, now_ms: i64) -> Result<Self, Vec<Diagnostic>> {
+        let internal = |why: String| vec![Diagnostic::new("policies", "policy_unsupported", why)];
+        let vocabulary = Vocabulary::new().map_err(internal)?;
+        let mut compiler = Compiler::new(resources).map_err(internal)?;
+        let (portals, mut servers) = access(resources, &mut compiler.findings);
+        let mut grants = Vec::with_capacity(resources.grants.len());
+        for (at, grant) in resources.grants.iter().enumerate() {
+            let mut compiled = Grant::compile(grant, at, &mut compiler.findings);
+            if let Some(when) = &grant.when {
+                compiler.grant_condition(&mut compiled, when);
+            }
+            if let Some(server) = servers.get_mut(&grant.server) {
+                server.grants.push(at);
+            }
+            grants.push(compiled);
+        }
+        let mut statements = Vec::new();
+        for (at, policy) in resources.policies.iter().enumerate() {
+            statements.extend(compiler.policy(&policy.id, &policy.cedar, &format!("policies[{at}].cedar")));
+        }
+        if !compiler.findings.is_empty() {
+            return Err(compiler.findings);
+        }
+        let mut policies = Self {
+            next_change_ms: grants.iter().filter_map(|grant| grant.expires_ms).filter(|at| *at > now_ms).min(),
+            context_use: context_use(&portals, &servers, &grants, &statements),
+            portals,
+            servers,
+            forbids: Index::default(),
+            permits: Index::default(),
+            keys: Keys::new(),
+            vocabulary,
+            version: version(resources),
+            grants,
+            statements,
+        };
+        policies.index();
+        Ok(policies)
+    }
+
+    fn index(&mut self) {
+        for (at, statement) in self.statements.iter().enumerate() {
+            match statement.effect {
+                Effect::Forbid => self.forbids.add(&statement.scope, at),
+                Effect::Permit => self.permits.add(&statement.scope, at),
+            }
+        }
+        let conditions = self.statements.iter().filter_map(|statement| statement.condition.as_ref());
+        for condition in conditions.chain(self.grants.iter().filter_map(|grant| grant.condition.as_ref())) {
+            if let Some(shape) = &condition.usage.args {
+                shape.collect_keys(&mut self.keys);
+            }
+        }
+    }
+
+    /// Decides a call. Without `args` in the query, the arguments are an empty object.
+    pub fn decide(&self, query: &Query<'_>) -> Decision {
+        self.run(query, true)
+    }
+
+    /// Decides whether to list. Arguments are not known: a permit that depends on them
+    /// counts as satisfiable, a forbid that depends on them does not hide.
+    pub fn list_decision(&self, query: &Query<'_>) -> Decision {
+        self.run(query, false)
+    }
+
+    /// The earliest time, in milliseconds since the epoch, at which a grant expires and
+    /// lists may change by themselves.
+    pub fn next_change_ms(&self) -> Option<i64> {
+        self.next_change_ms
+    }
+
+    /// Which circumstances any rule looks at.
+    pub fn context_use(&self) -> ContextUse {
+        self.context_use
+    }
+
+    /// Hash over everything that decides; the same for equal resources on every machine.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether any rule about this tool or prompt, for whomever, reads arguments. When
+    /// not, its decision may be kept.
+    pub fn args_matter(&self, server: &ServerId, name: &str) -> bool {
+        let grants = self.servers.get(server).map_or(&[][..], |access| &access.grants);
+        let by_grant = grants.iter().filter_map(|at| self.grants.get(*at)).any(|grant| {
+            grant.condition.as_ref().is_some_and(|condition| condition.reads_args())
+                && (!grant.classes.is_empty() || grant.tools.contains(name))
+        });
+        by_grant
+            || self.statements.iter().filter(|statement| statement.reads_args()).any(|statement| {
+                match &statement.scope.resource {
+                    ResourceScope::Any | ResourceScope::Kind(_) => true,
+                    ResourceScope::One(_, id) => id.split_once('/') == Some((server.as_str(), name)),
+                    ResourceScope::InServer(id, _) => **id == *server.as_str(),
+                    ResourceScope::Nothing => false,
+                }
+            })
+    }
+
+    /// Whether the decision about this entry can differ from that about other entries of
+    /// the same server and class. When not, one list decision holds for all of them.
+    pub fn name_matters(&self, action: Action, server: &ServerId, name: &str) -> bool {
+        let grants = self.servers.get(server).map_or(&[][..], |access| &access.grants);
+        let named = grants.iter().filter_map(|at| self.grants.get(*at)).any(|grant| {
+            grant.tools.contains(name) || grant.condition.as_ref().is_some_and(|condition| condition.usage.name)
+        });
+        named
+            || self.forbids.names_entry(action, server.as_str(), name)
+            || self.permits.names_entry(action, server.as_str(), name)
+            || self.statements.iter().any(|statement| {
+                statement.scope.actions & action.bit() != 0
+                    && statement.condition.as_ref().is_some_and(|condition| condition.usage.name)
+                    && match &statement.scope.resource {
+                        ResourceScope::InServer(id, _) => **id == *server.as_str(),
+                        // Entries named in the scope were looked up above.
+                        ResourceScope::One(..) | ResourceScope::Nothing => false,
+                        ResourceScope::Any | ResourceScope::Kind(_) => true,
+                    }
+            })
+    }
+
+    fn run(&self, query: &Query<'_>, args_known: bool) -> Decision {
+        let mut uses_args = false;
+        let result = self.stages(query, args_known, &mut uses_args);
+        let mut decision = match result {
+            Ok(rule) => Decision::allowed(rule),
+            Err((code, rule)) => Decision::refused(code, rule),
+        };
+        decision.uses_args = uses_args;
+        decision
+    }
+
+    /// The order of a decision, as in the crate's documentation.
+    fn stages(&self, query: &Query<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
+        let mut rule = None;
+        if let Some(portal) = query.portal {
+            rule = self.portal(query, portal.as_str(), args_known, uses_args)?;
+        } else if query.action == Action::UsePortal {
+            return Err((ReasonCode::PolicyDenied, None));
+        }
+        if query.action == Action::UsePortal {
+            return Ok(rule);
+        }
+        let rule = self.server(query, args_known, uses_args)?;
+        if query.action == Action::UseServer {
+            return Ok(rule);
+        }
+        if query.class.needs_grant() && query.principal.kind == PrincipalKind::Anonymous {
+            return Err((ReasonCode::WriteNotGranted, Some("built in: anonymous callers only read".into())));
+        }
+        let facts = Facts::new(query, query.action, &self.vocabulary, &self.keys);
+        self.forbidden(&facts, args_known, uses_args)?;
+        if !query.class.needs_grant() {
+            return Ok(rule);
+        }
+        self.granted(&facts, args_known, uses_args)
+    }
+
+    fn portal(&self, query: &Query<'_>, id: &str, args_known: bool, uses_args: &mut bool) -> Verdict {
+        let principal = query.principal;
+        let Some(portal) = self.portals.get(id) else {
+            return Err((ReasonCode::PolicyDenied, None));
+        };
+        if principal.kind == PrincipalKind::Anonymous {
+            return Err((ReasonCode::Unauthenticated, Some("built in: portals need a signed-in caller".into())));
+        }
+        if let (Some(servers), Some(server)) = (&portal.servers, query.server)
+            && query.action != Action::UsePortal
+            && !servers.contains(server)
+        {
+            return Err((ReasonCode::PolicyDenied, Some(format!("portal {id}: servers").into())));
+        }
+        let facts = Facts::new(query, Action::UsePortal, &self.vocabulary, &self.keys);
+        self.admitted(&portal.rules, None, &facts, args_known, uses_args)
+    }
+
+    fn server(&self, query: &Query<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
+        let Some(server) = query.server.and_then(|id| self.servers.get(id)) else {
+            return Err((ReasonCode::PolicyDenied, None));
+        };
+        let public = (server.public && query.principal.kind != PrincipalKind::Service).then_some(&server.public_rule);
+        let facts = Facts::new(query, Action::UseServer, &self.vocabulary, &self.keys);
+        self.admitted(&server.rules, public, &facts, args_known, uses_args)
+    }
+
+    /// Access to one portal or server: no block, no forbid, and something that lets in.
+    fn admitted(
+        &self,
+        rules: &Rules,
+        public: Option<&Arc<str>>,
+        facts: &Facts<'_>,
+        args_known: bool,
+        uses_args: &mut bool,
+    ) -> Verdict {
+        let (principal, ip) = (facts.query.principal, facts.query.context.ip);
+        if let Some(block) = rules.block(principal, ip) {
+            return Err((ReasonCode::PolicyDenied, Some(Arc::clone(&block.id))));
+        }
+        self.forbidden(facts, args_known, uses_args)?;
+        if let Some(allow) = rules.allow(principal, ip) {
+            return Ok(Some(Arc::clone(&allow.id)));
+        }
+        if let Some(public) = public {
+            return Ok(Some(Arc::clone(public)));
+        }
+        if principal.kind == PrincipalKind::Anonymous {
+            return Err((ReasonCode::Unauthenticated, None));
+        }
+        for at in self.permits.candidates(facts.query, facts.action) {
+            let Some(statement) = self.statements.get(at) else { continue };
+            if !statement.candidate(facts.query, facts.action) || !opens(statement, principal.kind) {
+                continue;
+            }
+            match statement.evaluate(facts, args_known) {
+                Outcome::Yes | Outcome::Open => return Ok(Some(Arc::clone(&statement.rule))),
+                Outcome::No => {}
+                Outcome::Error { .. } => return Err((ReasonCode::PolicyDenied, Some(Arc::clone(&statement.rule)))),
+            }
+        }
+        Err((ReasonCode::PolicyDenied, None))
+    }
+
+    /// Refuses if a forbid holds, or cannot be evaluated.
+    fn forbidden(&self, facts: &Facts<'_>, args_known: bool, uses_args: &mut bool) -> Result<(), Refused> {
+        for at in self.forbids.candidates(facts.query, facts.action) {
+            let Some(statement) = self.statements.get(at) else { continue };
+            if !statement.candidate(facts.query, facts.action) {
+                continue;
+            }
+            *uses_args |= statement.reads_args();
+            let code = match statement.evaluate(facts, args_known) {
+                Outcome::No | Outcome::Open => continue,
+                Outcome::Error { args: true, .. } => ReasonCode::ArgumentRefused,
+                Outcome::Yes | Outcome::Error { args: false, .. } => ReasonCode::PolicyDenied,
+            };
+            return Err((code, Some(Arc::clone(&statement.rule))));
+        }
+        Ok(())
+    }
+
+    /// Looks for a grant or permit: first those that do not read arguments, and only if
+    /// none of them holds the others, so that an unconditional grant never fails because
+    /// of the arguments another one asks about.
+    fn granted(&self, facts: &Facts<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
+        let candidates = self.grant_candidates(facts);
+        let mut almost = None;
+        let mut satisfied = None;
+        for reads_args in [false, true] {
+            for candidate in candidates.iter().filter(|candidate| candidate.reads_args == reads_args) {
+                *uses_args |= reads_args;
+                let condition = candidate.condition;
+                match condition.map_or(Outcome::Yes, |condition| condition.evaluate(facts, args_known)) {
+                    Outcome::Yes | Outcome::Open => satisfied = satisfied.or(Some(Arc::clone(candidate.rule))),
+                    Outcome::No => almost = almost.or(Some(Arc::clone(candidate.rule))),
+                    Outcome::Error { args: true, .. } => {
+                        return Err((ReasonCode::ArgumentRefused, Some(Arc::clone(candidate.rule))));
+                    }
+                    Outcome::Error { args: false, .. } => {
+                        return Err((ReasonCode::PolicyDenied, Some(Arc::clone(candidate.rule))));
+                    }
+                }
+            }
+            if satisfied.is_some() {
+                return Ok(satisfied);
+            }
+        }
+        Err((ReasonCode::WriteNotGranted, almost))
+    }
+
+    fn grant_candidates<'s>(&'s self, facts: &Facts<'_>) -> Vec<Candidate<'s>> {
+        let query = facts.query;
+        let mut candidates = Vec::new();
+        let server = query.server.and_then(|id| self.servers.get(id));
+        if let Some(server) = server.filter(|_| facts.action == Action::CallTool) {
+            for grant in server.grants.iter().filter_map(|at| self.grants.get(*at)) {
+                let alive = grant.alive(query.context.now_ms);
+                if alive && grant.covers(query.name, query.class) && grant.names(query.principal) {
+                    candidates.push(Candidate::new(&grant.rule, grant.condition.as_ref()));
+                }
+            }
+        }
+        for at in self.permits.candidates(query, facts.action) {
+            if let Some(statement) = self.statements.get(at).filter(|each| each.candidate(query, facts.action)) {
+                candidates.push(Candidate::new(&statement.rule, statement.condition.as_ref()));
+            }
+        }
+        candidates
+    }
+
+    pub(crate) fn facts<'q>(&'q self, query: &'q Query<'q>, action: Action) -> Facts<'q> {
+        Facts::new(query, action, &self.vocabulary, &self.keys)
+    }
+}
+
+type Refused = (ReasonCode, Option<Arc<str>>);
+type Verdict = Result<Option<Arc<str>>, Refused>;
+
+/// A grant or permit that may let a call through.
+struct Candidate<'s> {
+    rule: &'s Arc<str>,
+    condition: Option<&'s crate::statement::Condition>,
+    reads_args: bool,
+}
+
+impl<'s> Candidate<'s> {
+    fn new(rule: &'s Arc<str>, condition: Option<&'s crate::statement::Condition>) -> Self {
+        Self { rule, condition, reads_args: condition.is_some_and(|condition| condition.reads_args()) }
+    }
+}
+
+/// Whether a permit may stand in for a short-form `allow` or `service_auth`: only when it
+/// names `use_portal` or `use_server`, and for services only when it is about services.
+/// A broad `permit(principal, action, resource)` must not open a door by accident.
+pub(crate) fn opens(statement: &Statement, kind: PrincipalKind) -> bool {
+    let scope = &statement.scope;
+    let about_services = match &scope.principal {
+        PrincipalScope::Kind(kind) | PrincipalScope::Group(_, Some(kind)) => *kind == PrincipalKind::Service,
+        PrincipalScope::One(key) => key.starts_with("service:"),
+        _ => false,
+    };
+    scope.names_action
+        && match kind {
+            PrincipalKind::User => true,
+            PrincipalKind::Service => about_services,
+            PrincipalKind::Anonymous => false,
+        }
+}
+
+fn access(
+    resources: &Resources,
+    findings: &mut Vec<Diagnostic>,
+) -> (HashMap<String, PortalAccess>, HashMap<ServerId, ServerAccess>) {
+    let mut portals = HashMap::new();
+    for (at, portal) in resources.portals.iter().enumerate() {
+        let rules =
+            Rules::compile(&portal.policies, &format!("portal {}", portal.id), &format!("portals[{at}]"), findings);
+        let servers = portal.servers.as_ref().map(|list| list.iter().cloned().collect());
+        portals.insert(portal.id.as_str().to_owned(), PortalAccess { rules, servers });
+    }
+    if portals.is_empty() {
+        portals.insert("default".to_owned(), PortalAccess { rules: Rules::built_in_portal(), servers: None });
+    }
+    let mut servers = HashMap::new();
+    for (at, server) in resources.servers.iter().enumerate() {
+        let owner = format!("server {}", server.server_id);
+        let rules = Rules::compile(&server.policies, &owner, &format!("servers[{at}]"), findings);
+        let access = ServerAccess {
+            rules,
+            public: server.visibility == Visibility::Public,
+            public_rule: format!("{owner}: visibility public").into(),
+            grants: Vec::new(),
+        };
+        servers.insert(server.server_id.clone(), access);
+    }
+    (portals, servers)
+}
+
+fn context_use(
+    portals: &HashMap<String, PortalAccess>,
+    servers: &HashMap<ServerId, ServerAccess>,
+    grants: &[Grant],
+    statements: &[Statement],
+) -> ContextUse {
+    let rules = portals.values().map(|portal| &portal.rules).chain(servers.values().map(|server| &server.rules));
+    let mut used = ContextUse { ip: rules.into_iter().any(Rules::use_ip), ..ContextUse::default() };
+    let conditions = statements.iter().filter_map(|statement| statement.condition.as_ref());
+    for condition in conditions.chain(grants.iter().filter_map(|grant| grant.condition.as_ref())) {
+        used.ip |= condition.usage.ip;
+        used.client |= condition.usage.client;
+        used.era |= condition.usage.era;
+    }
+    used
+}
+
+/// FNV-1a over the canonical text of everything that decides. Not a cryptographic hash:
+/// it tells versions apart in audit events, nothing is secured with it.
+fn version(resources: &Resources) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut feed = |text: String| {
+        for byte in text.bytes().chain([0]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    let text = |value: Result<String, serde_json::Error>| value.unwrap_or_default();
+    for portal in &resources.portals {
+        feed(portal.id.to_string());
+        feed(text(serde_json::to_string(&portal.servers)));
+        feed(text(serde_json::to_string(&portal.policies)));
+    }
+    for server in &resources.servers {
+        feed(server.server_id.to_string());
+        feed(text(serde_json::to_string(&server.visibility)));
+        feed(text(serde_json::to_string(&server.policies)));
+        feed(text(serde_json::to_string(&server.classes)));
+    }
+    feed(text(serde_json::to_string(&resources.policies)));
+    feed(text(serde_json::to_string(&resources.grants)));
+    hash
+}
+
+/// Classes that callers may ask about; kept here so that the order of bits has one home.
+const _: () = assert!(ToolClass::Read as u8 == 0 && ToolClass::Unknown as u8 == 3);
