@@ -1,3 +1,16 @@
 //! Test kit: servers, clients and helpers for tests of the whole product. Never part of it.
+//!
+//! The kit shares no protocol code with the product: what it sends and expects is written
+//! down here once more, so that a mistake in `wire` shows instead of cancelling out.
 
+pub mod client;
+pub mod conformance;
+pub mod faulty;
 pub mod fixture;
+pub mod http;
+pub mod process;
+pub mod product;
+pub mod scripts;
+pub mod servers;
+pub mod tools;
+pub mod wait;

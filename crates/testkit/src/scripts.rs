@@ -1,0 +1,110 @@
+//! The real clients: scripts of `tests/e2e/clients` that follow a plan and report.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::process;
+use crate::tools::{self, Part};
+
+/// A real client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RealClient {
+    /// `@modelcontextprotocol/sdk` (v1, legacy).
+    TsV1,
+    /// `@modelcontextprotocol/client` (v2).
+    TsV2,
+    /// Python `mcp`.
+    PythonMcp,
+    /// FastMCP.
+    FastMcp,
+    /// The Inspector's command line.
+    Inspector,
+    /// The bridge `mcp-remote`.
+    McpRemote,
+}
+
+impl RealClient {
+    /// What has to be installed for it (the product's binary included).
+    pub fn parts(self) -> &'static [Part] {
+        match self {
+            Self::PythonMcp => &[Part::Mcp, Part::Product],
+            Self::FastMcp => &[Part::FastMcp, Part::Product],
+            _ => &[Part::Npm, Part::Product],
+        }
+    }
+
+    fn program(self) -> (PathBuf, PathBuf) {
+        let script = |name| tools::script("clients").join(name);
+        match self {
+            Self::TsV1 => (tools::node(), script("ts-v1.mjs")),
+            Self::TsV2 => (tools::node(), script("ts-v2.mjs")),
+            Self::PythonMcp => (tools::venv("mcp", "python"), script("mcp_client.py")),
+            Self::FastMcp => (tools::venv("fastmcp", "python"), script("fastmcp_client.py")),
+            Self::Inspector => (tools::node(), script("inspector.mjs")),
+            Self::McpRemote => (tools::node(), script("mcp-remote.mjs")),
+        }
+    }
+
+    /// Whether it can answer what servers ask.
+    pub fn answers(self) -> bool {
+        self != Self::Inspector
+    }
+}
+
+/// What a client script reported.
+#[derive(Clone, Debug)]
+pub struct Report(pub Value);
+
+/// Lets a client follow a plan. `mode` is `legacy`, `auto`, `modern` or empty for its default.
+///
+/// # Errors
+/// When it prints no report.
+pub async fn drive(client: RealClient, url: &str, token: Option<&str>, mode: &str, steps: Value) -> Result<Report> {
+    let mut plan = json!({"url": url, "token": token, "steps": steps, "limit": 240});
+    if !mode.is_empty() {
+        plan["mode"] = json!(mode);
+    }
+    let (program, script) = client.program();
+    let mut command = Command::new(program);
+    command.arg(script).arg(plan.to_string());
+    command.env("BARTIZAN_TOOLS_DIR", tools::folder()).env("PYTHONDONTWRITEBYTECODE", "1");
+    let output = process::run_command(&mut command, Duration::from_secs(250)).await?;
+    let line = output.stdout.trim().lines().last().unwrap_or_default();
+    let report =
+        serde_json::from_str(line).with_context(|| format!("no report: {}\n{}", output.stdout, output.stderr))?;
+    Ok(Report(report))
+}
+
+impl Report {
+    /// The negotiated version; empty when the client does not tell.
+    pub fn version(&self) -> &str {
+        self.0["version"].as_str().unwrap_or_default()
+    }
+
+    /// The step whose `kind` member (`list`, `call`, `read`, `prompt`, `complete`) is `what`; null when absent.
+    pub fn step(&self, kind: &str, what: &str) -> &Value {
+        let steps = self.0["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+        steps.iter().find(|step| step[kind] == what).unwrap_or(&Value::Null)
+    }
+
+    /// The names of a list.
+    pub fn names(&self, list: &str) -> Vec<String> {
+        let names = self.step("list", list)["names"].as_array().map(Vec::as_slice).unwrap_or_default();
+        names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect()
+    }
+
+    /// The text of a call.
+    pub fn said(&self, tool: &str) -> &str {
+        self.step("call", tool)["text"].as_str().unwrap_or_default()
+    }
+
+    /// What the server asked the client, in order.
+    pub fn asked(&self) -> Vec<&str> {
+        let asked = self.0["asked"].as_array().map(Vec::as_slice).unwrap_or_default();
+        asked.iter().filter_map(Value::as_str).collect()
+    }
+}
