@@ -4,8 +4,27 @@
 //! resources (servers, portals, policies, grants, limits) can be reloaded.
 //! This crate must never be read on the request path other than as one snapshot.
 
+pub mod checks;
 pub mod diagnostic;
+pub mod environment;
+pub mod live;
+pub mod load;
+pub mod overrides;
+pub mod problem;
+pub mod render;
 pub mod resources;
+pub mod schema;
+pub mod secrets;
 pub mod settings;
+pub mod sources;
+pub mod suggest;
+mod tree;
+mod validate;
 
 pub use diagnostic::Diagnostic;
+pub use environment::Environment;
+pub use live::{Live, ReloadError};
+pub use load::{Loaded, Unreadable, load};
+pub use overrides::Override;
+pub use problem::{Problem, Report, Severity};
+pub use secrets::Secrets;

@@ -28,7 +28,7 @@ pub struct Resources {
 #[serde(deny_unknown_fields)]
 pub struct Server {
     /// 1–32 characters, `^[a-z0-9_]+(?:-[a-z0-9_]+)*$`; prefix of exposed names.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::IdText")]
     pub server_id: ServerId,
     /// Name for people.
     #[serde(default)]
@@ -194,7 +194,7 @@ fn yes() -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Portal {
     /// Id; `default` is also at `{public_url}/mcp`.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::IdText")]
     pub id: PortalId,
     /// Name for people, at most 350 characters.
     #[serde(default)]
@@ -207,7 +207,7 @@ pub struct Portal {
     pub hostname: Option<String>,
     /// Servers in the order of lists. Absent = all.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(with = "Option<Vec<crate::schema::IdText>>")]
     pub servers: Option<Vec<ServerId>>,
     /// Who may use the portal. None = nobody.
     #[serde(default)]
@@ -311,14 +311,14 @@ pub struct Grant {
     /// `user:alice`, `group:engineering`, `service:ci`, `everyone`.
     pub principals: Vec<String>,
     /// Server.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::IdText")]
     pub server: ServerId,
     /// Original tool names. Tools or classes must be given.
     #[serde(default)]
     pub tools: Vec<String>,
     /// Classes.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<crate::schema::ClassText>")]
     pub classes: Vec<ToolClass>,
     /// Cedar condition over `context.args`, e.g. `context.args.amount <= 1000`.
     #[serde(default)]
@@ -338,7 +338,7 @@ pub struct RateLimit {
     pub per: Vec<LimitKey>,
     /// Only for this server.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::IdText>")]
     pub server: Option<ServerId>,
     /// Only for these original tool names (with `server`).
     #[serde(default)]

@@ -17,7 +17,7 @@ pub struct File {
     /// Public URL of this installation, e.g. `https://mcp.example.com`. Required by `serve`.
     pub public_url: Option<String>,
     /// Public listener, address and port. Required by `serve`; `dev` uses 127.0.0.1:7420.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<crate::schema::AddressText>")]
     pub listen: Option<SocketAddr>,
     /// Operations listener: health and metrics. Default 127.0.0.1:7421. Never the public port.
     pub operations: Operations,
@@ -26,7 +26,7 @@ pub struct File {
     /// Origins accepted in `Origin` besides that of `public_url` (O10).
     pub allowed_origins: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed (O10).
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<crate::schema::NetworkText>")]
     pub trusted_proxies: Vec<IpNet>,
     /// Where data lives.
     pub store: Store,
@@ -77,7 +77,7 @@ impl File {
 #[serde(deny_unknown_fields, default)]
 pub struct Operations {
     /// Address and port.
-    #[schemars(with = "String")]
+    #[schemars(with = "crate::schema::AddressText")]
     pub listen: SocketAddr,
 }
 

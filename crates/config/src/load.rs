@@ -1,0 +1,239 @@
+//! File, folder, environment and flags become one configuration, or a list of all problems.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bartizan_model::Secret;
+
+use crate::checks;
+use crate::diagnostic::Diagnostic;
+use crate::environment::Environment;
+use crate::overrides::{self, Override};
+use crate::problem::{Problem, Report, Severity};
+use crate::resources::Resources;
+use crate::schema;
+use crate::secrets::{self, Secrets};
+use crate::settings::{File, KeySource};
+use crate::sources::Sources;
+use crate::tree::{self, Node, Value};
+use crate::validate::Validator;
+
+/// Largest configuration file, 8 MiB.
+const FILE_LIMIT: u64 = 8 << 20;
+/// Lists that may stand in several files.
+const LISTS: [&str; 5] = ["servers", "portals", "policies", "grants", "rate_limits"];
+
+/// The file cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {reason}")]
+pub struct Unreadable {
+    /// Path as given.
+    pub path: String,
+    /// The system's words.
+    pub reason: String,
+}
+
+/// What was read. With errors in `problems` it is only good for further checks.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Settings, with the resources of all files in its lists and paths made absolute to the file's folder.
+    pub file: File,
+    /// The resources of all files.
+    pub resources: Resources,
+    /// Resolved secrets of the resources.
+    pub secrets: Secrets,
+    /// Folder of the file.
+    pub base: PathBuf,
+    /// Files and folders to watch for changes.
+    pub watch: Vec<PathBuf>,
+    sources: Sources,
+    problems: Vec<Problem>,
+    /// An entry of a list could not be read, so references to it would seem unknown.
+    incomplete: bool,
+    /// Top-level keys that were written down, well or badly; `None` if the file could not be parsed.
+    written: Option<Vec<String>>,
+}
+
+impl Loaded {
+    /// Adds findings of other crates at their places.
+    pub fn add(&mut self, diagnostics: impl IntoIterator<Item = Diagnostic>, severity: Severity) {
+        for diagnostic in diagnostics {
+            let follows = match diagnostic.code {
+                "missing_setting" => self.written.as_ref().is_none_or(|keys| keys.contains(&diagnostic.path)),
+                code => self.incomplete && code.starts_with("unknown_"),
+            };
+            // It would only repeat a problem that is already in the list.
+            if follows {
+                continue;
+            }
+            let problem = self.sources.locate(&diagnostic, severity);
+            self.problems.push(problem);
+        }
+    }
+
+    /// All problems so far, sorted, with the lines of the files.
+    pub fn report(&self) -> Report {
+        Report::new(self.sources.with_snippets(self.problems.clone()))
+    }
+
+    /// The text of `store.url` with its references resolved.
+    ///
+    /// # Errors
+    /// The finding at `store.url`.
+    pub fn store_url(&self, environment: &Environment) -> Result<Option<Secret<String>>, Diagnostic> {
+        let Some(url) = &self.file.store.url else { return Ok(None) };
+        let value = secrets::expand(url, environment, &self.base);
+        value.map(Some).map_err(|error| error.diagnostic("store.url"))
+    }
+}
+
+/// Reads a configuration file, the resource folder it names, the environment and flags.
+///
+/// # Errors
+/// Only when the file itself cannot be read; every other problem is in [`Loaded::report`].
+pub fn load(path: &Path, environment: &Environment, flags: &[Override]) -> Result<Loaded, Unreadable> {
+    let shown = path.display().to_string();
+    let text = read(path).map_err(|reason| Unreadable { path: shown.clone(), reason })?;
+    let base = path.parent().unwrap_or_else(|| Path::new("")).to_path_buf();
+    let (mut sources, mut problems) = (Sources::default(), Vec::new());
+    let schema = schema::file();
+    let source = sources.add(shown.clone(), text.clone());
+    let mut root = tree::parse(source, &shown, &text, &mut problems)
+        .unwrap_or_else(|| Node::empty_map(tree::Mark { source, line: 1, column: 1, length: 1 }));
+    let unparsed = !problems.is_empty() && root.members().is_empty();
+
+    let mut given = overrides::from_environment(environment, &schema, &referenced(&text), &mut problems);
+    given.extend_from_slice(flags);
+    overrides::apply(&mut root, &given, &schema, &mut sources, &mut problems);
+
+    let readable = !unparsed && matches!(root.value, Value::Map(_));
+    let written = readable.then(|| root.members().iter().map(|member| member.key.clone()).collect());
+    let found = Validator::new(&schema, &sources).run(&mut root);
+    let mut incomplete = found.dropped || unparsed;
+    problems.extend(found.problems);
+    let mut watch = vec![path.to_path_buf()];
+    if let Some(folder) = folder(&root) {
+        let folder = base.join(folder);
+        incomplete |= add_folder(&folder, &mut root, &mut sources, &mut problems);
+        watch.push(folder);
+    }
+
+    let mut file: File = serde_json::from_value(root.to_json()).unwrap_or_else(|error| {
+        // The schema let something pass that the types do not take.
+        problems.push(Problem::error("invalid", "", error.to_string()));
+        File::default()
+    });
+    sources.set_root(root);
+    anchor(&mut file, &base);
+    let resources = file.resources();
+    let (secrets, unresolved) = Secrets::resolve(&resources, environment, &base);
+    let mut loaded = Loaded { file, resources, secrets, base, watch, sources, problems, incomplete, written };
+    loaded.add(unresolved, Severity::Error);
+    if !unparsed {
+        let findings = checks::settings(&loaded.file);
+        loaded.add(findings, Severity::Error);
+    }
+    Ok(loaded)
+}
+
+/// A reason without numbers and platform words.
+pub(crate) fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not UTF-8".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let file = std::fs::File::open(path).map_err(|error| words(&error))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|error| words(&error))?;
+    if bytes.len() as u64 > FILE_LIMIT {
+        return Err("the file is larger than 8 MiB".to_owned());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8".to_owned())?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
+/// Names of variables a file uses in `${env:NAME}` and `key: {env: NAME}`.
+fn referenced(text: &str) -> Vec<String> {
+    let name = |rest: &str| -> String {
+        let rest = rest.trim_start_matches([' ', '"', '\'']);
+        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+    };
+    text.split("env:").skip(1).map(name).filter(|name| !name.is_empty()).collect()
+}
+
+fn folder(root: &Node) -> Option<String> {
+    match &root.get("resources")?.node.value {
+        Value::Text(folder) => Some(folder.clone()),
+        _ => None,
+    }
+}
+
+/// Appends the resources of every `*.yaml` in a folder, sorted by name. True if an entry was dropped.
+fn add_folder(folder: &Path, root: &mut Node, sources: &mut Sources, problems: &mut Vec<Problem>) -> bool {
+    let schema = schemars::schema_for!(Resources).to_value();
+    let mut dropped = false;
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+        Err(error) => {
+            let message = format!("the folder `{}` cannot be read: {}", folder.display(), words(&error));
+            let mark = root.get("resources").map(|member| member.node.mark);
+            let place = mark.and_then(|mark| sources.place(mark));
+            problems.push(Problem { place, ..Problem::error("unreadable_folder", "resources", message) });
+            return true;
+        }
+    };
+    files.retain(|file| file.extension().is_some_and(|end| end == "yaml" || end == "yml"));
+    files.sort();
+    for file in files {
+        let shown = file.display().to_string();
+        let text = match read(&file) {
+            Ok(text) => text,
+            Err(reason) => {
+                problems.push(Problem::error("unreadable", "", format!("{shown}: {reason}")));
+                dropped = true;
+                continue;
+            }
+        };
+        let source = sources.add(shown.clone(), text.clone());
+        let Some(mut node) = tree::parse(source, &shown, &text, problems) else {
+            dropped = true;
+            continue;
+        };
+        let found = Validator::new(&schema, sources).run(&mut node);
+        dropped |= found.dropped;
+        problems.extend(found.problems);
+        merge(root, node);
+    }
+    dropped
+}
+
+fn merge(root: &mut Node, other: Node) {
+    let (Value::Map(members), Value::Map(others)) = (&mut root.value, other.value) else { return };
+    for other in others.into_iter().filter(|member| LISTS.contains(&member.key.as_str())) {
+        match members.iter_mut().find(|member| member.key == other.key) {
+            Some(member) => {
+                if let (Value::List(items), Value::List(more)) = (&mut member.node.value, other.node.value) {
+                    items.extend(more);
+                }
+            }
+            None => members.push(other),
+        }
+    }
+}
+
+/// Relative paths in the file start from the file's folder, wherever the process was started.
+fn anchor(file: &mut File, base: &Path) {
+    file.store.data_dir = base.join(&file.store.data_dir);
+    for ca in &mut file.egress.ca_files {
+        *ca = base.join(&*ca);
+    }
+    if let Some(KeySource::File(path)) = &mut file.key {
+        *path = base.join(&*path);
+    }
+}
