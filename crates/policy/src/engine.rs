@@ -31,8 +31,40 @@ pub(crate) struct ServerAccess {
     pub(crate) public: bool,
     /// `server github: visibility public`.
     pub(crate) public_rule: Arc<str>,
-    /// Positions of its grants.
-    pub(crate) grants: Vec<usize>,
+    /// Its grants.
+    pub(crate) grants: GrantIndex,
+}
+
+/// Positions of a server's grants, by what they are about.
+#[derive(Default)]
+pub(crate) struct GrantIndex {
+    by_tool: HashMap<Box<str>, Vec<usize>>,
+    by_class: [Vec<usize>; 4],
+    /// A condition looks at the tool's name.
+    use_name: bool,
+}
+
+impl GrantIndex {
+    fn add(&mut self, grant: &Grant, position: usize) {
+        for tool in &grant.tools {
+            self.by_tool.entry(tool.clone()).or_default().push(position);
+        }
+        for class in &grant.classes {
+            if let Some(list) = self.by_class.get_mut(*class as usize) {
+                list.push(position);
+            }
+        }
+        self.use_name |= grant.condition.as_ref().is_some_and(|condition| condition.usage.name);
+    }
+
+    /// Positions of the grants for a tool, in order.
+    pub(crate) fn covering(&self, tool: &str, class: ToolClass) -> Vec<usize> {
+        let by_class = self.by_class.get(class as usize).into_iter().flatten();
+        let mut found: Vec<usize> = self.by_tool.get(tool).into_iter().flatten().chain(by_class).copied().collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
 }
 
 /// All rules of one resource snapshot. Immutable and shared.
@@ -79,7 +111,7 @@ impl Policies {
                 compiler.grant_condition(&mut compiled, when);
             }
             if let Some(server) = servers.get_mut(&grant.server) {
-                server.grants.push(at);
+                server.grants.add(&compiled, at);
             }
             grants.push(compiled);
         }
@@ -152,10 +184,14 @@ impl Policies {
     /// Whether any rule about this tool or prompt, for whomever, reads arguments. When
     /// not, its decision may be kept.
     pub fn args_matter(&self, server: &ServerId, name: &str) -> bool {
-        let grants = self.servers.get(server).map_or(&[][..], |access| &access.grants);
-        let by_grant = grants.iter().filter_map(|at| self.grants.get(*at)).any(|grant| {
-            grant.condition.as_ref().is_some_and(|condition| condition.reads_args())
-                && (!grant.classes.is_empty() || grant.tools.contains(name))
+        let reads_args = |at: &usize| {
+            let grant = self.grants.get(*at);
+            grant.and_then(|grant| grant.condition.as_ref()).is_some_and(|condition| condition.reads_args())
+        };
+        let by_grant = self.servers.get(server).is_some_and(|access| {
+            let grants = &access.grants;
+            grants.by_class.iter().flatten().any(reads_args)
+                || grants.by_tool.get(name).is_some_and(|list| list.iter().any(reads_args))
         });
         by_grant
             || self.statements.iter().filter(|statement| statement.reads_args()).any(|statement| {
@@ -168,26 +204,33 @@ impl Policies {
             })
     }
 
-    /// Whether the decision about this entry can differ from that about other entries of
-    /// the same server and class. When not, one list decision holds for all of them.
-    pub fn name_matters(&self, action: Action, server: &ServerId, name: &str) -> bool {
-        let grants = self.servers.get(server).map_or(&[][..], |access| &access.grants);
-        let named = grants.iter().filter_map(|at| self.grants.get(*at)).any(|grant| {
-            grant.tools.contains(name) || grant.condition.as_ref().is_some_and(|condition| condition.usage.name)
-        });
-        named
-            || self.forbids.names_entry(action, server.as_str(), name)
-            || self.permits.names_entry(action, server.as_str(), name)
+    /// Whether any rule tells entries of one server and class apart by more than the
+    /// names it lists: a condition that looks at the name.
+    pub fn conditions_use_name(&self, action: Action, server: &ServerId) -> bool {
+        let by_grant =
+            action == Action::CallTool && self.servers.get(server).is_some_and(|access| access.grants.use_name);
+        by_grant
             || self.statements.iter().any(|statement| {
                 statement.scope.actions & action.bit() != 0
                     && statement.condition.as_ref().is_some_and(|condition| condition.usage.name)
                     && match &statement.scope.resource {
                         ResourceScope::InServer(id, _) => **id == *server.as_str(),
-                        // Entries named in the scope were looked up above.
+                        // Entries named in the scope are found by `is_named`.
                         ResourceScope::One(..) | ResourceScope::Nothing => false,
                         ResourceScope::Any | ResourceScope::Kind(_) => true,
                     }
             })
+    }
+
+    /// Whether a grant or the scope of a statement names this entry. If not, and if
+    /// [`Self::conditions_use_name`] is false for its server, one list decision holds for
+    /// all entries of the server and class that nothing names.
+    pub fn is_named(&self, action: Action, server: &ServerId, name: &str) -> bool {
+        let by_grant = action == Action::CallTool
+            && self.servers.get(server).is_some_and(|access| access.grants.by_tool.contains_key(name));
+        by_grant
+            || self.forbids.names_entry(action, server.as_str(), name)
+            || self.permits.names_entry(action, server.as_str(), name)
     }
 
     fn run(&self, query: &Query<'_>, args_known: bool) -> Decision {
@@ -321,8 +364,8 @@ impl Policies {
                 *uses_args |= reads_args;
                 let condition = candidate.condition;
                 match condition.map_or(Outcome::Yes, |condition| condition.evaluate(facts, args_known)) {
-                    Outcome::Yes | Outcome::Open => satisfied = satisfied.or(Some(Arc::clone(candidate.rule))),
-                    Outcome::No => almost = almost.or(Some(Arc::clone(candidate.rule))),
+                    Outcome::Yes | Outcome::Open => satisfied = satisfied.or_else(|| Some(Arc::clone(candidate.rule))),
+                    Outcome::No => almost = almost.or_else(|| Some(Arc::clone(candidate.rule))),
                     Outcome::Error { args: true, .. } => {
                         return Err((ReasonCode::ArgumentRefused, Some(Arc::clone(candidate.rule))));
                     }
@@ -343,9 +386,9 @@ impl Policies {
         let mut candidates = Vec::new();
         let server = query.server.and_then(|id| self.servers.get(id));
         if let Some(server) = server.filter(|_| facts.action == Action::CallTool) {
-            for grant in server.grants.iter().filter_map(|at| self.grants.get(*at)) {
-                let alive = grant.alive(query.context.now_ms);
-                if alive && grant.covers(query.name, query.class) && grant.names(query.principal) {
+            for at in server.grants.covering(query.name, query.class) {
+                let Some(grant) = self.grants.get(at) else { continue };
+                if grant.alive(query.context.now_ms) && grant.names(query.principal) {
                     candidates.push(Candidate::new(&grant.rule, grant.condition.as_ref()));
                 }
             }
@@ -419,7 +462,7 @@ fn access(
             rules,
             public: server.visibility == Visibility::Public,
             public_rule: format!("{owner}: visibility public").into(),
-            grants: Vec::new(),
+            grants: GrantIndex::default(),
         };
         servers.insert(server.server_id.clone(), access);
     }
@@ -469,5 +512,5 @@ fn version(resources: &Resources) -> u64 {
     hash
 }
 
-/// Classes that callers may ask about; kept here so that the order of bits has one home.
+/// The index of a class in [`GrantIndex`] and its bit in a condition's classes.
 const _: () = assert!(ToolClass::Read as u8 == 0 && ToolClass::Unknown as u8 == 3);

@@ -150,11 +150,11 @@ impl Policies {
     fn explain_grants(&self, facts: &Facts<'_>, rules: &mut Vec<RuleVerdict>) {
         let query = facts.query;
         let Some(server) = query.server.and_then(|server| self.servers.get(server)) else { return };
-        for grant in server.grants.iter().filter_map(|at| self.grants.get(*at)) {
-            let about = grant.names(query.principal) && grant.covers(query.name, query.class);
-            if facts.action != Action::CallTool || !about {
-                continue;
-            }
+        if facts.action != Action::CallTool {
+            return;
+        }
+        for at in server.grants.covering(query.name, query.class) {
+            let Some(grant) = self.grants.get(at).filter(|grant| grant.names(query.principal)) else { continue };
             let (verdict, note) = if grant.alive(query.context.now_ms) {
                 let outcome =
                     grant.condition.as_ref().map_or(Outcome::Yes, |condition| condition.evaluate(facts, true));

@@ -108,11 +108,6 @@ impl Grant {
         named || self.everyone || self.groups.iter().any(|group| in_group(principal, group))
     }
 
-    /// Whether the grant covers this tool.
-    pub(crate) fn covers(&self, tool: &str, class: ToolClass) -> bool {
-        self.classes.contains(&class) || self.tools.contains(tool)
-    }
-
     /// Whether the grant still counts.
     pub(crate) fn alive(&self, now_ms: i64) -> bool {
         self.expires_ms.is_none_or(|expires| now_ms < expires)
