@@ -1,1 +1,35 @@
-//! placeholder
+//! The record of who did what (feature rows L1 and L9): an append-only chain of
+//! canonical events in segment files, and a searchable index of it built behind.
+//!
+//! An event that was acknowledged is never lost and never reordered. The files are the
+//! truth; the index can be thrown away. Identities are kept beside the chain, which
+//! holds only salted commitments to them, so that a person can be erased and the chain
+//! still verifies.
+//!
+//! ```text
+//! DIR/<writer>/lock             held by the process that writes here
+//! DIR/<writer>/00000001.log     one canonical JSON object per line
+//! DIR/<writer>/00000001.who     salt and identity per commitment
+//! DIR/<writer>/00000001.torn-…  bytes of a line that a crash cut off
+//! ```
+
+mod audit;
+mod canonical;
+mod digest;
+mod disk;
+mod error;
+mod folder;
+mod index;
+mod lines;
+mod queue;
+mod record;
+mod search;
+mod verify;
+mod who;
+mod writer;
+
+pub use audit::{Audit, Options, Receipt, Stats};
+pub use error::AuditError;
+pub use index::rebuild_index;
+pub use search::{Cursor, Page, Query, Row, search};
+pub use verify::{Checkpoint, Finding, FindingKind, Report, TornTail, WriterReport, verify, verify_against};

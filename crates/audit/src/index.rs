@@ -1,0 +1,196 @@
+//! The index, built behind: a task reads what is durable and puts it into the store.
+
+mod reader;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bartizan_store::Store;
+use bartizan_store::repo::audit_index::{self as repo, Batch, Position};
+use tokio::sync::Mutex;
+
+use crate::error::AuditError;
+use crate::folder::{Folder, writers};
+use crate::writer::{Acked, Shared};
+use reader::Reader;
+
+/// Records of one transaction.
+const BATCH: usize = 1_024;
+/// How long the task collects before it reads, so that a busy record costs few transactions.
+const COLLECT: Duration = Duration::from_millis(300);
+/// Time between attempts while the store does not answer.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Builds the index of one writer.
+pub(crate) struct Indexer {
+    core: Arc<Core>,
+}
+
+struct Core {
+    dir: PathBuf,
+    writer: String,
+    store: Store,
+    shared: Arc<Shared>,
+    indexed: AtomicU64,
+    /// One round at a time; also where the last one stopped.
+    reader: Mutex<Option<Reader>>,
+}
+
+/// Starts the task. It ends when the record is closed.
+pub(crate) fn spawn(dir: PathBuf, writer: String, store: Store, shared: Arc<Shared>) -> Result<Indexer, AuditError> {
+    let runtime = tokio::runtime::Handle::try_current().map_err(|_| AuditError::NoRuntime)?;
+    let core = Arc::new(Core { dir, writer, store, shared, indexed: 0.into(), reader: Mutex::new(None) });
+    let weak = Arc::downgrade(&core);
+    runtime.spawn(async move {
+        // Writers whose processes are gone first: nobody else will finish their index.
+        if let Some(core) = weak.upgrade() {
+            core.finish_abandoned().await;
+        }
+        loop {
+            let Some(core) = weak.upgrade() else { return };
+            if let Err(error) = core.catch_up().await {
+                tracing::warn!(%error, "the audit index is behind");
+                drop(core);
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            let shared = Arc::clone(&core.shared);
+            drop(core);
+            shared.progress.notified().await;
+            tokio::time::sleep(COLLECT).await;
+        }
+    });
+    Ok(Indexer { core })
+}
+
+impl Drop for Indexer {
+    fn drop(&mut self) {
+        // Wakes the task, which then finds nobody to work for.
+        self.core.shared.progress.notify_one();
+    }
+}
+
+impl Indexer {
+    /// Sequence number of the last indexed record.
+    pub(crate) fn indexed(&self) -> u64 {
+        self.core.indexed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.core.store
+    }
+
+    /// Returns when everything durable is indexed.
+    pub(crate) async fn catch_up(&self) -> Result<(), AuditError> {
+        self.core.catch_up().await
+    }
+}
+
+impl Core {
+    async fn catch_up(&self) -> Result<(), AuditError> {
+        let mut reader = self.reader.lock().await;
+        let bound = self.shared.acked();
+        let mut current = match reader.take() {
+            Some(current) => current,
+            None => Reader::new(&self.dir, &self.writer, repo::position(&self.store, &self.writer).await?),
+        };
+        // A reader is only kept after a round without errors.
+        current = run(&self.store, current, Some(bound)).await?;
+        self.indexed.store(current.seq(), Ordering::Release);
+        *reader = Some(current);
+        Ok(())
+    }
+
+    async fn finish_abandoned(&self) {
+        let others = writers(&self.dir).unwrap_or_default();
+        for writer in others.iter().filter(|writer| **writer != self.writer) {
+            if let Err(error) = finish(&self.dir, writer, &self.store).await {
+                tracing::warn!(%error, writer, "an abandoned audit writer is not fully indexed");
+            }
+        }
+    }
+}
+
+/// Indexes an abandoned writer to its end.
+async fn finish(dir: &Path, writer: &str, store: &Store) -> Result<(), AuditError> {
+    let Some(folder) = Folder::try_hold(dir, writer)? else { return Ok(()) };
+    let reader = Reader::new(dir, writer, repo::position(store, writer).await?);
+    run(store, reader, None).await?;
+    drop(folder);
+    Ok(())
+}
+
+/// Reads and indexes batch by batch up to the bound.
+async fn run(store: &Store, mut reader: Reader, bound: Option<Acked>) -> Result<Reader, AuditError> {
+    loop {
+        let from = reader.position();
+        let (next, rows) = read(reader, bound).await?;
+        reader = next;
+        let to = reader.position();
+        let Some(to) = to.filter(|to| from.as_ref() != Some(to)) else { return Ok(reader) };
+        let batch = Batch { writer: reader.writer(), from: from.as_ref(), to: &to, rows: &rows };
+        if !repo::index(store, &batch).await? {
+            // Somebody else moved the position: go on from there.
+            let position: Option<Position> = repo::position(store, reader.writer()).await?;
+            reader.reset(position);
+        }
+    }
+}
+
+/// Reads a batch on a thread that may block.
+async fn read(mut reader: Reader, bound: Option<Acked>) -> Result<(Reader, Vec<repo::IndexRow>), AuditError> {
+    let task = tokio::task::spawn_blocking(move || {
+        let rows = reader.read(bound, BATCH);
+        (reader, rows)
+    });
+    match task.await {
+        Ok((reader, rows)) => Ok((reader, rows?)),
+        Err(_) => Err(AuditError::Closed),
+    }
+}
+
+/// Throws the index of every writer in `dir` away and builds it again from the segments.
+/// Returns the number of indexed records. A writer that is at work now is indexed as far
+/// as its own process had come; that process does the rest.
+///
+/// # Errors
+/// When a segment cannot be read or the store does not answer.
+pub async fn rebuild_index(dir: &Path, store: &Store) -> Result<u64, AuditError> {
+    let mut total = 0;
+    for writer in writers(dir)? {
+        let held = Folder::try_hold(dir, &writer)?;
+        let bound = match held {
+            Some(_) => None,
+            None => match repo::position(store, &writer).await? {
+                Some(position) => Some(acked(&position)),
+                None => continue,
+            },
+        };
+        repo::forget(store, &writer).await?;
+        run(store, Reader::new(dir, &writer, None), bound).await?;
+        total += u64::try_from(repo::count(store, &writer).await?).unwrap_or(0);
+        drop(held);
+    }
+    Ok(total)
+}
+
+fn acked(position: &Position) -> Acked {
+    Acked {
+        segment: u32::try_from(position.segment).unwrap_or(0),
+        length: u64::try_from(position.byte_offset).unwrap_or(0),
+        seq: u64::try_from(position.seq).unwrap_or(0),
+    }
+}
+
+/// Removes the identity of a principal from the side files of an abandoned writer.
+pub(crate) fn erase_abandoned(dir: &Path, writer: &str, principal: &str) -> Result<u64, AuditError> {
+    let Some(folder) = Folder::try_hold(dir, writer)? else { return Ok(0) };
+    let mut removed = 0;
+    for segment in crate::folder::segments(&folder.path)? {
+        let path = crate::folder::who_path(&folder.path, segment);
+        removed += crate::writer::rewrite(&path, principal).map_err(|error| AuditError::file(&path, error))?;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,198 @@
+//! Reads segments into index rows, in order and in bounded memory.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bartizan_store::repo::audit_index::{IndexRow, Position};
+
+use crate::digest::Hex;
+use crate::error::AuditError;
+use crate::folder::{log_path, segments, who_path};
+use crate::lines::{End, Lines};
+use crate::record::{Indexed, Link, Parsed};
+use crate::who::Entry;
+use crate::writer::Acked;
+
+/// Stands somewhere in a writer's segments.
+pub(super) struct Reader {
+    folder: PathBuf,
+    writer: String,
+    /// 0: before the first segment.
+    segment: u32,
+    offset: u64,
+    link: Link,
+    side: Side,
+}
+
+/// Identities of one segment, read as far as needed.
+#[derive(Default)]
+struct Side {
+    segment: u32,
+    offset: u64,
+    by_commitment: HashMap<String, (Option<String>, String)>,
+}
+
+impl Reader {
+    pub(super) fn new(dir: &Path, writer: &str, position: Option<Position>) -> Self {
+        let mut reader = Self {
+            folder: dir.join(writer),
+            writer: writer.to_owned(),
+            segment: 0,
+            offset: 0,
+            link: Link::START,
+            side: Side::default(),
+        };
+        reader.reset(position);
+        reader
+    }
+
+    /// Goes to a stored position.
+    pub(super) fn reset(&mut self, position: Option<Position>) {
+        (self.segment, self.offset, self.link) = match position {
+            None => (0, 0, Link::START),
+            Some(position) => (
+                u32::try_from(position.segment).unwrap_or(0),
+                u64::try_from(position.byte_offset).unwrap_or(0),
+                Link {
+                    seq: u64::try_from(position.seq).unwrap_or(0),
+                    hash: Hex::parse(position.hash.as_bytes()).unwrap_or(Hex::ZERO),
+                },
+            ),
+        };
+    }
+
+    pub(super) fn writer(&self) -> &str {
+        &self.writer
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.link.seq
+    }
+
+    /// Where it stands, in the form of the store; `None` before the first segment.
+    pub(super) fn position(&self) -> Option<Position> {
+        (self.segment > 0).then(|| Position {
+            segment: i64::from(self.segment),
+            byte_offset: i64::try_from(self.offset).unwrap_or(i64::MAX),
+            seq: i64::try_from(self.link.seq).unwrap_or(i64::MAX),
+            hash: self.link.hash.as_str().to_owned(),
+        })
+    }
+
+    /// Reads at most `max` records, never beyond `bound`. Lines that are no records are
+    /// skipped; `verify` reports them.
+    pub(super) fn read(&mut self, bound: Option<Acked>, max: usize) -> Result<Vec<IndexRow>, AuditError> {
+        let mut rows = Vec::new();
+        if bound.is_some_and(|bound| bound.segment == 0) {
+            return Ok(rows);
+        }
+        while rows.len() < max {
+            if self.segment > 0 {
+                let path = log_path(&self.folder, self.segment);
+                match self.read_segment(&path, bound, max, &mut rows) {
+                    Ok(()) => {}
+                    // Removed by retention: go on with the next one.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(AuditError::file(&path, error)),
+                }
+            }
+            if rows.len() >= max || bound.is_some_and(|bound| self.segment >= bound.segment) {
+                break;
+            }
+            let next = segments(&self.folder)?.into_iter().find(|number| *number > self.segment);
+            let Some(next) = next else { break };
+            (self.segment, self.offset) = (next, 0);
+        }
+        Ok(rows)
+    }
+
+    fn read_segment(
+        &mut self,
+        path: &Path,
+        bound: Option<Acked>,
+        max: usize,
+        rows: &mut Vec<IndexRow>,
+    ) -> io::Result<()> {
+        let mut lines = Lines::open(path, self.offset)?;
+        let limit = bound.filter(|bound| bound.segment == self.segment).map(|bound| bound.length);
+        while rows.len() < max {
+            if limit.is_some_and(|limit| self.offset >= limit) {
+                break;
+            }
+            let Some(line) = lines.next()? else { break };
+            if line.end == End::Torn {
+                break;
+            }
+            if let Some((link, row)) = self.row(line.bytes) {
+                self.link = link;
+                rows.push(row);
+            }
+            self.offset = lines.offset();
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, line: &[u8]) -> Option<(Link, IndexRow)> {
+        let link = Parsed::new(line)?.link();
+        let record = std::str::from_utf8(line).ok()?;
+        let fields: Indexed = serde_json::from_str(record).ok()?;
+        let (principal, who) = match self.side.find(&self.folder, self.segment, &fields.who) {
+            Some((principal, who)) => (principal.clone(), Some(who.clone())),
+            None => (None, None),
+        };
+        let row = IndexRow {
+            at_ms: fields.at_ms,
+            writer: self.writer.clone(),
+            seq: i64::try_from(link.seq).ok()?,
+            kind: fields.kind,
+            principal,
+            portal: fields.portal,
+            server: fields.server,
+            target: fields.target,
+            allow: fields.verdict.allow,
+            code: fields.verdict.code,
+            id: fields.id,
+            who,
+            record: record.to_owned(),
+        };
+        Some((link, row))
+    }
+}
+
+impl Side {
+    /// Salt and identity precede the record that names them, so a look at the rest of the
+    /// file finds them, unless they were erased.
+    fn find(&mut self, folder: &Path, segment: u32, commitment: &str) -> Option<&(Option<String>, String)> {
+        if self.segment != segment {
+            *self = Self { segment, ..Self::default() };
+        }
+        if !self.by_commitment.contains_key(commitment) {
+            // An unreadable side file costs the names, not the index.
+            if let Err(error) = self.read_on(folder) {
+                tracing::warn!(%error, segment, "identities of an audit segment cannot be read");
+            }
+        }
+        self.by_commitment.get(commitment)
+    }
+
+    fn read_on(&mut self, folder: &Path) -> io::Result<()> {
+        let path = who_path(folder, self.segment);
+        if std::fs::metadata(&path)?.len() < self.offset {
+            // An erasure made it shorter.
+            *self = Self { segment: self.segment, ..Self::default() };
+        }
+        let mut lines = Lines::open(&path, self.offset)?;
+        while let Some(line) = lines.next()? {
+            if line.end == End::Torn {
+                break;
+            }
+            if let Some(entry) = Entry::new(line.bytes) {
+                let value = (entry.principal(), entry.who.get().to_owned());
+                self.by_commitment.insert(entry.commit.to_owned(), value);
+            }
+            self.offset = lines.offset();
+        }
+        Ok(())
+    }
+}
