@@ -16,6 +16,8 @@ pub enum Part {
     Servers,
     /// The product's own binary.
     Product,
+    /// Debian's PostgreSQL, beside the product's own binary.
+    Postgres,
 }
 
 /// The root of the repository.
@@ -71,9 +73,13 @@ fn missing(part: Part) -> Option<String> {
         Part::FastMcp => (folder().join("venv-fastmcp/.pinned"), "the FastMCP client"),
         Part::Servers => (folder().join("venv-servers/.pinned"), "the PyPI servers"),
         Part::Product => (product(), "the product's binary; cargo build -p bartizan"),
+        Part::Postgres => {
+            let initdb = crate::postgres::programs().unwrap_or_default().join("initdb");
+            (initdb, "PostgreSQL; apt-get install postgresql")
+        }
     };
     (!sign.exists()).then(|| match part {
-        Part::Product => what.to_owned(),
+        Part::Product | Part::Postgres => what.to_owned(),
         _ => format!("{what}; node tests/e2e/install.mjs"),
     })
 }
