@@ -33,7 +33,12 @@ pub(crate) async fn authenticate(
 /// Where a client learns how to get a token for an endpoint (RFC 9728 section 3.1: the
 /// path of the resource comes after the well-known part). `portal_host` is set when
 /// the portal's own host name was used.
-pub(crate) fn challenge(settings: &Settings, endpoint: &Endpoint, portal_host: Option<&str>, invalid: bool) -> Challenge {
+pub(crate) fn challenge(
+    settings: &Settings,
+    endpoint: &Endpoint,
+    portal_host: Option<&str>,
+    invalid: bool,
+) -> Challenge {
     const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
     if let Some(host) = portal_host {
         return Challenge { resource_metadata: format!("https://{host}{WELL_KNOWN}/mcp"), invalid };

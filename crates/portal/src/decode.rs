@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use crate::respond::{PROTOCOL_VERSION, Problem, ProblemKind, SESSION_ID};
+use crate::respond::{Problem, ProblemKind};
 use crate::sessions::Session;
 
 /// A message with all that is known before it is dispatched.
@@ -127,13 +127,13 @@ fn way(
     find: impl Fn(&str) -> Option<Arc<Session>>,
 ) -> Result<Way, ProblemKind> {
     let method = message.method().unwrap_or_default();
-    let version = single_header(headers, &PROTOCOL_VERSION);
+    let version = headers::protocol_version(headers);
     let body_version = params.protocol_version();
     // A modern request has no session, whatever headers it carries.
     let (mut found, mut state) = (None, era::Session::Absent);
     if body_version.is_none()
         && method != "initialize"
-        && let Some(id) = single_header(headers, &SESSION_ID)
+        && let Some(id) = single_header(headers, &headers::SESSION_ID)
     {
         found = find(id);
         state = if found.is_some() { era::Session::Known } else { era::Session::Unknown };
@@ -147,9 +147,7 @@ fn way(
             }
             let meta = params.meta.as_ref().ok_or(ProblemKind::Internal)?;
             let profile = ClientProfile::modern(revision, meta).map_err(ProblemKind::bad)?;
-            if message.kind() == Kind::Request {
-                headers::check(headers, message, params).map_err(|error| ProblemKind::bad(error.to_rpc()))?;
-            }
+            headers::check(headers, message, params).map_err(|error| ProblemKind::bad(error.to_rpc()))?;
             Ok(Way::Modern(Arc::new(profile)))
         }
         (Detected::LegacyOpen, _) => Ok(Way::Open),
@@ -166,7 +164,8 @@ fn batch(
     find: impl Fn(&str) -> Option<Arc<Session>>,
     refusal: Problem,
 ) -> Result<Incoming, Problem> {
-    let session = single_header(headers, &SESSION_ID).and_then(find).filter(|session| session.revision.has_batches());
+    let session =
+        single_header(headers, &headers::SESSION_ID).and_then(find).filter(|session| session.revision.has_batches());
     let session = session.ok_or(refusal)?;
     let messages = Message::parse_batch(body, limits)?;
     if messages.iter().any(|message| message.method() == Some("initialize")) {
@@ -188,7 +187,7 @@ impl Way {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in pairs {
             map.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_str(value).unwrap());
@@ -199,16 +198,21 @@ mod tests {
     #[test]
     fn p26_media_types() {
         let json = ("content-type", "application/json");
-        for good in ["application/json", "Application/JSON", "application/json; charset=utf-8", "application/json;charset=\"UTF-8\""] {
-            assert_eq!(media(&headers(&[("content-type", good)])), Ok(true), "{good}");
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;charset=\"UTF-8\"",
+        ] {
+            assert_eq!(media(&map(&[("content-type", good)])), Ok(true), "{good}");
         }
         for bad in ["text/plain", "application/jsonx", "application/json; charset=latin1", "", "multipart/form-data"] {
-            assert_eq!(media(&headers(&[("content-type", bad)])), Err(ProblemKind::MediaType), "{bad}");
+            assert_eq!(media(&map(&[("content-type", bad)])), Err(ProblemKind::MediaType), "{bad}");
         }
-        assert_eq!(media(&headers(&[])), Err(ProblemKind::MediaType));
-        assert_eq!(media(&headers(&[json, json])), Err(ProblemKind::MediaType));
-        assert_eq!(media(&headers(&[json, ("content-encoding", "gzip")])), Err(ProblemKind::MediaType));
-        let accept = |value| media(&headers(&[json, ("accept", value)]));
+        assert_eq!(media(&map(&[])), Err(ProblemKind::MediaType));
+        assert_eq!(media(&map(&[json, json])), Err(ProblemKind::MediaType));
+        assert_eq!(media(&map(&[json, ("content-encoding", "gzip")])), Err(ProblemKind::MediaType));
+        let accept = |value| media(&map(&[json, ("accept", value)]));
         assert_eq!(accept("application/json, text/event-stream"), Ok(true));
         assert_eq!(accept("*/*"), Ok(true));
         assert_eq!(accept("text/*"), Ok(true));
@@ -219,8 +223,8 @@ mod tests {
 
     #[test]
     fn p26_doubled_headers_have_no_valid_value() {
-        let map = headers(&[("mcp-session-id", "a"), ("mcp-session-id", "a")]);
-        assert_eq!(single_header(&map, &SESSION_ID), Some("\u{fffd}"));
-        assert_eq!(single_header(&map, &PROTOCOL_VERSION), None);
+        let map = map(&[("mcp-session-id", "a"), ("mcp-session-id", "a")]);
+        assert_eq!(single_header(&map, &headers::SESSION_ID), Some("\u{fffd}"));
+        assert_eq!(single_header(&map, &headers::PROTOCOL_VERSION), None);
     }
 }

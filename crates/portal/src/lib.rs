@@ -1,16 +1,30 @@
 //! The HTTP data plane and the operations listener. Everything here speaks HTTP and
 //! MCP to clients; what a caller may do is asked of `gate`, and this crate must never
 //! decide it.
+//!
+//! The way of one request is `portal.rs`: admit → authenticate → decode → dispatch
+//! (`legacy`, `modern`) → respond.
 
 mod admit;
+mod authenticate;
 mod body;
+mod cors;
+mod decode;
 mod drain;
+mod legacy;
 mod listener;
+mod modern;
 mod ops;
+mod portal;
+mod pump;
+mod respond;
+mod route;
+mod sessions;
 mod settings;
 mod streams;
 
 pub use body::Body;
 pub use drain::{Drain, Phase};
 pub use ops::{Check, MetricsText, Ops, OpsDeps, Readiness};
+pub use portal::{Portal, PortalDeps};
 pub use settings::{Settings, SettingsError};

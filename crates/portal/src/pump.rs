@@ -63,7 +63,8 @@ impl Call {
             match heard {
                 Heard::Said(Some(CallOutput::Done(reply))) => return Work::Done(self.reply(reply)),
                 Heard::Said(None) => return Work::Done(self.asked.lost()),
-                Heard::Said(Some(CallOutput::Notify { method, params })) if !self.wants(&method, &params) || !events => {}
+                Heard::Said(Some(CallOutput::Notify { method, params }))
+                    if !events || !self.wants(&method, params.as_ref()) => {}
                 Heard::Said(Some(CallOutput::Ask { asks, answers })) if !events => refuse(asks, answers),
                 Heard::Said(first) => {
                     self.first = first;
@@ -112,8 +113,8 @@ impl Call {
             };
             match heard {
                 Heard::Said(Some(CallOutput::Notify { method, params })) => {
-                    if self.wants(&method, &params) {
-                        channel.message(&build::notification(&method, Some(&params))).await?;
+                    if self.wants(&method, params.as_ref()) {
+                        channel.message(&build::notification(&method, params.as_ref())).await?;
                     }
                 }
                 Heard::Said(Some(CallOutput::Ask { asks, answers })) => self.ask(channel, asks, answers).await?,
@@ -137,7 +138,7 @@ impl Call {
 
     /// Whether the client wants a notification: log messages only from the level it
     /// asked for; a modern client that named no level gets none (protocol 3.1).
-    fn wants(&self, method: &str, params: &RawJson) -> bool {
+    fn wants(&self, method: &str, params: Option<&RawJson>) -> bool {
         wants_log(&self.profile, method, params)
     }
 
@@ -165,7 +166,7 @@ impl Call {
 }
 
 /// Whether a log message is wanted; everything that is not one is.
-pub(crate) fn wants_log(profile: &ClientProfile, method: &str, params: &RawJson) -> bool {
+pub(crate) fn wants_log(profile: &ClientProfile, method: &str, params: Option<&RawJson>) -> bool {
     if method != "notifications/message" {
         return true;
     }
@@ -173,7 +174,7 @@ pub(crate) fn wants_log(profile: &ClientProfile, method: &str, params: &RawJson)
         (Era::Modern, None) => false,
         (Era::Legacy, None) => true,
         (_, Some(least)) => {
-            let level = params.get("level");
+            let level = params.and_then(|params| params.get("level"));
             let level = level.as_ref().and_then(RawJson::as_string).and_then(|text| LogLevel::parse(&text));
             level.is_none_or(|level| level >= least)
         }

@@ -13,15 +13,12 @@ use http::{Response, StatusCode};
 use crate::body::Body;
 use crate::streams::Reader;
 
+pub(crate) use page::wants_page;
 pub(crate) use problem::{Challenge, Problem, ProblemKind};
-pub(crate) use reply::{Asked, Reply, Target};
+pub(crate) use reply::{Asked, Reply};
 
 /// Names a request in answers, logs and the record.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Legacy session header.
-pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-/// Protocol version header.
-pub(crate) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const SNIFFING: HeaderName = HeaderName::from_static("x-content-type-options");
 

@@ -5,6 +5,7 @@
 //! sealed envelope when replicas share sessions.
 
 mod asks;
+mod offered;
 mod session;
 
 use std::collections::HashMap;
@@ -15,11 +16,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bartizan_gate::Endpoint;
 use bartizan_model::{Clock, Principal};
+use bartizan_telemetry::Metrics;
 use bartizan_wire::ClientProfile;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub(crate) use asks::Batch;
+pub(crate) use offered::Offered;
 pub(crate) use session::{Opening, Running, Session};
 
 const SHARDS: usize = 16;
@@ -37,16 +40,18 @@ pub(crate) struct Sessions {
     clock: Arc<dyn Clock>,
     idle_ms: i64,
     count: AtomicUsize,
+    metrics: Metrics,
 }
 
 impl Sessions {
-    pub(crate) fn new(clock: Arc<dyn Clock>, idle_ms: u64) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, idle_ms: u64, metrics: Metrics) -> Self {
         Self {
             shards: std::array::from_fn(|_| Shard::default()),
             hasher: RandomState::new(),
             clock,
             idle_ms: i64::try_from(idle_ms).unwrap_or(i64::MAX),
             count: AtomicUsize::new(0),
+            metrics,
         }
     }
 
@@ -62,6 +67,7 @@ impl Sessions {
         principal: &Principal,
         endpoint: Endpoint,
         profile: ClientProfile,
+        offered: Offered,
     ) -> Option<Arc<Session>> {
         let mut random = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut random).ok()?;
@@ -72,6 +78,7 @@ impl Sessions {
             owner: Arc::clone(principal.key()),
             endpoint,
             profile,
+            offered,
             now_ms: now,
         }));
         if self.count.load(Ordering::Relaxed) >= MAX_SESSIONS {
@@ -80,6 +87,7 @@ impl Sessions {
         let mut shard = self.shard(&id).write().unwrap_or_else(PoisonError::into_inner);
         if shard.insert(id, Arc::clone(&session)).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
+            self.metrics.sessions(1);
         }
         Some(session)
     }
@@ -111,6 +119,7 @@ impl Sessions {
         let removed = self.shard(&session.id).write().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
         if let Some(session) = removed {
             self.count.fetch_sub(1, Ordering::Relaxed);
+            self.metrics.sessions(-1);
             session.end();
         }
     }
@@ -148,7 +157,11 @@ impl Sessions {
         for shard in self.shards.iter().cycle().skip(at).take(SHARDS) {
             let oldest = {
                 let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
-                shard.values().filter(|session| !session.is_streaming()).min_by_key(|session| session.used_ms()).cloned()
+                shard
+                    .values()
+                    .filter(|session| !session.is_streaming())
+                    .min_by_key(|session| session.used_ms())
+                    .cloned()
             };
             if let Some(oldest) = oldest {
                 self.end(&oldest);
@@ -157,3 +170,6 @@ impl Sessions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,12 +51,6 @@ pub(crate) enum ProblemKind {
     Rpc { status: StatusCode, error: RpcError },
     /// 404: session unknown, ended, or somebody else's.
     Session,
-    /// 404, -32601 (modern), 200 (legacy).
-    UnknownMethod { method: String, modern: bool },
-    /// 429.
-    Flood(u64),
-    /// 503: shutting down.
-    Draining,
     /// 503: the credential could not be checked; retry.
     AuthUnavailable,
     /// 500: a fault of the gateway.
@@ -66,19 +60,20 @@ pub(crate) enum ProblemKind {
 /// A refusal with the id of the request it answers, if that could be read.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Problem {
-    pub(crate) kind: ProblemKind,
-    pub(crate) id: Option<RequestId>,
+    /// Boxed, since it travels through every `Result` of the request path.
+    kind: Box<ProblemKind>,
+    id: Option<RequestId>,
 }
 
 impl From<ProblemKind> for Problem {
     fn from(kind: ProblemKind) -> Self {
-        Self { kind, id: None }
+        Self { kind: Box::new(kind), id: None }
     }
 }
 
 impl From<EnvelopeError> for Problem {
     fn from(error: EnvelopeError) -> Self {
-        Self { id: error.id().cloned(), kind: ProblemKind::Envelope(error) }
+        Self { id: error.id().cloned(), kind: Box::new(ProblemKind::Envelope(error)) }
     }
 }
 
@@ -101,7 +96,7 @@ impl ProblemKind {
     }
 
     pub(crate) fn of(self, id: Option<&RequestId>) -> Problem {
-        Problem { kind: self, id: id.cloned() }
+        Problem { kind: Box::new(self), id: id.cloned() }
     }
 
     /// The HTTP status.
@@ -110,25 +105,15 @@ impl ProblemKind {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
             Self::Endpoint | Self::Session => StatusCode::NOT_FOUND,
-            Self::UnknownMethod { modern, .. } => {
-                if *modern {
-                    StatusCode::NOT_FOUND
-                } else {
-                    StatusCode::OK
-                }
-            }
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Envelope(error) => error.status(),
-            Self::MalformedHost
-            | Self::BrokenBody
-            | Self::Unexpected(_) => StatusCode::BAD_REQUEST,
+            Self::MalformedHost | Self::BrokenBody | Self::Unexpected(_) => StatusCode::BAD_REQUEST,
             Self::Rpc { status, .. } => *status,
-            Self::Flood(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Draining | Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -156,11 +141,6 @@ impl ProblemKind {
             Self::Unexpected(text) => RpcError::new(codes::INVALID_REQUEST, *text),
             Self::Rpc { error, .. } => error.clone(),
             Self::Session => own("Session not found; initialize again"),
-            Self::UnknownMethod { method, .. } => {
-                RpcError::new(codes::METHOD_NOT_FOUND, format!("Method not found: {method}"))
-            }
-            Self::Flood(_) => coded(own("Too many requests"), "rate_limited"),
-            Self::Draining => own("Shutting down; retry"),
             Self::AuthUnavailable => own("The credential cannot be checked at the moment; retry"),
             Self::Internal => RpcError::new(codes::INTERNAL_ERROR, "Internal error"),
         }
@@ -175,7 +155,7 @@ impl Problem {
     /// The HTTP answer.
     pub(crate) fn respond(self) -> Response<Body> {
         let Self { kind, id } = self;
-        if let ProblemKind::Method { allow, page: Some(url) } = &kind {
+        if let ProblemKind::Method { allow, page: Some(url) } = &*kind {
             let mut answer = Response::new(Body::full(page::page(url)));
             *answer.status_mut() = kind.status();
             let headers = answer.headers_mut();
@@ -189,7 +169,7 @@ impl Problem {
         }
         let mut answer = super::json(kind.status(), build::error(id.as_ref(), &kind.rpc()));
         let headers = answer.headers_mut();
-        match &kind {
+        match &*kind {
             ProblemKind::Unauthenticated(challenge) => {
                 if let Ok(value) = HeaderValue::from_str(&challenge.header()) {
                     headers.insert(WWW_AUTHENTICATE, value);
@@ -198,10 +178,7 @@ impl Problem {
             ProblemKind::Method { allow, .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
-            ProblemKind::Flood(seconds) => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(*seconds));
-            }
-            ProblemKind::Draining | ProblemKind::AuthUnavailable => {
+            ProblemKind::AuthUnavailable => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
             // The rest of the body is not read: the connection cannot be used again.
@@ -246,10 +223,6 @@ mod tests {
             (ProblemKind::MediaType, 415),
             (ProblemKind::Unexpected("x"), 400),
             (ProblemKind::Session, 404),
-            (ProblemKind::UnknownMethod { method: "m".into(), modern: true }, 404),
-            (ProblemKind::UnknownMethod { method: "m".into(), modern: false }, 200),
-            (ProblemKind::Flood(7), 429),
-            (ProblemKind::Draining, 503),
             (ProblemKind::AuthUnavailable, 503),
             (ProblemKind::Internal, 500),
         ];
@@ -269,7 +242,7 @@ mod tests {
         assert_eq!(answer.headers()["www-authenticate"], expected);
         let answer = Problem::from(challenge(true)).respond();
         assert!(answer.headers()["www-authenticate"].to_str().unwrap().contains("error=\"invalid_token\""));
-        let answer = Problem::from(ProblemKind::Flood(7)).respond();
-        assert_eq!(answer.headers()["retry-after"], "7");
+        let answer = Problem::from(ProblemKind::AuthUnavailable).respond();
+        assert_eq!(answer.headers()["retry-after"], "1");
     }
 }

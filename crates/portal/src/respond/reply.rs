@@ -7,8 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 /// What a request is about; decides the form of a refusal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+enum Target {
     Tool(String),
     Prompt(String),
     Resource(String),
@@ -34,7 +33,7 @@ pub(crate) struct Reply {
 
 impl Asked {
     /// What the request is about, from its method and params. Only asked on refusals.
-    pub(crate) fn target(&self) -> Target {
+    fn target(&self) -> Target {
         let text = |key: &str| {
             let value = self.message.params()?.get(key)?;
             value.as_string().map(String::from)
@@ -60,10 +59,9 @@ impl Asked {
     pub(crate) fn error(&self, error: &RpcError) -> Reply {
         let status = match (self.era, error.code) {
             (Era::Legacy, _) => StatusCode::OK,
-            (
-                Era::Modern,
-                codes::HEADER_MISMATCH | codes::MISSING_CLIENT_CAPABILITY | codes::UNSUPPORTED_VERSION,
-            ) => StatusCode::BAD_REQUEST,
+            (Era::Modern, codes::HEADER_MISMATCH | codes::MISSING_CLIENT_CAPABILITY | codes::UNSUPPORTED_VERSION) => {
+                StatusCode::BAD_REQUEST
+            }
             (Era::Modern, codes::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
             (Era::Modern, _) => StatusCode::OK,
         };
@@ -84,6 +82,14 @@ impl Asked {
         };
         answer.event = answer.event.or(event);
         answer
+    }
+
+    /// The answer to a list.
+    pub(crate) fn listed(&self, found: Result<RawJson, CallReply>) -> Reply {
+        match found {
+            Ok(result) => self.result(&result),
+            Err(reply) => self.reply(None, reply),
+        }
     }
 
     /// Unknown, off, not visible or quarantined: one answer for all causes.
@@ -208,7 +214,7 @@ fn tool_refusal(era: Era, refusal: &Refusal) -> RawJson {
 }
 
 /// bartizan as a server.
-pub(crate) fn server_info() -> RawJson {
+fn server_info() -> RawJson {
     let version = RawJson::string(env!("CARGO_PKG_VERSION"));
     RawJson::object([("name", &RawJson::string("bartizan")), ("version", &version)])
 }
@@ -233,7 +239,9 @@ fn reason(code: ReasonCode) -> &'static str {
         ReasonCode::BudgetExceeded => "The budget is used up.",
         ReasonCode::TooLarge => "The message is too large.",
         ReasonCode::UpstreamUnavailable => "The server cannot be reached at the moment.",
-        ReasonCode::UpstreamTimeout => "The server did not answer in time; whether the call had an effect is not known.",
+        ReasonCode::UpstreamTimeout => {
+            "The server did not answer in time; whether the call had an effect is not known."
+        }
         ReasonCode::UpstreamAuthFailed => "The server did not accept the gateway's credential.",
         ReasonCode::AuditUnavailable => "The record cannot be written at the moment; nothing was forwarded.",
         ReasonCode::Unauthenticated => "Authentication required.",
@@ -382,7 +390,9 @@ mod tests {
 
     #[test]
     fn p26_statuses_of_errors() {
-        for (code, modern) in [(-32020, 400), (-32021, 400), (-32022, 400), (-32601, 404), (-32602, 200), (-32603, 200), (5, 200)] {
+        for (code, modern) in
+            [(-32020, 400), (-32021, 400), (-32022, 400), (-32601, 404), (-32602, 200), (-32603, 200), (5, 200)]
+        {
             let error = RpcError::new(code, "x");
             assert_eq!(asked(Era::Modern, "tools/call", &json!({})).error(&error).status, modern, "{code}");
             assert_eq!(asked(Era::Legacy, "tools/call", &json!({})).error(&error).status, 200, "{code}");

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bartizan_gate::Endpoint;
+use bartizan_gate::{Endpoint, SubscriptionControl};
 use bartizan_wire::{AskAnswer, ClientProfile, LogLevel, RequestId, Revision};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::Offered;
 use super::asks::{self, Asks, Batch};
+use crate::portal::client_of;
 use crate::streams::{Channel, Kept, StreamId};
 
 /// Finished streams kept for clients that resume.
@@ -24,6 +26,7 @@ pub(crate) struct Opening {
     pub(crate) owner: Arc<str>,
     pub(crate) endpoint: Endpoint,
     pub(crate) profile: ClientProfile,
+    pub(crate) offered: Offered,
     pub(crate) now_ms: i64,
 }
 
@@ -36,10 +39,16 @@ pub(crate) struct Session {
     /// First 16 hex digits of SHA-256 over the id, for the record.
     pub(crate) hash: Arc<str>,
     pub(crate) revision: Revision,
+    /// What `initialize` told the client.
+    pub(crate) offered: Offered,
+    /// Name and version the client gave itself.
+    client: (Option<Arc<str>>, Option<Arc<str>>),
     profile: RwLock<Arc<ClientProfile>>,
     used_ms: AtomicI64,
     state: Mutex<State>,
     ended: CancellationToken,
+    /// The subscription at the gate, while somebody listens.
+    pub(crate) feed: tokio::sync::Mutex<Option<SubscriptionControl>>,
 }
 
 #[derive(Default)]
@@ -106,10 +115,13 @@ impl Session {
             endpoint: opening.endpoint,
             hash: hash.into(),
             revision: opening.profile.revision,
+            offered: opening.offered,
+            client: client_of(&opening.profile),
             profile: RwLock::new(Arc::new(opening.profile)),
             used_ms: AtomicI64::new(opening.now_ms),
             state: Mutex::default(),
             ended: CancellationToken::new(),
+            feed: tokio::sync::Mutex::default(),
         }
     }
 
@@ -120,6 +132,11 @@ impl Session {
     /// What the client said about itself.
     pub(crate) fn profile(&self) -> Arc<ClientProfile> {
         Arc::clone(&self.profile.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Name and version the client gave itself.
+    pub(crate) fn client(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        self.client.clone()
     }
 
     /// `logging/setLevel`.
@@ -193,34 +210,23 @@ impl Session {
         channel
     }
 
-    /// A new stand-alone stream; an older one ends. True when it is the first, so
-    /// that somebody has to feed it.
-    pub(crate) fn open_get(&self) -> (Arc<Channel>, bool) {
-        let (channel, old) = {
-            let mut state = self.lock();
-            let channel = state.new_channel();
-            let old = state.get.replace(Arc::clone(&channel));
-            (channel, old)
-        };
-        if let Some(old) = &old {
-            old.close();
-        }
-        (channel, old.is_none())
-    }
-
-    /// The stand-alone stream, if there is one.
-    pub(crate) fn get_stream(&self) -> Option<Arc<Channel>> {
-        self.lock().get.clone()
-    }
-
-    /// Forgets the stand-alone stream when nobody reads it. False when somebody does.
-    pub(crate) fn drop_unread_get(&self) -> bool {
+    /// The stand-alone stream; made when there is none. One session has one.
+    pub(crate) fn get_stream(&self) -> Arc<Channel> {
         let mut state = self.lock();
-        if state.get.as_ref().is_some_and(|channel| channel.is_attached()) {
-            return false;
+        if let Some(channel) = &state.get {
+            return Arc::clone(channel);
         }
-        state.get = None;
-        true
+        let channel = state.new_channel();
+        state.get = Some(Arc::clone(&channel));
+        if self.ended.is_cancelled() {
+            channel.close();
+        }
+        channel
+    }
+
+    /// Forgets the stand-alone stream and what it keeps.
+    pub(crate) fn drop_unread_get(&self) {
+        self.lock().get = None;
     }
 
     /// The stream of this number, if it is still kept.
@@ -264,14 +270,18 @@ impl Session {
         known
     }
 
-    /// Remembers a subscription. False when it is already there or there are `max`.
-    pub(crate) fn subscribe(&self, uri: &str, max: usize) -> bool {
+    /// Whether one more subscription is within `max`.
+    pub(crate) fn may_subscribe(&self, uri: &str, max: usize) -> bool {
+        let state = self.lock();
+        state.subscribed.len() < max || state.subscribed.iter().any(|known| **known == *uri)
+    }
+
+    /// Remembers a subscription.
+    pub(crate) fn subscribe(&self, uri: &str) {
         let mut state = self.lock();
-        if state.subscribed.len() >= max || state.subscribed.iter().any(|known| **known == *uri) {
-            return false;
+        if !state.subscribed.iter().any(|known| **known == *uri) {
+            state.subscribed.push(uri.into());
         }
-        state.subscribed.push(uri.into());
-        true
     }
 
     /// Forgets a subscription. False when there was none.

@@ -143,6 +143,7 @@ impl Channel {
     }
 
     /// Bytes held at the moment.
+    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.lock().bytes
     }
@@ -154,6 +155,7 @@ impl Channel {
     }
 
     /// Ends when no reader is attached.
+    #[cfg(test)]
     pub(crate) async fn detached(&self) {
         self.until(|state| !state.attached).await;
     }

@@ -1,0 +1,319 @@
+//! One request: admit → authenticate → decode → dispatch → respond.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_gate::{Access, Caller, Endpoint, Gate};
+use bartizan_identity::Identity;
+use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind};
+use bartizan_telemetry::{Metrics, TraceContext};
+use bartizan_wire::{ClientProfile, Params};
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response};
+use http_body::Body as HttpBody;
+use tokio::net::TcpListener;
+
+use crate::admit::{BodyError, Door, DoorError, client_address, read_body};
+use crate::authenticate::{authenticate, challenge, endpoint_path};
+use crate::body::Body;
+use crate::decode::{Incoming, decode, media};
+use crate::drain::{Drain, Phase};
+use crate::listener::{Bounds, serve};
+use crate::respond::{self, Problem, ProblemKind, REQUEST_ID};
+use crate::sessions::{Session, Sessions};
+use crate::settings::Settings;
+use crate::{cors, legacy, modern, route};
+
+/// What the data plane needs.
+#[derive(Clone)]
+pub struct PortalDeps {
+    /// Decides everything.
+    pub gate: Gate,
+    /// Tells who calls.
+    pub identity: Arc<Identity>,
+    /// Prepared settings.
+    pub settings: Arc<Settings>,
+    /// Wall clock, for session ages and event ids.
+    pub clock: Arc<dyn Clock>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Phase of the process; shared with the operations listener.
+    pub drain: Drain,
+}
+
+/// The data plane. Cheap to clone.
+#[derive(Clone)]
+pub struct Portal(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) gate: Gate,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    pub(crate) drain: Drain,
+    pub(crate) sessions: Sessions,
+    identity: Arc<Identity>,
+    anonymous: Arc<Principal>,
+}
+
+/// A request whose sender and endpoint are known.
+pub(crate) struct Arrival<'r> {
+    pub(crate) headers: &'r HeaderMap,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) principal: Arc<Principal>,
+    pub(crate) ip: IpAddr,
+}
+
+/// How often idle sessions are looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+
+impl Portal {
+    /// A data plane over these parts. Within a runtime it also starts the task that
+    /// ends idle sessions; that task ends with the last clone or with draining.
+    pub fn new(deps: PortalDeps) -> Self {
+        let idle_ms = deps.settings.limits.session_idle_ms;
+        let portal = Self(Arc::new(Inner {
+            gate: deps.gate,
+            settings: deps.settings,
+            sessions: Sessions::new(Arc::clone(&deps.clock), idle_ms, deps.metrics.clone()),
+            clock: deps.clock,
+            metrics: deps.metrics,
+            drain: deps.drain,
+            identity: deps.identity,
+            anonymous: Arc::new(Principal::anonymous()),
+        }));
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(sweep(Arc::downgrade(&portal.0)));
+        }
+        portal
+    }
+
+    /// Serves connections until draining closes the listener. Connections go on in
+    /// tasks of their own; [`Drain::run`] waits for them.
+    pub async fn serve(&self, listener: TcpListener) {
+        let portal = self.clone();
+        let settings = &self.0.settings;
+        let bounds = Bounds { head: settings.client_read(), connections: settings.max_connections };
+        let drain = self.0.drain.clone();
+        serve(listener, drain, bounds, move |request, peer| {
+            let portal = portal.clone();
+            async move { portal.handle(request, peer).await }
+        })
+        .await;
+    }
+
+    /// Goes down in order (O3): readiness off, a while for balancers to notice, then no
+    /// new connections, calls end, streams close. True when everything ended by itself
+    /// before the deadline.
+    pub async fn drain(&self) -> bool {
+        let limits = &self.0.settings.limits;
+        let wait = Duration::from_millis(limits.drain_wait_ms);
+        let deadline = Duration::from_millis(limits.drain_deadline_ms);
+        let gate = async {
+            self.0.drain.closing().await;
+            self.0.gate.drain(deadline).await
+        };
+        let (connections, calls) = tokio::join!(self.0.drain.run(wait, deadline), gate);
+        connections && calls
+    }
+
+    /// Legacy sessions at this moment.
+    pub fn session_count(&self) -> usize {
+        self.0.sessions.len()
+    }
+
+    /// Answers one request. Never fails: what goes wrong is an answer.
+    pub async fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let (parts, body) = request.into_parts();
+        let mut answer = match self.answer(&parts, body, peer).await {
+            Ok(answer) => answer,
+            Err(problem) => problem.respond(),
+        };
+        if !answer.headers().contains_key(REQUEST_ID) {
+            respond::set_request_id(&mut answer, EventId::new(self.0.clock.now_ms()));
+        }
+        if self.0.drain.phase() >= Phase::Leaving {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        answer
+    }
+
+    async fn answer<B>(&self, parts: &Parts, body: B, peer: SocketAddr) -> Result<Response<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let inner = &self.0;
+        let own_host = |host: &str| inner.gate.portal_by_hostname(host).is_some();
+        let door = Door { settings: &inner.settings, loopback: inner.settings.loopback, addresses: false };
+        let origin = door.origin(parts, own_host).map_err(turned_away)?;
+        let host = door.host(parts, own_host).map_err(turned_away)?;
+        let answer = self.inside(parts, body, peer, host).await;
+        match origin {
+            None => answer,
+            // A page of an allowed origin may read refusals too.
+            Some(origin) => {
+                let mut answer = answer.unwrap_or_else(Problem::respond);
+                cors::allow(&mut answer, origin);
+                Ok(answer)
+            }
+        }
+    }
+
+    async fn inside<B>(&self, parts: &Parts, body: B, peer: SocketAddr, host: &str) -> Result<Response<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let inner = &self.0;
+        let host_portal = inner.portal_of(host);
+        let own_host = host_portal.is_some().then_some(host);
+        let path = route::parse(parts.uri.path(), &inner.settings.base_path);
+        let endpoint = path.endpoint(host_portal).ok_or(ProblemKind::Endpoint)?;
+        if parts.method == Method::OPTIONS {
+            return Ok(cors::preflight());
+        }
+        let url = || inner.endpoint_url(&endpoint, own_host);
+        if parts.method == Method::GET && respond::wants_page(&parts.headers) {
+            return Err(ProblemKind::Method { allow: ALLOW, page: Some(url()) }.into());
+        }
+        let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid);
+        let principal = match authenticate(&inner.identity, &inner.anonymous, &parts.headers, to_challenge).await {
+            Ok(principal) => principal,
+            Err((problem, result)) => {
+                inner.metrics.auth(result);
+                return Err(problem.into());
+            }
+        };
+        let ip = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
+        match inner.gate.visible_endpoint(&principal, &endpoint, Some(ip)) {
+            Access::Allowed => {}
+            Access::Denied | Access::Unknown if principal.kind == PrincipalKind::Anonymous => {
+                inner.metrics.auth("none");
+                return Err(ProblemKind::Unauthenticated(to_challenge(false)).into());
+            }
+            Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
+        }
+        let arrival = Arrival { headers: &parts.headers, endpoint, principal, ip };
+        match parts.method {
+            Method::POST => self.post(arrival, body).await,
+            Method::GET => legacy::get(self, &arrival).await,
+            Method::DELETE => legacy::delete(self, &arrival),
+            _ => Err(ProblemKind::Method { allow: ALLOW, page: None }.into()),
+        }
+    }
+
+    async fn post<B>(&self, arrival: Arrival<'_>, body: B) -> Result<Response<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let inner = &self.0;
+        let events = media(arrival.headers)?;
+        let limits = &inner.settings.limits;
+        let body = read_body(arrival.headers, body, limits.request_body, inner.settings.client_read())
+            .await
+            .map_err(|error| unreadable(error, limits.request_body))?;
+        let bytes = body.len() as u64;
+        let find = |id: &str| inner.sessions.get(id, &arrival.principal, &arrival.endpoint);
+        match decode(arrival.headers, body, limits.json_depth, find)? {
+            Incoming::One(decoded) if decoded.way.era() == bartizan_model::Era::Modern => {
+                modern::post(self, arrival, *decoded, events, bytes).await
+            }
+            Incoming::One(decoded) => legacy::post(self, arrival, *decoded, events, bytes).await,
+            Incoming::Batch(messages, session) => legacy::batch(self, arrival, messages, session, events).await,
+        }
+    }
+}
+
+/// Methods of an endpoint.
+const ALLOW: &str = "GET, POST, DELETE, OPTIONS";
+
+impl Inner {
+    /// The portal whose own host name this is; the public host name is nobody's.
+    fn portal_of(&self, host: &str) -> Option<PortalId> {
+        if host.eq_ignore_ascii_case(&self.settings.public_host) {
+            return None;
+        }
+        self.gate.portal_by_hostname(host)
+    }
+
+    fn endpoint_url(&self, endpoint: &Endpoint, own_host: Option<&str>) -> String {
+        match own_host {
+            Some(host) => format!("https://{host}/mcp"),
+            None => format!("{}{}", self.settings.public_url, endpoint_path(endpoint)),
+        }
+    }
+}
+
+impl Arrival<'_> {
+    /// The caller, for the gate.
+    pub(crate) fn caller(
+        &self,
+        profile: &Arc<ClientProfile>,
+        session: Option<&Arc<Session>>,
+        params: Option<&Params>,
+    ) -> Caller {
+        let trace = self.trace(params);
+        let (client, client_version) = match session {
+            Some(session) => session.client(),
+            None => client_of(profile),
+        };
+        Caller {
+            principal: Arc::clone(&self.principal),
+            profile: Arc::clone(profile),
+            ip: Some(self.ip),
+            session: session.map(|session| Arc::clone(&session.hash)),
+            traceparent: trace.map(|trace| trace.child().to_string().into()),
+            trace_id: trace.map(|trace| trace.trace_id_hex().into()),
+            client,
+            client_version,
+        }
+    }
+
+    /// The trace the client named: in `_meta` (SEP-414), else in the header.
+    fn trace(&self, params: Option<&Params>) -> Option<TraceContext> {
+        const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+        let in_meta = params.and_then(|params| params.meta.as_ref()?.traceparent.as_deref());
+        let text = in_meta.or_else(|| self.headers.get(TRACEPARENT)?.to_str().ok());
+        text.and_then(TraceContext::parse)
+    }
+}
+
+/// Name and version as the client gave them.
+pub(crate) fn client_of(profile: &ClientProfile) -> (Option<Arc<str>>, Option<Arc<str>>) {
+    let (name, version) = profile.client_name();
+    let short = |text: String| Arc::from(text.chars().take(128).collect::<String>());
+    (name.map(short), version.map(short))
+}
+
+fn turned_away(error: DoorError) -> ProblemKind {
+    match error {
+        DoorError::MalformedHost => ProblemKind::MalformedHost,
+        DoorError::Host => ProblemKind::Host,
+        DoorError::Origin => ProblemKind::Origin,
+    }
+}
+
+fn unreadable(error: BodyError, limit: usize) -> ProblemKind {
+    match error {
+        BodyError::TooLarge => ProblemKind::TooLarge(limit),
+        BodyError::Timeout => ProblemKind::SlowBody,
+        BodyError::Broken => ProblemKind::BrokenBody,
+    }
+}
+
+async fn sweep(portal: std::sync::Weak<Inner>) {
+    loop {
+        let Some(drain) = portal.upgrade().map(|portal| portal.drain.clone()) else { return };
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP) => {}
+            () = drain.closing() => return,
+        }
+        let Some(portal) = portal.upgrade() else { return };
+        portal.sessions.sweep();
+    }
+}
