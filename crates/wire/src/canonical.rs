@@ -3,7 +3,7 @@
 use crate::build::push_quoted;
 use crate::raw::RawJson;
 use crate::scan::text::{Unit, units};
-use crate::scan::{HARD_DEPTH, JsonKind, Scanner, StrTok};
+use crate::scan::{HARD_DEPTH, ScanError, Scanner, StrTok};
 
 /// The canonical text: no white space, members sorted by UTF-16 code units, numbers as
 /// ECMAScript writes them.
@@ -14,61 +14,69 @@ use crate::scan::{HARD_DEPTH, JsonKind, Scanner, StrTok};
 /// stay in their order.
 pub fn rfc8785(raw: &RawJson) -> String {
     let mut out = Vec::with_capacity(raw.len());
-    write(raw.as_bytes(), &mut out);
+    let bytes = raw.as_bytes();
+    // The text was checked when the value was made, so the scan does not fail.
+    let _ = write(bytes, &mut Scanner::new(bytes, HARD_DEPTH), &mut out);
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// Nesting of valid values is bounded by the scanner, so the recursion is too.
-fn write(bytes: &[u8], out: &mut Vec<u8>) {
-    match JsonKind::of(bytes) {
-        JsonKind::Object => write_object(bytes, out),
-        JsonKind::Array => {
-            let mut scan = Scanner::new(bytes, HARD_DEPTH);
-            let mut first = true;
+/// Writes the value that comes next. The scanner bounds the nesting and so the recursion.
+fn write(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), ScanError> {
+    match scan.peek() {
+        Some(b'{') => write_object(bytes, scan, out),
+        Some(b'[') => {
+            let (mut first, mut some) = (true, false);
+            scan.open(b'[')?;
             out.push(b'[');
-            if scan.open(b'[').is_ok() {
-                let mut some = false;
-                while let Ok(Some(item)) = scan.next_item(&mut first) {
-                    if some {
-                        out.push(b',');
-                    }
-                    some = true;
-                    write(item.of(bytes), out);
+            while scan.more_items(&mut first)? {
+                if some {
+                    out.push(b',');
                 }
+                some = true;
+                write(bytes, scan, out)?;
             }
             out.push(b']');
+            Ok(())
         }
-        JsonKind::String => {
-            if let Some(tok) = StrTok::whole(bytes) {
-                write_string(bytes, tok, out);
-            }
+        Some(b'"') => {
+            write_string(bytes, scan.string()?, out);
+            Ok(())
         }
-        JsonKind::Number => out.extend_from_slice(number(std::str::from_utf8(bytes).unwrap_or("0")).as_bytes()),
-        JsonKind::Bool | JsonKind::Null => out.extend_from_slice(bytes),
+        Some(b'-' | b'0'..=b'9') => {
+            let text = scan.value()?.of(bytes);
+            out.extend_from_slice(number(std::str::from_utf8(text).unwrap_or("0")).as_bytes());
+            Ok(())
+        }
+        _ => {
+            out.extend_from_slice(scan.value()?.of(bytes));
+            Ok(())
+        }
     }
 }
 
-fn write_object(bytes: &[u8], out: &mut Vec<u8>) {
-    let mut scan = Scanner::new(bytes, HARD_DEPTH);
+fn write_object(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), ScanError> {
     let mut first = true;
     let mut members = Vec::new();
-    if scan.open(b'{').is_ok() {
-        while let Ok(Some(member)) = scan.next_member(&mut first) {
-            members.push((utf16(bytes, member.key), member));
-        }
+    let mut values = Vec::new();
+    scan.open(b'{')?;
+    while let Some(key) = scan.next_key(&mut first)? {
+        let start = values.len();
+        write(bytes, scan, &mut values)?;
+        members.push((utf16(bytes, key), key, start..values.len()));
     }
     // Stable, so members of one name keep their order.
     members.sort_by(|a, b| a.0.cmp(&b.0));
     out.push(b'{');
-    for (i, (_, member)) in members.iter().enumerate() {
+    for (i, (_, key, value)) in members.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
-        write_string(bytes, member.key, out);
+        write_string(bytes, key, out);
         out.push(b':');
-        write(member.value.of(bytes), out);
+        out.extend_from_slice(values.get(value).unwrap_or_default());
     }
     out.push(b'}');
+    Ok(())
 }
 
 fn utf16(bytes: &[u8], key: StrTok) -> Vec<u16> {
@@ -117,9 +125,13 @@ fn number(text: &str) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    // `{:e}` gives the shortest digits that read back as the same double.
+    // `{:e}` says how many digits read back as the same double. With so many digits the
+    // closest decimal is wanted, of two equally close ones the even one (ECMA-262,
+    // Number::toString, note 2): that is what an explicit precision gives.
     let shortest = format!("{:e}", value.abs());
-    let (mantissa, exponent) = shortest.split_once('e').unwrap_or((&shortest, "0"));
+    let precision = shortest.find('e').unwrap_or(1).saturating_sub(2);
+    let closest = format!("{:.precision$e}", value.abs());
+    let (mantissa, exponent) = closest.split_once('e').unwrap_or((&closest, "0"));
     let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let sign = if value < 0.0 { "-" } else { "" };

@@ -30,6 +30,22 @@ pub mod codes {
     pub const URL_ELICITATION_REQUIRED: i64 = -32042;
 }
 
+/// The HTTP status of a modern error response for failures of an accepted request
+/// (protocol reference 3.5): 400 for protocol errors, 404 for unknown methods, else 200.
+/// Legacy responses to requests of a session are always 200. An error in the envelope,
+/// in `_meta` or in a header is 400 whatever its code.
+pub fn modern_status(code: i64) -> StatusCode {
+    match code {
+        codes::PARSE_ERROR
+        | codes::INVALID_REQUEST
+        | codes::HEADER_MISMATCH
+        | codes::MISSING_CLIENT_CAPABILITY
+        | codes::UNSUPPORTED_VERSION => StatusCode::BAD_REQUEST,
+        codes::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        _ => StatusCode::OK,
+    }
+}
+
 /// The error object of a response.
 #[derive(Clone, Debug)]
 pub struct RpcError {
@@ -63,6 +79,12 @@ impl RpcError {
         let message = raw.get("message");
         let message = message.as_ref().and_then(RawJson::as_string).map(String::from).unwrap_or_default();
         Self { code, message, data: raw.get("data"), raw: Some(raw.clone()) }
+    }
+
+    /// -32601 for a method that is unknown, or of a capability not advertised.
+    pub fn method_not_found(method: &str) -> Self {
+        let method: String = method.chars().take(128).collect();
+        Self::new(codes::METHOD_NOT_FOUND, format!("Method not found: {method}"))
     }
 
     /// The error object: as received where nothing was changed, else with the changed

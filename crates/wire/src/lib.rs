@@ -24,6 +24,7 @@ mod fold;
 pub mod headers;
 pub mod id;
 pub mod level;
+pub mod list;
 pub mod listen;
 pub mod message;
 pub mod method;
@@ -39,7 +40,7 @@ pub mod translate;
 
 pub use ask::{Ask, AskAnswer};
 pub use bartizan_model::Era;
-pub use error::{EnvelopeError, EnvelopeProblem, RpcError, codes};
+pub use error::{EnvelopeError, EnvelopeProblem, RpcError, codes, modern_status};
 pub use id::RequestId;
 pub use level::LogLevel;
 pub use message::{Kind, MAX_BATCH, Message};

@@ -8,7 +8,7 @@ use crate::error::{EnvelopeError, EnvelopeProblem, RpcError};
 use crate::fold::folds_to;
 use crate::id::RequestId;
 use crate::raw::{JsonError, Limits, RawJson};
-use crate::scan::{JsonKind, Member, Scanner, Span, StrTok, decode, dup};
+use crate::scan::{JsonKind, MAX_DEPTH, Member, Scanner, Span, StrTok, decode, dup};
 
 /// Most messages in one batch.
 pub const MAX_BATCH: usize = 256;
@@ -108,7 +108,7 @@ impl Message {
         }
         check_utf8(&raw)?;
         let json = |e| EnvelopeError::new(EnvelopeProblem::Json(JsonError::from(e)));
-        let mut scan = Scanner::new(&raw, limits.depth);
+        let mut scan = Scanner::new(&raw, limits.depth.min(MAX_DEPTH));
         let mut spans = Vec::new();
         let mut first = true;
         scan.open(b'[').map_err(json)?;
@@ -133,7 +133,7 @@ impl Message {
 
     fn parse_object(raw: Bytes, depth: usize) -> Result<Self, EnvelopeError> {
         let mut envelope = Envelope { keys: Vec::with_capacity(8), ..Envelope::default() };
-        let mut scan = Scanner::new(&raw, depth);
+        let mut scan = Scanner::new(&raw, depth.min(MAX_DEPTH));
         let json = |e| EnvelopeError::new(EnvelopeProblem::Json(JsonError::from(e)));
         let mut first = true;
         scan.open(b'{').map_err(json)?;

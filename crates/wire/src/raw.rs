@@ -9,13 +9,13 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::scan::{HARD_DEPTH, JsonKind, ScanError, Scanner, Span, StrTok, decode};
+use crate::scan::{HARD_DEPTH, JsonKind, MAX_DEPTH, ScanError, Scanner, Span, StrTok, decode};
 
 /// How much a message may nest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Deepest nesting of objects and arrays; the outermost one counts as 1.
-    /// Values above 1024 mean 1024.
+    /// Values above 512 mean 512.
     pub depth: usize,
 }
 
@@ -69,7 +69,7 @@ impl RawJson {
     pub fn parse(text: impl Into<Bytes>, limits: &Limits) -> Result<Self, JsonError> {
         let text = text.into();
         std::str::from_utf8(&text).map_err(|_| JsonError::Utf8)?;
-        let mut scan = Scanner::new(&text, limits.depth);
+        let mut scan = Scanner::new(&text, limits.depth.min(MAX_DEPTH));
         let span = scan.value()?;
         scan.end()?;
         Ok(Self::of(&text, span))
@@ -282,7 +282,7 @@ impl Serialize for RawJson {
 impl<'de> Deserialize<'de> for RawJson {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let text: Box<str> = Box::<RawValue>::deserialize(d)?.into();
-        Self::parse(text.into_string(), &Limits { depth: HARD_DEPTH }).map_err(D::Error::custom)
+        Self::parse(text.into_string(), &Limits { depth: MAX_DEPTH }).map_err(D::Error::custom)
     }
 }
 

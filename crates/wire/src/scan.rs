@@ -7,8 +7,11 @@ pub(crate) mod text;
 
 pub(crate) use text::{StrTok, decode, decode_lossy};
 
-/// Nesting no text may pass, whatever the caller allows: the size of the container stack.
+/// The size of the container stack, and the deepest nesting of texts built here.
 pub(crate) const HARD_DEPTH: usize = 1024;
+/// Deepest nesting a caller may allow for texts from outside: what is built around
+/// them must not pass [`HARD_DEPTH`].
+pub(crate) const MAX_DEPTH: usize = 512;
 const WORDS: usize = HARD_DEPTH / 64;
 
 /// A range of the scanned bytes.
@@ -133,37 +136,44 @@ impl<'a> Scanner<'a> {
         first: &mut bool,
         keys: &mut K,
     ) -> Result<Option<Member>, ScanError> {
-        match self.need()? {
-            b'}' => {
+        match self.next_key(first)? {
+            Some(key) => Ok(Some(Member { key, value: self.value_with(keys)? })),
+            None => Ok(None),
+        }
+    }
+
+    /// The next key of the object stepped into and its colon, or nothing after its `}`.
+    /// The value comes next.
+    pub(crate) fn next_key(&mut self, first: &mut bool) -> Result<Option<StrTok>, ScanError> {
+        match (self.need()?, std::mem::take(first)) {
+            (b'}', _) => {
                 self.leave();
                 return Ok(None);
             }
-            b',' if !*first => {
-                self.at += 1;
-                self.peek();
-            }
-            _ if *first => {}
+            (b',', false) => self.at += 1,
+            (_, true) => {}
             _ => return self.syntax(),
         }
-        *first = false;
-        let key = self.key()?;
-        let value = self.value_with(keys)?;
-        Ok(Some(Member { key, value }))
+        self.key().map(Some)
+    }
+
+    /// True when another item of the array stepped into comes next, false after its `]`.
+    pub(crate) fn more_items(&mut self, first: &mut bool) -> Result<bool, ScanError> {
+        match (self.need()?, std::mem::take(first)) {
+            (b']', _) => {
+                self.leave();
+                return Ok(false);
+            }
+            (b',', false) => self.at += 1,
+            (_, true) => {}
+            _ => return self.syntax(),
+        }
+        Ok(true)
     }
 
     /// The next item of the array stepped into, or nothing after its `]`.
     pub(crate) fn next_item(&mut self, first: &mut bool) -> Result<Option<Span>, ScanError> {
-        match self.need()? {
-            b']' => {
-                self.leave();
-                return Ok(None);
-            }
-            b',' if !*first => self.at += 1,
-            _ if *first => {}
-            _ => return self.syntax(),
-        }
-        *first = false;
-        self.value().map(Some)
+        if self.more_items(first)? { self.value().map(Some) } else { Ok(None) }
     }
 
     /// Only white space may be left.

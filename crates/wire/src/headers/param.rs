@@ -12,6 +12,8 @@ use crate::splice;
 const ANNOTATION: &str = "x-mcp-header";
 /// Schemas may nest 64 deep (features, limits); each level costs two JSON levels.
 const MAX_SCHEMA_DEPTH: usize = 64;
+/// Every level is scanned once more, so the size is bounded too.
+const MAX_SCHEMA_BYTES: usize = 1 << 20;
 
 /// A property that is mirrored in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +58,9 @@ pub fn param_headers(schema: &RawJson) -> Result<Vec<ParamHeader>, InvalidAnnota
         return Ok(Vec::new());
     }
     let mut walk = Walk { path: Vec::new(), found: Vec::new() };
+    if bytes.len() > MAX_SCHEMA_BYTES {
+        return walk.fail("lies in a schema of more than 1 MiB");
+    }
     walk.schema(schema, Place::Root, 0)?;
     Ok(walk.found)
 }

@@ -15,13 +15,13 @@ use crate::splice;
 ///   and log level (`info` when the session never set one and the server declares
 ///   `logging`); `task` of tools/call is removed.
 /// * modern → legacy: those members leave `_meta` (which goes when it becomes empty),
-///   and so do `inputResponses` and `requestState`.
+///   and `inputResponses`, `requestState` and (of tools/call) `task` leave the params.
 pub fn params(hop: &Hop<'_>, method: &str, raw: Option<&RawJson>) -> Option<RawJson> {
     match hop.eras() {
         (Era::Legacy, Era::Legacy) => raw.cloned(),
         (Era::Modern, Era::Modern) => raw.map(|raw| same_modern(hop, raw)),
         (Era::Legacy, Era::Modern) => Some(to_modern(hop, method, raw)),
-        (Era::Modern, Era::Legacy) => raw.map(to_legacy),
+        (Era::Modern, Era::Legacy) => raw.map(|raw| to_legacy(method, raw)),
     }
 }
 
@@ -56,8 +56,10 @@ fn to_modern(hop: &Hop<'_>, method: &str, raw: Option<&RawJson>) -> RawJson {
     if method == "tools/call" { splice::remove(&with_meta, "task") } else { with_meta }
 }
 
-fn to_legacy(raw: &RawJson) -> RawJson {
-    let bare = super::strip_retry(raw);
+fn to_legacy(method: &str, raw: &RawJson) -> RawJson {
+    // Unknown to a modern client, `task` would start a core task at a legacy server.
+    let task = if method == "tools/call" { "task" } else { "requestState" };
+    let bare = splice::edit(raw, &[("inputResponses", None), ("requestState", None), (task, None)]);
     splice::edit_in(
         &bare,
         "_meta",
