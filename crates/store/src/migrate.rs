@@ -34,7 +34,10 @@ const STEPS: &[Step] = &[Step {
 }];
 
 /// The newest schema version this binary knows.
-pub const SCHEMA_VERSION: i64 = STEPS[STEPS.len() - 1].version;
+pub const SCHEMA_VERSION: i64 = match STEPS.last() {
+    Some(step) => step.version,
+    None => 0,
+};
 
 /// Table of applied migrations, under our own name.
 const TABLE: &str = "schema_migration";
@@ -80,7 +83,8 @@ pub struct Plan {
 
 /// What a database says about itself.
 struct Found {
-    applied: Vec<i64>,
+    /// Versions with their checksums.
+    applied: Vec<(i64, Vec<u8>)>,
     compatible_from: i64,
 }
 
@@ -90,10 +94,16 @@ impl Found {
     }
 
     fn current(&self) -> Option<i64> {
-        self.applied.iter().copied().max()
+        self.applied.iter().map(|(version, _)| *version).max()
     }
 
-    fn check(&self) -> Result<(), StoreError> {
+    /// Whether this binary may use the database.
+    fn check(&self, migrator: &Migrator) -> Result<(), StoreError> {
+        for (version, checksum) in &self.applied {
+            if migrator.iter().any(|step| step.version == *version && *step.checksum != **checksum) {
+                return Err(StoreError::ChangedMigration(*version));
+            }
+        }
         match self.current() {
             Some(found) if found > SCHEMA_VERSION && self.compatible_from > SCHEMA_VERSION => {
                 Err(StoreError::NewerSchema { found, known: SCHEMA_VERSION, needs: self.compatible_from })
@@ -105,7 +115,7 @@ impl Found {
     fn plan(&self, path: Option<&Path>) -> Plan {
         let pending: Vec<MigrationStep> = STEPS
             .iter()
-            .filter(|step| !self.applied.contains(&step.version))
+            .filter(|step| !self.applied.iter().any(|(version, _)| *version == step.version))
             .map(|step| MigrationStep { version: step.version, name: step.name.to_owned() })
             .collect();
         let backup = match (self.current(), path) {
@@ -122,7 +132,7 @@ fn backup_path(path: &Path, current: i64) -> PathBuf {
     PathBuf::from(name)
 }
 
-const APPLIED: &str = "SELECT version FROM schema_migration WHERE success ORDER BY version";
+const APPLIED: &str = "SELECT version, checksum FROM schema_migration WHERE success ORDER BY version";
 const COMPATIBLE: &str = "SELECT value FROM meta WHERE name = 'schema.compatible_from'";
 
 macro_rules! look {
@@ -130,13 +140,13 @@ macro_rules! look {
         let tables: Vec<(String,)> = sqlx::query_as($exists).fetch_all(&mut *$connection).await?;
         let has = |name: &str| tables.iter().any(|(table,)| table == name);
         if has(TABLE) {
-            let applied: Vec<(i64,)> = sqlx::query_as(APPLIED).fetch_all(&mut *$connection).await?;
+            let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(APPLIED).fetch_all(&mut *$connection).await?;
             let compatible: Option<(String,)> =
                 if has("meta") { sqlx::query_as(COMPATIBLE).fetch_optional(&mut *$connection).await? } else { None };
-            let newest = applied.iter().map(|(version,)| *version).max().unwrap_or(1);
+            let newest = applied.iter().map(|(version, _)| *version).max().unwrap_or(1);
             // Without the word of the newer version nothing is known to be compatible.
             let compatible_from = compatible.and_then(|(text,)| text.parse().ok()).unwrap_or(newest);
-            Ok::<Found, StoreError>(Found { applied: applied.into_iter().map(|(v,)| v).collect(), compatible_from })
+            Ok::<Found, StoreError>(Found { applied, compatible_from })
         } else {
             Ok(Found::empty())
         }
@@ -193,7 +203,7 @@ pub(crate) async fn apply(url: &StoreUrl) -> Result<(), StoreError> {
 
 async fn apply_postgres(connection: &mut PgConnection) -> Result<(), StoreError> {
     let found = look_postgres(connection).await?;
-    found.check()?;
+    found.check(&POSTGRES)?;
     if found.plan(None).pending.is_empty() {
         return Ok(());
     }
@@ -209,7 +219,7 @@ async fn apply_sqlite(path: &Path) -> Result<(), StoreError> {
     let mut connection = sqlite_single(path).connect().await?;
     let result = async {
         let found = look_sqlite(&mut connection).await?;
-        found.check()?;
+        found.check(&SQLITE)?;
         let plan = found.plan(Some(path));
         if plan.pending.is_empty() {
             return Ok(());
