@@ -1,1 +1,26 @@
-//! placeholder
+//! The catalogue: resources compiled into one immutable [`Snapshot`], what servers
+//! offer ([`ServerLists`]), and what of it one principal sees under which name
+//! ([`View`]).
+//!
+//! This crate must never expose a definition that the snapshot's curation or policies
+//! do not let through: a [`View`] is the only source of lists and of names that can be
+//! called, so what is not in it does not exist for its principal.
+
+mod check;
+pub mod classify;
+mod credential;
+mod curation;
+mod digest;
+mod lists;
+mod names;
+mod snapshot;
+mod spec;
+pub mod uri;
+mod view;
+
+pub use credential::{Credential, RESERVED_HEADERS};
+pub use lists::{Kind, PromptDef, ResourceDef, ServerLists, TemplateDef, ToolDef};
+pub use names::{RESERVED_NAMES, exposed_name, name_digest};
+pub use snapshot::{CompileOptions, Snapshot};
+pub use spec::{PortalSpec, ServerSpec, Transport};
+pub use view::{Report, View, ViewPrompt, ViewResource, ViewTemplate, ViewTool};

@@ -1,0 +1,327 @@
+//! Building a view. Decisions are made once per class of equal entries: entries of one
+//! server and class that no rule names, where no condition looks at names.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bartizan_config::resources::ServerStatus;
+use bartizan_model::{PortalId, Principal, ReasonCode, ToolClass};
+use bartizan_policy::{Action, Decision, Query, RequestContext};
+
+use super::{Report, View, ViewPrompt, ViewResource, ViewTemplate, ViewTool, render};
+use crate::lists::ServerLists;
+use crate::names::{Given, Namer, RESERVED_NAMES};
+use crate::snapshot::Snapshot;
+use crate::spec::{PortalSpec, ServerSpec};
+use crate::uri;
+
+/// One server with what it offers.
+struct Offer<'a> {
+    server: &'a Arc<ServerSpec>,
+    lists: Vec<&'a ServerLists>,
+}
+
+pub(super) fn build(
+    snapshot: &Snapshot,
+    portal: Option<&PortalId>,
+    principal: &Principal,
+    context: &RequestContext<'_>,
+    lists: &[(Arc<ServerSpec>, Arc<ServerLists>)],
+) -> View {
+    let spec = match portal {
+        Some(id) => match snapshot.portals.get(id) {
+            Some(spec) => Some(&**spec),
+            None => return View::default(),
+        },
+        None => None,
+    };
+    let mut view = View { portal: spec.is_some(), ..View::default() };
+    let offers = offers(snapshot, spec, lists);
+    let mut decider = Decider { snapshot, portal, principal, context, kept: HashMap::new() };
+    let visible: Vec<bool> = offers.iter().map(|offer| decider.server(offer.server)).collect();
+    for (offer, _) in offers.iter().zip(&visible).filter(|(_, visible)| **visible) {
+        view.servers.push(Arc::clone(offer.server));
+    }
+    tools(&mut view, spec, &offers, &visible, &mut decider);
+    prompts(&mut view, spec, &offers, &visible, &mut decider);
+    resources(&mut view, &offers, &visible, &mut decider);
+    templates(&mut view, &offers, &visible, &mut decider);
+    view
+}
+
+/// The enabled servers of the endpoint in the order of lists, each once.
+fn offers<'a>(
+    snapshot: &'a Snapshot,
+    portal: Option<&'a PortalSpec>,
+    lists: &'a [(Arc<ServerSpec>, Arc<ServerLists>)],
+) -> Vec<Offer<'a>> {
+    let mut by_id: HashMap<&str, Vec<&ServerLists>> = HashMap::new();
+    let mut order = Vec::new();
+    for (server, list) in lists {
+        let entry = by_id.entry(server.id.as_str()).or_insert_with(|| {
+            order.push(&server.id);
+            Vec::new()
+        });
+        entry.push(list);
+    }
+    let members: Vec<&Arc<ServerSpec>> = match portal {
+        Some(portal) => portal.servers.iter().collect(),
+        // A server's own endpoint has that server only.
+        None => order.iter().take(1).filter_map(|id| snapshot.servers.get(*id)).collect(),
+    };
+    members
+        .into_iter()
+        .filter(|server| server.status == ServerStatus::Enabled)
+        .filter_map(|server| by_id.remove(server.id.as_str()).map(|lists| Offer { server, lists }))
+        .collect()
+}
+
+/// Asks the policies, once per class of equal entries.
+struct Decider<'a> {
+    snapshot: &'a Snapshot,
+    portal: Option<&'a PortalId>,
+    principal: &'a Principal,
+    context: &'a RequestContext<'a>,
+    /// By server, action and class; `None` when names matter for the server.
+    kept: HashMap<(usize, Action, ToolClass), Option<Decision>>,
+}
+
+impl Decider<'_> {
+    fn server(&self, server: &ServerSpec) -> bool {
+        self.ask(server, Action::UseServer, "", ToolClass::Read).allow
+    }
+
+    fn ask(&self, server: &ServerSpec, action: Action, name: &str, class: ToolClass) -> Decision {
+        self.snapshot.policies.list_decision(&Query {
+            principal: self.principal,
+            action,
+            portal: self.portal,
+            server: Some(&server.id),
+            name,
+            class,
+            context: self.context,
+            args: None,
+        })
+    }
+
+    fn entry(&mut self, server: &ServerSpec, action: Action, name: &str, class: ToolClass) -> Decision {
+        let policies = &self.snapshot.policies;
+        if policies.is_named(action, &server.id, name) {
+            return self.ask(server, action, name, class);
+        }
+        let key = (server.position, action, class);
+        if let Some(kept) = self.kept.get(&key) {
+            return kept.clone().unwrap_or_else(|| self.ask(server, action, name, class));
+        }
+        let decision = self.ask(server, action, name, class);
+        let equal_for_all = !policies.conditions_use_name(action, &server.id);
+        self.kept.insert(key, equal_for_all.then(|| decision.clone()));
+        decision
+    }
+}
+
+/// An entry that is switched on, before names and decisions.
+struct Entry<'a, D> {
+    offer: usize,
+    server: &'a Arc<ServerSpec>,
+    def: &'a Arc<D>,
+}
+
+/// The entries of all servers that are switched on and not doubles, in the order of lists.
+fn entries<'a, D>(
+    offers: &'a [Offer<'a>],
+    list: impl Fn(&'a ServerLists) -> &'a [Arc<D>],
+    key: impl Fn(&D) -> &Arc<str>,
+    enabled: impl Fn(&ServerSpec, &str) -> bool,
+    reports: &mut Vec<Report>,
+) -> Vec<Entry<'a, D>> {
+    let mut found = Vec::new();
+    for (at, offer) in offers.iter().enumerate() {
+        let mut seen: HashSet<&str> = HashSet::new();
+        for def in offer.lists.iter().flat_map(|lists| list(lists)) {
+            let name = key(def);
+            if !enabled(offer.server, name) {
+                continue;
+            }
+            if seen.insert(name) {
+                found.push(Entry { offer: at, server: offer.server, def });
+            } else {
+                reports.push(Report::Duplicate { server: offer.server.id.clone(), original: Arc::clone(name) });
+            }
+        }
+    }
+    found
+}
+
+/// Exposed names for entries: the order of creation decides who keeps a plain name, and
+/// what a principal may see does not, so that names are the same for everybody.
+fn names<'a, D>(
+    entries: &[Entry<'a, D>],
+    portal: Option<&PortalSpec>,
+    name: impl Fn(&D) -> &Arc<str>,
+    alias: impl Fn(&'a ServerSpec, &str) -> Option<&'a str>,
+    reports: &mut Vec<Report>,
+) -> Vec<Option<Given>> {
+    let Some(portal) = portal else {
+        let plain =
+            |entry: &Entry<'_, D>| Some(Given { name: Arc::clone(name(entry.def)), changed: false, clash: false });
+        return entries.iter().map(plain).collect();
+    };
+    let originals: HashSet<(usize, &str)> =
+        entries.iter().map(|entry| (entry.server.position, &**name(entry.def))).collect();
+    let mut order: Vec<usize> = (0..entries.len()).collect();
+    order.sort_by_key(|at| entries.get(*at).map(|entry| entry.server.position));
+    let mut namer = Namer::new(portal.prefix, portal.max_tool_name, RESERVED_NAMES);
+    let mut given: Vec<Option<Given>> = vec![None; entries.len()];
+    for at in order {
+        let (Some(entry), Some(slot)) = (entries.get(at), given.get_mut(at)) else { continue };
+        let (server, original) = (&entry.server.id, name(entry.def));
+        let mut alias = alias(entry.server, original);
+        if alias.is_some_and(|alias| alias != &**original && originals.contains(&(entry.server.position, alias))) {
+            reports.push(Report::AliasTaken { server: server.clone(), original: Arc::clone(original) });
+            alias = None;
+        }
+        *slot = namer.give(server, original, alias);
+        if let Some(Given { name, clash: true, .. }) = slot {
+            reports.push(Report::Clash {
+                server: server.clone(),
+                original: Arc::clone(original),
+                exposed: Arc::clone(name),
+            });
+        }
+    }
+    given
+}
+
+fn is_visible(visible: &[bool], offer: usize) -> bool {
+    visible.get(offer).copied().unwrap_or(false)
+}
+
+fn tools(
+    view: &mut View,
+    portal: Option<&PortalSpec>,
+    offers: &[Offer<'_>],
+    visible: &[bool],
+    decider: &mut Decider<'_>,
+) {
+    let entries = entries(offers, |lists| &lists.tools, |def| &def.name, ServerSpec::tool_enabled, &mut view.reports);
+    let given = names(&entries, portal, |def| &def.name, ServerSpec::tool_alias, &mut view.reports);
+    let show_ungranted = portal.is_some_and(|portal| portal.show_ungranted);
+    for (entry, given) in entries.iter().zip(given) {
+        let Some(given) = given.filter(|_| is_visible(visible, entry.offer)) else { continue };
+        let class = entry.server.class_of(&entry.def.name);
+        let decision = decider.entry(entry.server, Action::CallTool, &entry.def.name, class);
+        let ungranted = decision.code == Some(ReasonCode::WriteNotGranted) && show_ungranted;
+        if !decision.allow && !ungranted {
+            continue;
+        }
+        let rendered = match portal {
+            Some(_) => render::named(
+                entry.def.raw(),
+                &entry.server.id,
+                &entry.def.name,
+                &given,
+                entry.def.title.is_some(),
+                ungranted.then_some(&decision),
+            ),
+            None => entry.def.raw().clone(),
+        };
+        view.tools_by_name.insert(Arc::clone(&given.name), view.tools.len());
+        view.tools.push(ViewTool {
+            exposed: given.name,
+            server: Arc::clone(entry.server),
+            def: Arc::clone(entry.def),
+            class,
+            decision,
+            rendered,
+        });
+    }
+}
+
+fn prompts(
+    view: &mut View,
+    portal: Option<&PortalSpec>,
+    offers: &[Offer<'_>],
+    visible: &[bool],
+    decider: &mut Decider<'_>,
+) {
+    let entries =
+        entries(offers, |lists| &lists.prompts, |def| &def.name, ServerSpec::prompt_enabled, &mut view.reports);
+    let given = names(&entries, portal, |def| &def.name, ServerSpec::prompt_alias, &mut view.reports);
+    for (entry, given) in entries.iter().zip(given) {
+        let Some(given) = given.filter(|_| is_visible(visible, entry.offer)) else { continue };
+        let decision = decider.entry(entry.server, Action::GetPrompt, &entry.def.name, ToolClass::Read);
+        if !decision.allow {
+            continue;
+        }
+        let (raw, id) = (entry.def.raw(), &entry.server.id);
+        let rendered = match portal {
+            Some(_) => render::named(raw, id, &entry.def.name, &given, entry.def.title.is_some(), None),
+            None => raw.clone(),
+        };
+        view.prompts_by_name.insert(Arc::clone(&given.name), view.prompts.len());
+        view.prompts.push(ViewPrompt {
+            exposed: given.name,
+            server: Arc::clone(entry.server),
+            def: Arc::clone(entry.def),
+            decision,
+            rendered,
+        });
+    }
+}
+
+fn resources(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &mut Decider<'_>) {
+    let entries =
+        entries(offers, |lists| &lists.resources, |def| &def.uri, ServerSpec::resource_enabled, &mut view.reports);
+    for entry in &entries {
+        let decision = decider.entry(entry.server, Action::ReadResource, &entry.def.uri, ToolClass::Read);
+        if !decision.allow || !is_visible(visible, entry.offer) {
+            continue;
+        }
+        let (exposed, rendered) = if view.portal {
+            let exposed: Arc<str> = uri::wrap(&entry.server.id, &entry.def.uri).into();
+            let rendered = render::wrapped(entry.def.raw(), "uri", &exposed);
+            (exposed, rendered)
+        } else {
+            (Arc::clone(&entry.def.uri), entry.def.raw().clone())
+        };
+        view.resources_by_uri.insert(Arc::clone(&exposed), view.resources.len());
+        view.resources.push(ViewResource {
+            exposed,
+            server: Arc::clone(entry.server),
+            def: Arc::clone(entry.def),
+            decision,
+            rendered,
+        });
+    }
+}
+
+fn templates(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &mut Decider<'_>) {
+    let entries = entries(
+        offers,
+        |lists| &lists.templates,
+        |def| &def.uri_template,
+        ServerSpec::resource_enabled,
+        &mut view.reports,
+    );
+    for entry in &entries {
+        let decision = decider.entry(entry.server, Action::ReadResource, &entry.def.uri_template, ToolClass::Read);
+        if !decision.allow || !is_visible(visible, entry.offer) {
+            continue;
+        }
+        let (exposed, rendered) = if view.portal {
+            let exposed: Arc<str> = uri::wrap(&entry.server.id, &entry.def.uri_template).into();
+            let rendered = render::wrapped(entry.def.raw(), "uriTemplate", &exposed);
+            (exposed, rendered)
+        } else {
+            (Arc::clone(&entry.def.uri_template), entry.def.raw().clone())
+        };
+        view.templates.push(ViewTemplate {
+            exposed,
+            server: Arc::clone(entry.server),
+            def: Arc::clone(entry.def),
+            decision,
+            rendered,
+        });
+    }
+}
