@@ -11,8 +11,11 @@ use http::{HeaderMap, HeaderValue};
 
 const DEEP: Limits = Limits { depth: 512 };
 
+/// A fuzz target.
+pub type Target = fn(&[u8]);
+
 /// Every target by name.
-pub const ALL: &[(&str, fn(&[u8]))] = &[
+pub const ALL: &[(&str, Target)] = &[
     ("envelope", envelope),
     ("sse", sse_stream),
     ("headers", header_values),
