@@ -137,7 +137,7 @@ struct Incoming {
 
 /// Reads one request; `None` at the end of the connection.
 async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option<Incoming>> {
-    let mut chunk = [0_u8; 16 * 1024];
+    let mut chunk = vec![0_u8; 16 * 1024];
     loop {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(buffer.get(..end).unwrap_or_default()).into_owned();

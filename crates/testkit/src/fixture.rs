@@ -44,6 +44,8 @@ pub struct Options {
     pub extra_tools: usize,
     /// The latest legacy revision it knows.
     pub legacy_version: String,
+    /// `ttlMs` of cacheable results (modern), milliseconds.
+    pub ttl_ms: u64,
     /// Keep every request for [`Stats::recorded`].
     pub record: bool,
     /// Demand this bearer token.
@@ -57,6 +59,7 @@ impl Default for Options {
             page_size: 0,
             extra_tools: 0,
             legacy_version: "2025-11-25".to_owned(),
+            ttl_ms: 60_000,
             record: false,
             bearer: None,
         }

@@ -1,5 +1,7 @@
 //! The fixture by itself: strict in its era, and conformant without anything in front of it.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
 use bartizan_testkit::client::{Identity, LegacyClient, ModernClient};
 use bartizan_testkit::conformance::{self, LEGACY, MODERN};
 use bartizan_testkit::faulty::{Fault, Faulty};

@@ -38,8 +38,12 @@ async def perform(client, wanted):
             "meta": result.meta,
             "progress": progress,
         }
-    if "read" in wanted:
-        content = (await client.read_resource(wanted["read"]))[0]
+    if "read" in wanted or "readNamed" in wanted:
+        uri = wanted.get("read")
+        if uri is None:
+            listed = await client.list_resources()
+            uri = next(str(item.uri) for item in listed if item.name.endswith(wanted["readNamed"]))
+        content = (await client.read_resource(uri))[0]
         return {"uri": str(content.uri), "text": getattr(content, "text", None) or getattr(content, "blob", None)}
     if "prompt" in wanted:
         result = await client.get_prompt(wanted["prompt"], wanted.get("args", {}))

@@ -2,7 +2,7 @@
 //
 // A plan is one JSON argument: {url, token?, mode?, steps: [...]}, a step is one of
 //   {list: "tools" | "resources" | "templates" | "prompts"}, {call: NAME, args?, progress?: true},
-//   {read: URI}, {prompt: NAME, args?}, {complete: PROMPT, argument, value}
+//   {read: URI}, {readNamed: END OF A NAME} (the first listed resource), {prompt: NAME, args?}, {complete: PROMPT, argument, value}
 // The report is one JSON line: {client, mode, version, server, asked: [...], steps: [...], error?}.
 // A step that fails has `error: {code, message}` and the run goes on.
 import { createRequire } from "node:module";
@@ -61,6 +61,14 @@ async function pages(fetch, member) {
   throw new Error("the list never ends");
 }
 
+/** The URI of the first resource whose name ends like this. */
+async function named(client, end) {
+  const resources = await pages((params) => client.listResources(params), "resources");
+  const found = resources.find(({ name }) => name.endsWith(end));
+  if (!found) throw new Error(`no resource ${end}`);
+  return found.uri;
+}
+
 const said = (content) => (content ?? []).map((block) => block.text ?? block.resource?.text ?? `<${block.type}>`).join("\n");
 
 async function step(client, wanted) {
@@ -82,8 +90,9 @@ async function step(client, wanted) {
     const { isError = false, structuredContent, _meta } = result;
     return { isError, text: said(result.content), kinds: result.content.map(({ type }) => type), structuredContent, meta: _meta, progress };
   }
-  if (wanted.read) {
-    const { contents } = await client.readResource({ uri: wanted.read });
+  if (wanted.read || wanted.readNamed) {
+    const uri = wanted.read ?? (await named(client, wanted.readNamed));
+    const { contents } = await client.readResource({ uri });
     return { uri: contents[0]?.uri, text: contents[0]?.text ?? contents[0]?.blob };
   }
   if (wanted.prompt) {

@@ -23,6 +23,9 @@ struct Args {
     /// The latest legacy revision to accept.
     #[arg(long, default_value = "2025-11-25")]
     legacy_version: String,
+    /// Milliseconds a client may keep lists (modern).
+    #[arg(long, default_value_t = 60_000)]
+    ttl_ms: u64,
     /// Demand this bearer token.
     #[arg(long)]
     bearer: Option<String>,
@@ -36,6 +39,7 @@ async fn main() -> anyhow::Result<()> {
         page_size: args.page_size,
         extra_tools: args.extra_tools,
         legacy_version: args.legacy_version,
+        ttl_ms: args.ttl_ms,
         record: false,
         bearer: args.bearer,
     };
