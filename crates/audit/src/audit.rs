@@ -310,10 +310,10 @@ impl Audit {
             // Joining blocks; the thread has a bounded rest of work.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        if let Some(indexer) = &self.inner.indexer {
-            if let Err(error) = indexer.catch_up().await {
-                tracing::warn!(%error, "the audit index is behind; it goes on at the next start");
-            }
+        if let Some(indexer) = &self.inner.indexer
+            && let Err(error) = indexer.catch_up().await
+        {
+            tracing::warn!(%error, "the audit index is behind; it goes on at the next start");
         }
     }
 }

@@ -179,8 +179,7 @@ fn scan(log: &Path, writer: &str) -> io::Result<Scan> {
     let mut lines = Lines::open(log, 0)?;
     let (mut good, mut link) = (0, None);
     let length = fs::metadata(log)?.len();
-    loop {
-        let Some(line) = lines.next()? else { break };
+    while let Some(line) = lines.next()? {
         if line.bytes.contains(&0) {
             break;
         }

@@ -33,3 +33,6 @@ pub use error::AuditError;
 pub use index::rebuild_index;
 pub use search::{Cursor, Page, Query, Row, search};
 pub use verify::{Checkpoint, Finding, FindingKind, Report, TornTail, WriterReport, verify, verify_against};
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@
 //! (64 zeros for the first of a writer). The underscore sorts before every other member,
 //! so that the line is canonical JSON and the hashed bytes are one piece.
 
-use bartizan_model::event::{AuditEvent, Who};
+use bartizan_model::event::AuditEvent;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -137,6 +137,6 @@ pub(crate) fn event(line: &str, who: Option<&str>) -> Option<AuditEvent> {
     members.insert("policy_version".to_owned(), version.into());
     members.retain(|name, _| !name.starts_with('_') && name != "who");
     let mut event: AuditEvent = serde_json::from_value(Value::Object(members)).ok()?;
-    event.who = who.and_then(|who| serde_json::from_str(who).ok()).unwrap_or_else(Who::default);
+    event.who = who.and_then(|who| serde_json::from_str(who).ok()).unwrap_or_default();
     Some(event)
 }
