@@ -62,6 +62,11 @@ impl Body {
         EgressError::Io { host: self.host.to_string(), why: why.to_string() }
     }
 
+    /// True when the end is known to be reached: no byte will come any more.
+    pub fn is_empty(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
     /// The whole body, at most `max` bytes.
     ///
     /// # Errors

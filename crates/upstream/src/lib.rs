@@ -1,1 +1,231 @@
-//! placeholder
+//! Ways to upstream MCP servers (feature rows P4, P7, P8, P10, P31, P32, P35).
+//!
+//! Responsible for: Streamable HTTP in both eras, HTTP+SSE, local stdio processes; which
+//! era and transport a server speaks; pooled sessions, deadlines, circuit breaker, whole
+//! lists, streams outside of calls. Must never: open a session per call, let one server
+//! harm another, repeat a call whose outcome is unknown, or look into what it carries
+//! beyond the protocol's own members.
+
+mod backoff;
+mod breaker;
+mod call;
+mod channel;
+mod env;
+mod error;
+mod exchange;
+mod handshake;
+mod lines;
+mod list;
+mod notes;
+mod peer;
+mod plan;
+mod server;
+mod slots;
+mod spawn;
+mod types;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use bartizan_model::ServerId;
+use bartizan_wire::ClientProfile;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+pub use call::UpstreamCall;
+pub use env::UpstreamDeps;
+pub use error::UpstreamError;
+pub use types::{
+    CallRequest, Discovered, ListKind, ListResult, Resume, ServerHealth, ServerNote, Target, UpstreamEvent,
+    UpstreamReply,
+};
+
+use env::Env;
+use peer::Peer;
+use server::Server;
+
+/// How often unused sessions and processes are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+/// Longest orderly end of everything.
+const SHUTDOWN: Duration = Duration::from_secs(10);
+
+/// All upstream servers. Cheap to clone; the last clone to go ends every process.
+#[derive(Clone)]
+pub struct Upstreams {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    env: Arc<Env>,
+    servers: Mutex<HashMap<ServerId, Arc<Server>>>,
+    sweeping: std::sync::Once,
+}
+
+impl Inner {
+    fn servers(&self) -> MutexGuard<'_, HashMap<ServerId, Arc<Server>>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all(&self) -> Vec<Arc<Server>> {
+        self.servers().values().cloned().collect()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.env.stop.cancel();
+    }
+}
+
+impl Upstreams {
+    /// Nothing is contacted until it is needed.
+    pub fn new(deps: UpstreamDeps) -> Self {
+        let inner = Arc::new_cyclic(|this: &Weak<Inner>| {
+            let env = Arc::new(Env::new(deps));
+            let this = this.clone();
+            let _ = env.evict.set(Box::new(move || {
+                if let Some(inner) = this.upgrade() {
+                    evict_idlest(&inner);
+                }
+            }));
+            Inner { env, servers: Mutex::default(), sweeping: std::sync::Once::new() }
+        });
+        Self { inner }
+    }
+
+    /// The state of a server; a changed specification begins anew.
+    fn server(&self, target: &Target) -> Arc<Server> {
+        self.inner.sweeping.call_once(|| {
+            tokio::spawn(sweep(Arc::downgrade(&self.inner)));
+        });
+        let mut servers = self.inner.servers();
+        if let Some(server) = servers.get(&target.spec.id)
+            && server.spec.version == target.spec.version
+        {
+            return Arc::clone(server);
+        }
+        let server = Server::new(Arc::clone(&target.spec), Arc::clone(&self.inner.env));
+        let old = servers.insert(target.spec.id.clone(), Arc::clone(&server));
+        drop(servers);
+        if let Some(old) = old {
+            old.stop.cancel();
+            old.retire();
+        }
+        server
+    }
+
+    /// Sends a request; the call is under way when this returns.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when nothing was sent or the head of the answer refuses it.
+    pub async fn call(&self, target: &Target, request: CallRequest) -> Result<UpstreamCall, UpstreamError> {
+        let server = self.server(target);
+        server.breaker.admit()?;
+        let env = &server.env;
+        let options = call::Options { raw: false, time: env.call_time(), limit: env.call_max(), refresh: true };
+        call::open(&server, &target.principal, request, options).await
+    }
+
+    /// What the server says about itself.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when it cannot be asked.
+    pub async fn discover(
+        &self,
+        target: &Target,
+        profile: &Arc<ClientProfile>,
+    ) -> Result<Arc<Discovered>, UpstreamError> {
+        let server = self.server(target);
+        server.breaker.admit()?;
+        let asking = async {
+            match server.lease(&target.principal, profile).await?.peer {
+                Peer::Modern(peer) => server.refresh(&peer).await,
+                peer => peer.said().ok_or_else(|| UpstreamError::protocol("the server said nothing about itself")),
+            }
+        };
+        tokio::time::timeout(server.env.list_time(), asking).await.unwrap_or(Err(UpstreamError::Timeout))
+    }
+
+    /// A whole list, all pages, within the list time (P31, P32).
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; a list is whole or not there at all.
+    pub async fn list(
+        &self,
+        target: &Target,
+        kind: ListKind,
+        profile: &Arc<ClientProfile>,
+    ) -> Result<ListResult, UpstreamError> {
+        list::list(&self.server(target), &target.principal, kind, profile).await
+    }
+
+    /// Notes outside of calls. The stream upstream is shared and stays while there are receivers;
+    /// the receiver ends when the server's specification changes.
+    pub fn watch(&self, target: &Target) -> broadcast::Receiver<ServerNote> {
+        watch::Watchers::watch(&self.server(target), &target.principal)
+    }
+
+    /// Subscribes to a resource; counted, so each needs its own [`Self::unsubscribe`].
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the server offers no subscriptions or refuses this one.
+    pub async fn subscribe(&self, target: &Target, uri: &str) -> Result<(), UpstreamError> {
+        watch::Watchers::subscribe(&self.server(target), &target.principal, uri).await
+    }
+
+    /// Takes a subscription back; unknown ones are ignored.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the server could not be told.
+    pub async fn unsubscribe(&self, target: &Target, uri: &str) -> Result<(), UpstreamError> {
+        watch::Watchers::unsubscribe(&self.server(target), &target.principal, uri).await
+    }
+
+    /// Forgets a server: its sessions and processes end when the calls on them have.
+    pub fn forget(&self, server: &ServerId) {
+        let gone = self.inner.servers().remove(server);
+        if let Some(server) = gone {
+            server.stop.cancel();
+            server.retire();
+        }
+    }
+
+    /// The state of every server contacted so far, by id.
+    pub fn status(&self) -> Vec<ServerHealth> {
+        let mut all: Vec<_> = self.inner.all().iter().map(|server| server.health()).collect();
+        all.sort_by(|a, b| a.server.cmp(&b.server));
+        all
+    }
+
+    /// Ends all sessions and processes; at most ten seconds.
+    pub async fn shutdown(&self) {
+        let servers: Vec<_> = self.inner.servers().drain().map(|(_, server)| server).collect();
+        let endings = servers.iter().map(|server| async {
+            server.stop.cancel();
+            server.close().await;
+        });
+        let _ = tokio::time::timeout(SHUTDOWN, futures_util::future::join_all(endings)).await;
+        self.inner.env.stop.cancel();
+    }
+}
+
+async fn sweep(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let Some(inner) = inner.upgrade() else { return };
+        let now = Instant::now();
+        for server in inner.all() {
+            server.sweep(now);
+        }
+    }
+}
+
+fn evict_idlest(inner: &Inner) {
+    let servers = inner.all();
+    let idle = servers.iter().filter_map(|server| server.idlest_process()).min_by_key(|(since, _)| *since);
+    if let Some((_, channel)) = idle {
+        channel.stop.cancel();
+    }
+}

@@ -1,0 +1,114 @@
+//! What everything in this crate shares.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bartizan_config::settings::WireLimits;
+use bartizan_egress::{Client, Egress};
+use bartizan_model::Clock;
+use bartizan_wire::{ClientProfile, Limits, RawJson};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// Local processes at once, probes included.
+const MAX_PROCESSES: usize = 64;
+/// Remembered capability digests.
+const MAX_DIGESTS: usize = 1024;
+
+/// Dependencies of [`crate::Upstreams`].
+pub struct UpstreamDeps {
+    /// The way out.
+    pub egress: Egress,
+    /// Sizes and times.
+    pub limits: WireLimits,
+    /// Wall clock, for dates of verdicts.
+    pub clock: Arc<dyn Clock>,
+    /// Path of the bartizan binary: local servers are started through its `__child`
+    /// subcommand, which binds their life to this process. Without it they are started
+    /// directly.
+    pub child_program: Option<PathBuf>,
+    /// bartizan's own environment; local servers get `PATH` and what their entry lists.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// Shared by all servers of one [`crate::Upstreams`].
+pub(crate) struct Env {
+    pub(crate) egress: Egress,
+    pub(crate) client: Client,
+    pub(crate) limits: WireLimits,
+    pub(crate) json: Limits,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) child_program: Option<PathBuf>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) processes: Arc<Semaphore>,
+    /// Cancelled when the whole crate's state goes.
+    pub(crate) stop: CancellationToken,
+    /// `clientInfo` of bartizan itself.
+    pub(crate) own_info: RawJson,
+    /// Ends the local process that was idle longest, of whatever server.
+    pub(crate) evict: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Digests by capability text: the digest is needed on every call, its inputs hardly change.
+    digests: Mutex<HashMap<RawJson, Arc<str>>>,
+}
+
+impl Env {
+    pub(crate) fn new(deps: UpstreamDeps) -> Self {
+        let own_info = RawJson::object([
+            ("name", &RawJson::string("bartizan")),
+            ("version", &RawJson::string(env!("CARGO_PKG_VERSION"))),
+        ]);
+        Self {
+            client: deps.egress.client(),
+            egress: deps.egress,
+            json: Limits { depth: deps.limits.json_depth },
+            limits: deps.limits,
+            clock: deps.clock,
+            child_program: deps.child_program,
+            environment: deps.environment,
+            processes: Arc::new(Semaphore::new(MAX_PROCESSES)),
+            stop: CancellationToken::new(),
+            own_info,
+            evict: OnceLock::new(),
+            digests: Mutex::default(),
+        }
+    }
+
+    /// Digest of what a client declared.
+    pub(crate) fn digest(&self, profile: &ClientProfile) -> Arc<str> {
+        let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(digest) = digests.get(&profile.capabilities) {
+            return Arc::clone(digest);
+        }
+        let digest: Arc<str> = profile.capability_digest().into();
+        if digests.len() >= MAX_DIGESTS {
+            digests.clear();
+        }
+        digests.insert(profile.capabilities.detached(), Arc::clone(&digest));
+        digest
+    }
+
+    /// Makes room for another local process, if one is idle.
+    pub(crate) fn evict_idle_process(&self) {
+        if let Some(evict) = self.evict.get() {
+            evict();
+        }
+    }
+
+    /// Time for one list, and for anything bartizan asks on its own behalf.
+    pub(crate) fn list_time(&self) -> Duration {
+        Duration::from_millis(self.limits.list_ms)
+    }
+
+    /// Time for a call without progress.
+    pub(crate) fn call_time(&self) -> Duration {
+        Duration::from_millis(self.limits.call_ms)
+    }
+
+    /// Time for a call with progress.
+    pub(crate) fn call_max(&self) -> Duration {
+        Duration::from_millis(self.limits.call_max_ms)
+    }
+}

@@ -1,0 +1,199 @@
+//! Pooled sessions: one per key, made once however many ask (P35).
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bartizan_wire::ClientProfile;
+use tokio::sync::{Notify, watch};
+
+use crate::channel::Channel;
+use crate::error::UpstreamError;
+use crate::peer::{Lease, Peer};
+use crate::server::Server;
+
+/// Connections of one key when each carries one call at a time.
+const MAX_CHANNELS: usize = 4;
+
+/// Whose session: the owner, and for legacy servers what the client declared, because
+/// that is fixed when the session opens. Server, version and credential are the server's.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) principal: Arc<str>,
+    /// Capability digest; empty for modern servers.
+    pub(crate) digest: Arc<str>,
+}
+
+type Made = Option<Result<Peer, UpstreamError>>;
+
+/// The sessions of one key.
+#[derive(Default)]
+pub(crate) struct Pool {
+    inner: Mutex<Inner>,
+    /// A channel became free.
+    freed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    peers: Vec<Peer>,
+    creating: Option<watch::Receiver<Made>>,
+}
+
+/// What a caller without a session does next.
+enum Next {
+    Take(Lease),
+    Wait(watch::Receiver<Made>),
+    Free,
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session for one call; the caller sets the time limit. `alone` asks for a channel that
+    /// nobody else uses meanwhile.
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        server: &Arc<Server>,
+        key: &Key,
+        profile: &Arc<ClientProfile>,
+        alone: bool,
+    ) -> Result<Lease, UpstreamError> {
+        loop {
+            let freed = self.freed.notified();
+            let mut freed = std::pin::pin!(freed);
+            freed.as_mut().enable();
+            match self.next(server, key, profile, alone) {
+                Next::Take(lease) => return Ok(lease),
+                Next::Free => freed.await,
+                Next::Wait(mut made) => {
+                    let result = made.wait_for(Option::is_some).await.map(|made| made.clone());
+                    match result {
+                        Ok(Some(Ok(peer @ Peer::Modern(_)))) => return Ok(Lease { peer, busy: None }),
+                        Ok(Some(Ok(_))) => {}
+                        Ok(Some(Err(error))) => return Err(error),
+                        Ok(None) | Err(_) => return Err(UpstreamError::unavailable("opening the session failed")),
+                    }
+                }
+            }
+        }
+    }
+
+    fn next(self: &Arc<Self>, server: &Arc<Server>, key: &Key, profile: &Arc<ClientProfile>, alone: bool) -> Next {
+        let mut inner = self.lock();
+        inner.peers.retain(Peer::is_alive);
+        for peer in &inner.peers {
+            match peer {
+                Peer::Channel(channel) if alone => {
+                    if let Some(busy) = Busy::claim(channel, self) {
+                        return Next::Take(Lease { peer: peer.clone(), busy: Some(busy) });
+                    }
+                }
+                _ => return Next::Take(Lease { peer: peer.clone(), busy: None }),
+            }
+        }
+        if let Some(made) = &inner.creating {
+            return Next::Wait(made.clone());
+        }
+        if inner.peers.len() >= MAX_CHANNELS {
+            return Next::Free;
+        }
+        let (sender, made) = watch::channel(None);
+        inner.creating = Some(made.clone());
+        let creation = Creation { pool: Arc::clone(self), sender };
+        let (server, key, profile) = (Arc::clone(server), key.clone(), Arc::clone(profile));
+        // A task of its own: a caller that gives up must not take the session of the others along.
+        tokio::spawn(async move {
+            let made = server.establish(&key, &profile).await;
+            creation.finish(made);
+        });
+        Next::Wait(made)
+    }
+
+    /// Any live session, without making one.
+    pub(crate) fn any(&self) -> Option<Peer> {
+        self.lock().peers.iter().find(|peer| peer.is_alive()).cloned()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().peers.len()
+    }
+
+    /// Takes out what `keep` does not want, and what is dead.
+    pub(crate) fn sweep(&self, mut keep: impl FnMut(&Peer) -> bool) -> Vec<Peer> {
+        let mut out = Vec::new();
+        let mut inner = self.lock();
+        inner.peers.retain(|peer| {
+            let stays = peer.is_alive() && keep(peer);
+            if !stays {
+                out.push(peer.clone());
+            }
+            stays
+        });
+        out
+    }
+
+    /// True when nothing is kept and nothing is being made.
+    pub(crate) fn is_empty(&self) -> bool {
+        let inner = self.lock();
+        inner.peers.is_empty() && inner.creating.is_none()
+    }
+
+    pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
+        let channel = |peer: &Peer| match peer {
+            Peer::Channel(channel) => Some(Arc::clone(channel)),
+            _ => None,
+        };
+        self.lock().peers.iter().filter_map(channel).collect()
+    }
+}
+
+/// A session being made. Dropping it (a panic, the end of the runtime) releases the waiters.
+struct Creation {
+    pool: Arc<Pool>,
+    sender: watch::Sender<Made>,
+}
+
+impl Creation {
+    fn finish(self, made: Result<Peer, UpstreamError>) {
+        let mut inner = self.pool.lock();
+        if let Ok(peer @ (Peer::Legacy(_) | Peer::Channel(_))) = &made {
+            inner.peers.push(peer.clone());
+        }
+        inner.creating = None;
+        drop(inner);
+        let _ = self.sender.send(Some(made));
+        self.pool.freed.notify_waiters();
+    }
+}
+
+impl Drop for Creation {
+    fn drop(&mut self) {
+        let mut inner = self.pool.lock();
+        // `finish` has made room already, and perhaps somebody else has begun anew.
+        if self.sender.borrow().is_none() {
+            inner.creating = None;
+        }
+    }
+}
+
+/// The right to be alone on a channel.
+pub(crate) struct Busy {
+    channel: Arc<Channel>,
+    pool: Arc<Pool>,
+}
+
+impl Busy {
+    fn claim(channel: &Arc<Channel>, pool: &Arc<Pool>) -> Option<Self> {
+        channel.busy.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        Some(Self { channel: Arc::clone(channel), pool: Arc::clone(pool) })
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.channel.busy.store(false, Ordering::Release);
+        self.pool.freed.notify_one();
+    }
+}
