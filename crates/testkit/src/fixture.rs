@@ -10,11 +10,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 mod call;
+mod channel;
 mod content;
 mod http;
 mod legacy;
 mod modern;
 mod shared;
+mod sse;
 mod stats;
 mod tools;
 
@@ -129,6 +131,11 @@ impl Fixture {
         format!("http://{}/mcp", self.address)
     }
 
+    /// The address of its HTTP+SSE endpoint (2024-11-05).
+    pub fn sse_url(&self) -> String {
+        format!("http://{}/sse", self.address)
+    }
+
     /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
@@ -170,6 +177,14 @@ impl Fixture {
     pub async fn ended(&self) {
         self.end.cancelled().await;
     }
+}
+
+/// Speaks MCP over standard input and output until the input ends.
+///
+/// # Errors
+/// When the output is closed.
+pub async fn stdio(options: Options) -> std::io::Result<()> {
+    channel::stdio(Arc::new(Shared::new(options))).await
 }
 
 /// The names of the tools a fixture offers with its default options, the ones that come and go included.

@@ -10,6 +10,8 @@ use bartizan_testkit::http::Http;
 use bartizan_testkit::tools::{self, Part};
 use http::Method;
 use serde_json::{Value, json};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 const JSON: &[(&str, &str)] =
     &[("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
@@ -152,6 +154,84 @@ async fn faulty_upstream_misbehaves_only_where_told() {
     }
     faulty.heal();
     assert_eq!(client.call("ping_tool", json!({})).await.unwrap().text(), "pong");
+}
+
+/// Sends lines to the fixture over stdio and returns the responses by id.
+async fn over_stdio(era: &str, lines: &[Value], ids: usize) -> Vec<Value> {
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_fixture"))
+        .args(["--stdio", "--era", era])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut seen = Vec::new();
+    for line in lines {
+        stdin.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        if line.get("id").is_some() {
+            let limit = std::time::Duration::from_secs(10);
+            let line = tokio::time::timeout(limit, answers.next_line()).await.unwrap().unwrap().unwrap();
+            seen.push(serde_json::from_str(&line).unwrap());
+        }
+    }
+    drop(stdin);
+    let status = tokio::time::timeout(std::time::Duration::from_secs(10), child.wait()).await.unwrap().unwrap();
+    assert!(status.success());
+    assert_eq!(seen.len(), ids);
+    seen
+}
+
+#[tokio::test]
+async fn fixture_speaks_both_eras_over_stdio() {
+    let open = json!({"protocolVersion": "2025-11-25", "capabilities": {"elicitation": {}}, "clientInfo": {"name": "t", "version": "1"}});
+    let call = json!({"name": "test_input_required_result_elicitation", "arguments": {}});
+    let legacy = [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": open}),
+        json!({"jsonrpc": "2.0", "method": "notifications/initialized"}),
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}),
+        json!({"jsonrpc": "2.0", "id": "user_name", "result": {"action": "accept", "content": {"name": "Ada"}}}),
+    ];
+    let seen = over_stdio("legacy", &legacy, 3).await;
+    assert_eq!(seen[0]["result"]["protocolVersion"], "2025-11-25");
+    assert_eq!((&seen[1]["id"], &seen[1]["method"]), (&json!("user_name"), &json!("elicitation/create")));
+    assert_eq!(seen[2]["result"]["content"][0]["text"], "Hello, Ada!");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},
+    });
+    let mut asking = call.clone();
+    asking["_meta"] = meta.clone();
+    let modern = [
+        json!({"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}),
+        json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": asking}),
+        json!({"jsonrpc": "2.0", "id": 3, "method": "initialize", "params": open}),
+    ];
+    let seen = over_stdio("modern", &modern, 3).await;
+    assert_eq!(seen[0]["result"]["supportedVersions"], json!(["2026-07-28"]));
+    assert_eq!(seen[1]["result"]["resultType"], "input_required");
+    assert_eq!(seen[2]["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn fixture_speaks_http_and_sse() {
+    let fixture = fixture(Era::Legacy).await;
+    let http = Http::new();
+    let headers = [("accept", "text/event-stream")];
+    let mut events = http.send(Method::GET, &fixture.sse_url(), &headers, "").await.unwrap().events();
+    let endpoint = events.next().await.unwrap().unwrap();
+    assert_eq!(endpoint.name.as_deref(), Some("endpoint"));
+    let url = format!("http://127.0.0.1:{}{}", fixture.port(), endpoint.data.unwrap());
+    let params =
+        json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    let reply = http.send(Method::POST, &url, JSON, initialize.to_string()).await.unwrap();
+    assert_eq!(reply.status, 202);
+    assert_eq!(events.message().await.unwrap().unwrap()["result"]["protocolVersion"], "2024-11-05");
+    drop(events);
+    let limit = std::time::Duration::from_secs(5);
+    bartizan_testkit::wait::until("the session ends", limit, async || fixture.open_sessions() == 0).await.unwrap();
 }
 
 async fn direct(test: &str, era: Era, set: &str, total: u64) {

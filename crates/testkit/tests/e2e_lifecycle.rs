@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bartizan_testkit::client::{Identity, LegacyClient, ModernClient};
 use bartizan_testkit::fixture::{self, Era, Fixture, Options};
-use bartizan_testkit::http::Http;
 use bartizan_testkit::process::{self, Process};
 use bartizan_testkit::product::{Config, Product, http_server};
 use bartizan_testkit::tools::{self, Part};
@@ -284,7 +283,7 @@ async fn u1_dev_prints_what_a_client_needs_and_the_first_call_is_governed() {
     if !ready("u1_dev_prints_what_a_client_needs_and_the_first_call_is_governed") {
         return;
     }
-    let (mut process, line) = dev(&["--port", "0"]).await.unwrap();
+    let (mut process, line) = dev(&["--listen", "127.0.0.1:0"]).await.unwrap();
     let url = line["mcp_url"].as_str().unwrap();
     assert!(url.starts_with("http://127.0.0.1:") || url.starts_with("http://localhost:"), "{url}");
     assert!(
@@ -316,7 +315,7 @@ async fn u1_dev_works_with_a_real_client() {
         return;
     }
     use bartizan_testkit::scripts::{RealClient, drive};
-    let (mut process, line) = dev(&["--port", "0"]).await.unwrap();
+    let (mut process, line) = dev(&["--listen", "127.0.0.1:0"]).await.unwrap();
     let url = line["mcp_url"].as_str().unwrap();
     let token = line["users"][0]["token"].as_str();
     let steps = json!([{"list": "tools"}, {"call": "portal_list_servers"}]);
@@ -354,5 +353,4 @@ async fn u13_results_go_to_stdout_and_the_rest_to_stderr() {
     assert!(serde_json::from_str::<Value>(&schema.stdout).is_ok(), "{schema:?}");
     let wrong = process::run(tools::product(), ["no-such-command"], Duration::from_secs(20)).await.unwrap();
     assert!(wrong.stdout.is_empty() && wrong.code == Some(2), "{wrong:?}");
-    let _unused = Http::new();
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bartizan_testkit::client::{Identity, LegacyClient, ModernClient};
+use bartizan_testkit::fixture::{self, Era, Fixture, Options};
 use bartizan_testkit::http::Http;
 use bartizan_testkit::product::{Config, Product, all_services, http_server, stdio_server};
 use bartizan_testkit::scripts::{self, RealClient};
@@ -117,6 +118,62 @@ async fn p8_everything_over_http_and_sse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p8_modern_client_before_http_and_sse() {
     over_everything("p8_modern_client_before_http_and_sse", RealClient::TsV2, "modern", "sse").await;
+}
+
+/// Questions, progress, lists and reads through the portal to a server, by clients of both eras.
+async fn both_eras_through(product: &Product, prefix: &str) {
+    let identity = Identity::bearer(product.token("agent"));
+    let modern = ModernClient::new(&product.url(), identity.clone());
+    let legacy = LegacyClient::connect(&product.url(), identity).await.unwrap();
+    let tool = |name: &str| format!("{prefix}_{name}");
+    assert!(modern.tools().await.unwrap().contains(&tool("test_simple_text")));
+    for (name, expected) in [
+        ("test_simple_text", "This is a simple text response for testing."),
+        ("test_input_required_result_elicitation", "Hello, Ada!"),
+        ("test_input_required_result_sampling", "Paris"),
+        ("test_input_required_result_multi_round", "Ada likes Ada"),
+        ("test_tool_with_progress", "Tool with progress executed successfully"),
+    ] {
+        let one = modern.call(&tool(name), json!({})).await.unwrap();
+        assert_eq!(one.text(), expected, "modern {name}");
+        let two = legacy.call(&tool(name), json!({})).await.unwrap();
+        assert_eq!(two.text(), expected, "legacy {name}");
+    }
+    let prompt = json!({"name": tool("test_simple_prompt")});
+    assert!(modern.request("prompts/get", prompt).await.is_ok());
+    let problem = modern.call(&tool("test_write_note"), json!({"text": "x"})).await.unwrap_err();
+    assert_eq!(problem.code, -32602);
+}
+
+fn reviewed() -> Vec<String> {
+    fixture::tool_names().into_iter().filter(|name| name != "test_write_note").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p7_local_servers_of_either_era() {
+    if !tools::ready("p7_local_servers_of_either_era", &[Part::Product]) {
+        return;
+    }
+    for era in ["legacy", "modern", "both"] {
+        let names = reviewed();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let argv = json!([env!("CARGO_BIN_EXE_fixture"), "--stdio", "--era", era]);
+        let product = Product::serve(Config::new().server(stdio_server("fx", argv, &names))).await.unwrap();
+        println!("{era}");
+        both_eras_through(&product, "fx").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_http_and_sse_upstream_in_both_eras() {
+    if !tools::ready("p8_http_and_sse_upstream_in_both_eras", &[Part::Product]) {
+        return;
+    }
+    let upstream = Fixture::start(Options::of(Era::Legacy)).await.unwrap();
+    let config = Config::new().server(http_server("fx", &upstream.sse_url(), &reviewed()));
+    let product = Product::serve(config).await.unwrap();
+    both_eras_through(&product, "fx").await;
+    assert!(upstream.stats().of("sse") >= 1);
 }
 
 const LOCAL: &[Part] = &[Part::Npm, Part::Servers, Part::Product];

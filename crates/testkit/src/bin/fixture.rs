@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use bartizan_testkit::fixture::{Era, Fixture, Options};
+use bartizan_testkit::fixture::{Era, Fixture, Options, stdio};
 use clap::Parser;
 
 /// A strict MCP server of either era for tests.
@@ -11,6 +11,9 @@ struct Args {
     /// What to speak.
     #[arg(long, value_enum, default_value_t = Era::Both)]
     era: Era,
+    /// Speak over standard input and output instead of HTTP.
+    #[arg(long)]
+    stdio: bool,
     /// Port on 127.0.0.1; 0 = a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -43,6 +46,9 @@ async fn main() -> anyhow::Result<()> {
         record: false,
         bearer: args.bearer,
     };
+    if args.stdio {
+        return Ok(stdio(options).await?);
+    }
     let fixture = Fixture::start_on(options, args.port).await?;
     let line = serde_json::json!({"url": fixture.url(), "port": fixture.port(), "pid": std::process::id()});
     let mut out = std::io::stdout().lock();
