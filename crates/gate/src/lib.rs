@@ -1,1 +1,41 @@
-//! placeholder
+//! One governed call: the list of stages every tool call, prompt, resource read and
+//! relayed request goes through, the lists that show only what could be called, and
+//! the explanation of both.
+//!
+//! [`pipeline`] is the list of stages; each stage is a file under `stages`. Every call
+//! runs in a task of its own and ends in exactly one audit event. This crate must never
+//! know HTTP, and must never have a second path to an upstream server.
+
+mod call;
+mod discover;
+mod exchange;
+mod explain;
+mod gate;
+mod limits;
+mod listing;
+mod lists;
+mod park;
+mod pipeline;
+mod portal_tools;
+mod request_state;
+mod rewrite;
+mod run;
+#[cfg(any(test, feature = "sabotage"))]
+mod sabotage;
+mod slot;
+mod stages;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+mod views;
+
+pub use call::{CallHandle, CallOutput, CallReply, Caller, Endpoint, GovernedCall, Refusal, Unknown};
+pub use discover::Discovery;
+pub use explain::StageVerdict;
+pub use gate::{Access, Gate, GateDeps};
+pub use listing::ListCall;
+pub use portal_tools::ServerLine;
+#[cfg(any(test, feature = "sabotage"))]
+pub use sabotage::{Sabotage, Stop};
+pub use stages::Stage;
+pub use subscribe::{Note, Subscription, SubscriptionControl};

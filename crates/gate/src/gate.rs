@@ -1,0 +1,323 @@
+//! The gate itself: what it is made of, and its front doors.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bartizan_audit::Audit;
+use bartizan_catalog::{ServerSpec, Snapshot};
+use bartizan_config::resources::ServerStatus;
+use bartizan_config::settings::WireLimits;
+use bartizan_model::{Clock, Era, PortalId, Principal, ToolClass};
+use bartizan_policy::{Action, Query, RequestContext};
+use bartizan_telemetry::Metrics;
+use bartizan_upstream::{ListKind, Upstreams};
+use bartizan_vault::HandleSealer;
+use bartizan_wire::RawJson;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::call::{CallHandle, CallReply, Caller, Endpoint, GovernedCall};
+use crate::discover::{self, Discovery};
+use crate::explain::{self, StageVerdict};
+use crate::limits::Limiter;
+use crate::listing::{self, ListCall};
+use crate::lists::Lists;
+use crate::park::Parks;
+use crate::portal_tools::ServerLine;
+use crate::request_state::Used;
+use crate::run;
+use crate::subscribe::{self, Hubs, Subscription};
+use crate::views::Views;
+
+/// What a gate is made of.
+pub struct GateDeps {
+    /// The current snapshot; swapped by whoever reloads the configuration, who then
+    /// calls [`Gate::snapshot_changed`].
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// The way out.
+    pub upstreams: Upstreams,
+    /// The record.
+    pub audit: Audit,
+    /// Seals request states and cursors.
+    pub handles: HandleSealer,
+    /// Sizes and times.
+    pub limits: WireLimits,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Name of this node: parked calls live here only.
+    pub node: Arc<str>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) audit: Audit,
+    pub(crate) handles: HandleSealer,
+    pub(crate) limits: WireLimits,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) node: Arc<str>,
+    pub(crate) limiter: Limiter,
+    pub(crate) lists: Arc<Lists>,
+    pub(crate) views: Views,
+    pub(crate) parks: Parks,
+    pub(crate) used: Used,
+    pub(crate) hubs: Hubs,
+    /// Every running call.
+    pub(crate) tasks: TaskTracker,
+    /// Fires when parked calls must end.
+    pub(crate) closing: CancellationToken,
+    /// Switches for tests.
+    #[cfg(any(test, feature = "sabotage"))]
+    pub(crate) sabotage: crate::sabotage::Sabotage,
+}
+
+/// Whether a principal may use an endpoint at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Yes.
+    Allowed,
+    /// It exists, and no.
+    Denied,
+    /// It does not exist.
+    Unknown,
+}
+
+/// The one place where calls are decided and forwarded. Cheap to clone.
+#[derive(Clone)]
+pub struct Gate(pub(crate) Arc<Inner>);
+
+impl Gate {
+    /// Puts a gate together.
+    pub fn new(deps: GateDeps) -> Self {
+        let tasks = TaskTracker::new();
+        let lists = Lists::new(deps.upstreams.clone(), Arc::clone(&deps.clock), tasks.clone());
+        Self(Arc::new(Inner {
+            limiter: Limiter::new(Arc::clone(&deps.clock)),
+            lists: Arc::new(lists),
+            views: Views::new(),
+            parks: Parks::default(),
+            used: Used::default(),
+            hubs: Hubs::new(),
+            tasks,
+            closing: CancellationToken::new(),
+            #[cfg(any(test, feature = "sabotage"))]
+            sabotage: crate::sabotage::Sabotage::default(),
+            snapshot: deps.snapshot,
+            upstreams: deps.upstreams,
+            audit: deps.audit,
+            handles: deps.handles,
+            limits: deps.limits,
+            metrics: deps.metrics,
+            clock: deps.clock,
+            node: deps.node,
+        }))
+    }
+
+    /// Starts a governed call in a task of its own.
+    pub fn call(&self, call: GovernedCall) -> CallHandle {
+        run::start(&self.0, call)
+    }
+
+    /// Answers a list with everything the caller may see. Recorded like a call, also
+    /// when the caller leaves before the end.
+    ///
+    /// # Errors
+    /// What to answer instead of a list.
+    pub async fn list(&self, call: ListCall) -> Result<RawJson, CallReply> {
+        listing::run(&self.0, call).await
+    }
+
+    /// What the endpoint can do for the caller: the result of `initialize` (legacy) or
+    /// `server/discover` (modern).
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub async fn discover(&self, endpoint: &Endpoint, caller: &Caller) -> Result<Discovery, CallReply> {
+        discover::run(&self.0, endpoint, caller).await
+    }
+
+    /// Listens on behalf of a caller until the subscription is dropped.
+    ///
+    /// # Errors
+    /// What to answer instead.
+    pub async fn subscribe(
+        &self,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        filter: bartizan_wire::listen::Filter,
+    ) -> Result<Subscription, CallReply> {
+        subscribe::open(&self.0, endpoint, caller, filter).await
+    }
+
+    /// What each stage would say to a call, without counting, recording or forwarding
+    /// it (U6).
+    pub async fn explain(&self, call: GovernedCall) -> Vec<StageVerdict> {
+        explain::run(&self.0, call).await
+    }
+
+    /// Whether a principal may use an endpoint at all, for 401 and 404 before anything
+    /// is read. The era is not known yet; rules about it are asked with the call.
+    pub fn visible_endpoint(&self, principal: &Principal, endpoint: &Endpoint, ip: Option<IpAddr>) -> Access {
+        let now_ms = self.0.clock.now_ms();
+        let context = RequestContext { era: Era::Modern, ip, client: None, now_ms };
+        access(&self.0.snapshot.load(), principal, endpoint, &context)
+    }
+
+    /// The portal that has a host name of its own (P1).
+    pub fn portal_by_hostname(&self, host: &str) -> Option<PortalId> {
+        let snapshot = self.0.snapshot.load();
+        snapshot.portal_hosts.get(&*host.to_ascii_lowercase()).map(|portal| portal.id.clone())
+    }
+
+    /// The servers of a portal that the caller may use, as `portal_list_servers` shows
+    /// them.
+    pub fn servers_status(&self, caller: &Caller, portal: &PortalId) -> Vec<ServerLine> {
+        let now_ms = self.0.clock.now_ms();
+        self.0.server_lines(&self.0.snapshot.load(), caller, Some(portal), now_ms)
+    }
+
+    /// Tells subscribers that lists may have changed. To be called after the snapshot
+    /// was swapped.
+    pub fn snapshot_changed(&self) {
+        self.0.hubs.snapshot_changed();
+    }
+
+    /// Calls that run or are parked.
+    pub fn running(&self) -> usize {
+        self.0.tasks.len()
+    }
+
+    /// Waits for running calls; parked ones end at once, and are recorded. False when
+    /// the time was not enough.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.0.closing.cancel();
+        self.0.tasks.close();
+        tokio::time::timeout(deadline, self.0.tasks.wait()).await.is_ok()
+    }
+
+    /// The switches for tests.
+    #[cfg(any(test, feature = "sabotage"))]
+    pub fn sabotage(&self) -> &crate::sabotage::Sabotage {
+        &self.0.sabotage
+    }
+}
+
+/// The decision about an endpoint as such.
+pub(crate) fn access(
+    snapshot: &Snapshot,
+    principal: &Principal,
+    endpoint: &Endpoint,
+    context: &RequestContext<'_>,
+) -> Access {
+    let (known, action) = match endpoint {
+        Endpoint::Portal(id) => (snapshot.portals.contains_key(id), Action::UsePortal),
+        Endpoint::Server(id) => (snapshot.servers.contains_key(id), Action::UseServer),
+    };
+    if !known {
+        return Access::Unknown;
+    }
+    let server = match endpoint {
+        Endpoint::Portal(_) => None,
+        Endpoint::Server(id) => Some(id),
+    };
+    let decision = snapshot.policies.list_decision(&Query {
+        principal,
+        action,
+        portal: endpoint.portal(),
+        server,
+        name: "",
+        class: ToolClass::Read,
+        context,
+        args: None,
+    });
+    if decision.allow { Access::Allowed } else { Access::Denied }
+}
+
+impl Caller {
+    /// What policies may look at.
+    pub(crate) fn context(&self, now_ms: i64) -> RequestContext<'_> {
+        RequestContext { era: self.profile.era, ip: self.ip, client: self.client.as_deref(), now_ms }
+    }
+}
+
+impl Inner {
+    /// The servers behind an endpoint that a caller may use, in the order of lists,
+    /// whatever their status.
+    pub(crate) fn servers_for(
+        &self,
+        snapshot: &Snapshot,
+        endpoint: &Endpoint,
+        caller: &Caller,
+        now_ms: i64,
+    ) -> Vec<Arc<ServerSpec>> {
+        let context = caller.context(now_ms);
+        let usable = |spec: &&Arc<ServerSpec>| {
+            let query = Query {
+                principal: &caller.principal,
+                action: Action::UseServer,
+                portal: endpoint.portal(),
+                server: Some(&spec.id),
+                name: "",
+                class: ToolClass::Read,
+                context: &context,
+                args: None,
+            };
+            snapshot.policies.list_decision(&query).allow
+        };
+        match endpoint {
+            Endpoint::Server(id) => snapshot.servers.get(id).into_iter().filter(usable).cloned().collect(),
+            Endpoint::Portal(id) => {
+                let portal = snapshot.portals.get(id);
+                portal.iter().flat_map(|portal| &portal.servers).filter(usable).cloned().collect()
+            }
+        }
+    }
+
+    /// Lines of `portal_list_servers`.
+    pub(crate) fn server_lines(
+        &self,
+        snapshot: &Snapshot,
+        caller: &Caller,
+        portal: Option<&PortalId>,
+        now_ms: i64,
+    ) -> Vec<ServerLine> {
+        let Some(portal) = portal else { return Vec::new() };
+        let health = self.upstreams.status();
+        let servers = self.servers_for(snapshot, &Endpoint::Portal(portal.clone()), caller, now_ms);
+        let line = |spec: &Arc<ServerSpec>| {
+            let known = health.iter().find(|health| health.server == spec.id);
+            let status = match (ServerLine::off(spec.status), known) {
+                (Some(off), _) => off,
+                (None, None) => "waiting",
+                (None, Some(health)) if health.circuit != "closed" => "error",
+                (None, Some(health)) if health.era.is_none() => "waiting",
+                (None, Some(_)) => "ready",
+            };
+            ServerLine {
+                id: spec.id.clone(),
+                name: spec.name.to_string(),
+                on: spec.status == ServerStatus::Enabled,
+                status,
+            }
+        };
+        servers.iter().map(line).collect()
+    }
+
+    /// A notification on a call's stream that concerns more than the call: true when it
+    /// is dealt with.
+    pub(crate) fn heard(&self, spec: &ServerSpec, method: &str) -> bool {
+        let kind = match method {
+            "notifications/tools/list_changed" => ListKind::Tools,
+            "notifications/prompts/list_changed" => ListKind::Prompts,
+            "notifications/resources/list_changed" => ListKind::Resources,
+            _ => return false,
+        };
+        self.lists.changed(&spec.id, kind);
+        true
+    }
+}

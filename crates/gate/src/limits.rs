@@ -1,0 +1,523 @@
+//! Counters for rates, concurrency and bytes (feature row O11). All off unless a
+//! [`RateLimit`] is written down; counters outlive a snapshot as long as their
+//! limit is unchanged, and idle ones are dropped.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bartizan_config::resources::{LimitKey, RateLimit};
+use bartizan_model::{Clock, PortalId, ServerId};
+
+/// Counters are swept when a limiter has grown by this many keys since the last sweep.
+const SWEEP_EVERY: u32 = 1024;
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// What a call is counted by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    /// Peer address.
+    pub(crate) address: Option<std::net::IpAddr>,
+    /// Principal key.
+    pub(crate) user: &'a str,
+    /// Client name.
+    pub(crate) client: Option<&'a str>,
+    /// Portal, when the call came through one.
+    pub(crate) portal: Option<&'a PortalId>,
+    /// Server; none for lists of a whole portal.
+    pub(crate) server: Option<&'a ServerId>,
+    /// Original tool name; none for lists.
+    pub(crate) tool: Option<&'a str>,
+    /// Request bytes.
+    pub(crate) bytes: u64,
+}
+
+/// Why a call is over a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exceeded {
+    /// Id of the limit.
+    pub(crate) limit: Arc<str>,
+    /// Whole seconds after which a repeat may succeed; at least 1.
+    pub(crate) retry_after_s: u64,
+    /// True when a repeat can never succeed (the request alone is over the byte burst).
+    pub(crate) never: bool,
+}
+
+/// Holds the concurrency slots of one call; dropping it gives them back.
+#[derive(Debug, Default)]
+pub(crate) struct Slots(Vec<Slot>);
+
+#[derive(Debug)]
+struct Slot {
+    counts: Arc<Mutex<HashMap<Box<str>, u32>>>,
+    key: Box<str>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.key) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&self.key);
+            }
+        }
+    }
+}
+
+/// A generic cell rate algorithm over many keys: per key one number, the time at
+/// which its bucket is empty again. Exact, and able to answer without counting.
+struct Gcra {
+    /// Nanoseconds that one unit costs.
+    unit: i128,
+    /// Nanoseconds that may be owed at once.
+    burst: i128,
+    owed_until: Mutex<HashMap<Box<str>, i128>>,
+}
+
+/// Why a [`Gcra`] refuses.
+enum Over {
+    /// Nanoseconds after which there is room.
+    Wait(i128),
+    /// More units than the bucket ever holds.
+    Never,
+}
+
+impl Gcra {
+    fn per_minute(rate: NonZeroU32, burst: NonZeroU32) -> Self {
+        let unit = i128::from(60 * NANOS_PER_SECOND) / i128::from(rate.get());
+        Self { unit, burst: unit * i128::from(burst.get()), owed_until: Mutex::default() }
+    }
+
+    fn take(&self, key: &str, units: u64, now: i128, count: bool) -> Result<(), Over> {
+        let cost = self.unit * i128::from(units);
+        if cost > self.burst {
+            return Err(Over::Never);
+        }
+        let mut owed = self.owed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = owed.get(key).copied().unwrap_or(now).max(now) + cost;
+        let over = until - now - self.burst;
+        if over > 0 {
+            return Err(Over::Wait(over));
+        }
+        if count {
+            owed.insert(key.into(), until);
+        }
+        Ok(())
+    }
+
+    /// Drops the keys whose buckets are empty.
+    fn sweep(&self, now: i128) {
+        let mut owed = self.owed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        owed.retain(|_, until| *until > now);
+        owed.shrink_to_fit();
+    }
+}
+
+/// One configured limit with its counters.
+struct Limit {
+    id: Arc<str>,
+    config: RateLimit,
+    rate: Option<Gcra>,
+    bytes: Option<Gcra>,
+    concurrent: Option<(u32, Arc<Mutex<HashMap<Box<str>, u32>>>)>,
+    clock: Arc<dyn Clock>,
+    since_sweep: AtomicU32,
+}
+
+/// The limits of one snapshot.
+pub(crate) struct LimitSet(Vec<Arc<Limit>>);
+
+/// Builds [`LimitSet`]s, keeping the counters of limits that did not change.
+pub(crate) struct Limiter {
+    clock: Arc<dyn Clock>,
+    current: Mutex<Option<(u64, Arc<LimitSet>)>>,
+}
+
+impl Limiter {
+    /// A limiter without any counters yet.
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, current: Mutex::new(None) }
+    }
+
+    /// The counters for the limits of a snapshot. A call that still runs under an
+    /// older snapshot gets the newest counters: limits are about now.
+    pub(crate) fn set(&self, version: u64, limits: &[RateLimit]) -> Option<Arc<LimitSet>> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*current {
+            Some((known, set)) if *known == version => return (!set.0.is_empty()).then(|| Arc::clone(set)),
+            _ => {}
+        }
+        let old = current.take().map(|(_, set)| set);
+        let set: Vec<Arc<Limit>> = limits
+            .iter()
+            .map(|config| {
+                old.iter()
+                    .flat_map(|set| set.0.iter())
+                    .find(|limit| same(&limit.config, config))
+                    .map_or_else(|| Arc::new(Limit::new(config, Arc::clone(&self.clock))), Arc::clone)
+            })
+            .collect();
+        let set = Arc::new(LimitSet(set));
+        *current = Some((version, Arc::clone(&set)));
+        (!set.0.is_empty()).then_some(set)
+    }
+}
+
+fn same(a: &RateLimit, b: &RateLimit) -> bool {
+    a.id == b.id
+        && a.per == b.per
+        && a.server == b.server
+        && a.tools == b.tools
+        && a.per_minute == b.per_minute
+        && a.burst == b.burst
+        && a.concurrent == b.concurrent
+        && a.bytes_per_minute == b.bytes_per_minute
+}
+
+impl Limit {
+    fn new(config: &RateLimit, clock: Arc<dyn Clock>) -> Self {
+        let rate = config.per_minute.and_then(NonZeroU32::new).map(|rate| {
+            let burst = config.burst.and_then(NonZeroU32::new).unwrap_or(rate);
+            Gcra::per_minute(rate, burst)
+        });
+        let bytes = config.bytes_per_minute.and_then(NonZeroU32::new).map(|rate| Gcra::per_minute(rate, rate));
+        let concurrent = config.concurrent.map(|max| (max, Arc::default()));
+        let id = config.id.as_str().into();
+        Self { id, config: config.clone(), rate, bytes, concurrent, clock, since_sweep: AtomicU32::new(0) }
+    }
+
+    fn applies(&self, subject: &Subject<'_>) -> bool {
+        let server = match &self.config.server {
+            Some(server) => subject.server == Some(server),
+            None => true,
+        };
+        let tool = self.config.tools.is_empty()
+            || subject.tool.is_some_and(|tool| self.config.tools.iter().any(|name| name == tool));
+        server && tool
+    }
+
+    /// One text per combination of values; the separator cannot occur in ids, and
+    /// lengths keep free texts apart.
+    fn key(&self, subject: &Subject<'_>) -> Box<str> {
+        use std::fmt::Write as _;
+        let mut key = String::new();
+        for part in &self.config.per {
+            let written = match part {
+                LimitKey::Address => match subject.address {
+                    Some(address) => write!(key, "a{address}\n"),
+                    None => write!(key, "a\n"),
+                },
+                LimitKey::User => write!(key, "u{}:{}\n", subject.user.len(), subject.user),
+                LimitKey::Client => {
+                    let client = subject.client.unwrap_or_default();
+                    write!(key, "c{}:{client}\n", client.len())
+                }
+                LimitKey::Portal => write!(key, "p{}\n", subject.portal.map_or("", PortalId::as_str)),
+                LimitKey::Server => write!(key, "s{}\n", subject.server.map_or("", ServerId::as_str)),
+                LimitKey::Tool => {
+                    let tool = subject.tool.unwrap_or_default();
+                    write!(key, "s{}t{}:{tool}\n", subject.server.map_or("", ServerId::as_str), tool.len())
+                }
+            };
+            debug_assert!(written.is_ok(), "writing to a string cannot fail");
+        }
+        key.into()
+    }
+
+    fn exceeded(&self, seconds: u64, never: bool) -> Exceeded {
+        Exceeded { limit: Arc::clone(&self.id), retry_after_s: seconds.max(1), never }
+    }
+
+    fn over(&self, over: &Over) -> Exceeded {
+        match over {
+            Over::Never => self.exceeded(60, true),
+            Over::Wait(nanos) => {
+                let second = i128::from(NANOS_PER_SECOND);
+                self.exceeded(u64::try_from((nanos + second - 1) / second).unwrap_or(u64::MAX), false)
+            }
+        }
+    }
+
+    fn sweep(&self, now: i128) {
+        if self.since_sweep.fetch_add(1, Ordering::Relaxed) + 1 >= SWEEP_EVERY {
+            self.since_sweep.store(0, Ordering::Relaxed);
+            self.rate.iter().chain(self.bytes.iter()).for_each(|limiter| limiter.sweep(now));
+        }
+    }
+
+    fn take(&self, subject: &Subject<'_>, slots: &mut Slots, count: bool) -> Result<(), Exceeded> {
+        let key = self.key(subject);
+        let now = i128::from(self.clock.now_ms()) * 1_000_000;
+        self.sweep(now);
+        // A zero limit is a limit of nothing, not the absence of a limit.
+        if self.config.per_minute == Some(0) || self.config.bytes_per_minute == Some(0) {
+            return Err(self.exceeded(60, true));
+        }
+        if let Some((max, counts)) = &self.concurrent {
+            let mut held = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = held.get(&key).copied().unwrap_or(0);
+            if running >= *max {
+                return Err(self.exceeded(1, *max == 0));
+            }
+            if count {
+                held.insert(key.clone(), running + 1);
+                drop(held);
+                slots.0.push(Slot { counts: Arc::clone(counts), key: key.clone() });
+            }
+        }
+        if let Some(rate) = &self.rate {
+            rate.take(&key, 1, now, count).map_err(|over| self.over(&over))?;
+        }
+        if let Some(bytes) = &self.bytes {
+            bytes.take(&key, subject.bytes, now, count).map_err(|over| self.over(&over))?;
+        }
+        Ok(())
+    }
+}
+
+impl LimitSet {
+    /// Counts one call, or says which limit it is over. Slots taken before the
+    /// refusing limit are given back.
+    ///
+    /// # Errors
+    /// [`Exceeded`] for the first limit without room.
+    pub(crate) fn take(&self, subject: &Subject<'_>) -> Result<Slots, Exceeded> {
+        let mut slots = Slots::default();
+        for limit in self.0.iter().filter(|limit| limit.applies(subject)) {
+            limit.take(subject, &mut slots, true)?;
+        }
+        Ok(slots)
+    }
+
+    /// What [`Self::take`] would say, without counting.
+    ///
+    /// # Errors
+    /// [`Exceeded`] for the first limit without room.
+    pub(crate) fn probe(&self, subject: &Subject<'_>) -> Result<Slots, Exceeded> {
+        let mut slots = Slots::default();
+        for limit in self.0.iter().filter(|limit| limit.applies(subject)) {
+            limit.take(subject, &mut slots, false)?;
+        }
+        Ok(slots)
+    }
+
+    /// Ids of the limits that would count the subject (for explanations).
+    pub(crate) fn applicable(&self, subject: &Subject<'_>) -> Vec<Arc<str>> {
+        self.0.iter().filter(|limit| limit.applies(subject)).map(|limit| Arc::clone(&limit.id)).collect()
+    }
+
+    #[cfg(test)]
+    fn keys(&self) -> usize {
+        self.0
+            .iter()
+            .map(|l| {
+                l.rate.as_ref().map_or(0, |r| r.owed_until.lock().unwrap().len())
+                    + l.concurrent
+                        .as_ref()
+                        .map_or(0, |(_, counts)| counts.lock().unwrap_or_else(PoisonError::into_inner).len())
+            })
+            .sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bartizan_model::ManualClock;
+
+    use super::*;
+
+    fn limit(id: &str, per: &[LimitKey]) -> RateLimit {
+        RateLimit {
+            id: id.into(),
+            per: per.to_vec(),
+            server: None,
+            tools: Vec::new(),
+            per_minute: None,
+            burst: None,
+            concurrent: None,
+            bytes_per_minute: None,
+        }
+    }
+
+    fn subject(user: &str) -> Subject<'_> {
+        Subject { address: None, user, client: None, portal: None, server: None, tool: None, bytes: 100 }
+    }
+
+    fn limiter() -> (Arc<ManualClock>, Limiter) {
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        (Arc::clone(&clock), Limiter::new(clock))
+    }
+
+    #[test]
+    fn o11_off_by_default() {
+        let (_, limiter) = limiter();
+        assert!(limiter.set(1, &[]).is_none());
+    }
+
+    #[test]
+    fn o11_rate_counters_are_exact_and_refill() {
+        let (clock, limiter) = limiter();
+        let mut config = limit("r", &[LimitKey::User]);
+        config.per_minute = Some(6);
+        let set = limiter.set(1, &[config]).unwrap();
+        for _ in 0..6 {
+            set.take(&subject("a")).unwrap();
+        }
+        let refused = set.take(&subject("a")).unwrap_err();
+        assert_eq!((refused.limit.as_ref(), refused.retry_after_s, refused.never), ("r", 10, false));
+        set.take(&subject("b")).expect("another user has a counter of its own");
+        clock.advance_ms(9_999);
+        assert!(set.take(&subject("a")).is_err());
+        clock.advance_ms(1);
+        set.take(&subject("a")).unwrap();
+        assert!(set.take(&subject("a")).is_err());
+    }
+
+    #[test]
+    fn o11_burst_is_separate_from_the_rate() {
+        let (_, limiter) = limiter();
+        let mut config = limit("r", &[LimitKey::User]);
+        config.per_minute = Some(60);
+        config.burst = Some(2);
+        let set = limiter.set(1, &[config]).unwrap();
+        assert!(set.take(&subject("a")).is_ok() && set.take(&subject("a")).is_ok());
+        assert_eq!(set.take(&subject("a")).unwrap_err().retry_after_s, 1);
+    }
+
+    #[test]
+    fn o11_concurrency_is_given_back_on_drop() {
+        let (_, limiter) = limiter();
+        let mut config = limit("c", &[LimitKey::User]);
+        config.concurrent = Some(2);
+        let set = limiter.set(1, &[config]).unwrap();
+        let one = set.take(&subject("a")).unwrap();
+        let two = set.take(&subject("a")).unwrap();
+        assert!(set.take(&subject("a")).is_err());
+        drop(one);
+        let three = set.take(&subject("a")).unwrap();
+        drop((two, three));
+        assert_eq!(set.keys(), 0, "no counter is left behind");
+    }
+
+    #[test]
+    fn o11_a_refusal_gives_back_slots_already_taken() {
+        let (_, limiter) = limiter();
+        let mut first = limit("c", &[LimitKey::User]);
+        first.concurrent = Some(1);
+        let mut second = limit("r", &[LimitKey::User]);
+        second.per_minute = Some(1);
+        let set = limiter.set(1, &[first, second]).unwrap();
+        drop(set.take(&subject("a")).unwrap());
+        assert_eq!(set.take(&subject("a")).unwrap_err().limit.as_ref(), "r");
+        assert_eq!(set.take(&subject("a")).unwrap_err().limit.as_ref(), "r", "not the concurrency limit");
+    }
+
+    #[test]
+    fn o11_bytes_per_minute() {
+        let (clock, limiter) = limiter();
+        let mut config = limit("b", &[LimitKey::User]);
+        config.bytes_per_minute = Some(250);
+        let set = limiter.set(1, &[config]).unwrap();
+        assert!(set.take(&subject("a")).is_ok() && set.take(&subject("a")).is_ok());
+        assert!(!set.take(&subject("a")).unwrap_err().never);
+        clock.advance_ms(60_000);
+        assert!(set.take(&subject("a")).is_ok());
+        let mut huge = subject("b");
+        huge.bytes = u64::MAX;
+        assert!(set.take(&huge).unwrap_err().never);
+    }
+
+    #[test]
+    fn u6_probing_counts_nothing() {
+        let (_, limiter) = limiter();
+        let mut config = limit("r", &[LimitKey::User]);
+        config.per_minute = Some(1);
+        config.concurrent = Some(1);
+        let set = limiter.set(1, &[config]).unwrap();
+        for _ in 0..5 {
+            set.probe(&subject("a")).unwrap();
+        }
+        let held = set.take(&subject("a")).unwrap();
+        assert!(set.probe(&subject("a")).is_err());
+        drop(held);
+        assert_eq!(set.probe(&subject("a")).unwrap_err().retry_after_s, 60);
+    }
+
+    #[test]
+    fn o11_zero_means_nothing_passes() {
+        let (_, limiter) = limiter();
+        for field in 0..3 {
+            let mut config = limit("z", &[]);
+            match field {
+                0 => config.per_minute = Some(0),
+                1 => config.concurrent = Some(0),
+                _ => config.bytes_per_minute = Some(0),
+            }
+            let set = limiter.set(10 + field, &[config]).unwrap();
+            assert!(set.take(&subject("a")).unwrap_err().never);
+            assert_eq!(set.keys(), 0);
+        }
+    }
+
+    #[test]
+    fn o11_server_and_tool_filters_and_combined_keys() {
+        let (_, limiter) = limiter();
+        let server = ServerId::parse("git").unwrap();
+        let mut config = limit("t", &[LimitKey::User, LimitKey::Tool]);
+        config.server = Some(server.clone());
+        config.tools = vec!["push".into()];
+        config.per_minute = Some(1);
+        let set = limiter.set(1, &[config]).unwrap();
+        let other = ServerId::parse("wiki").unwrap();
+        let call = |user, server, tool| Subject { server: Some(server), tool: Some(tool), ..subject(user) };
+        for _ in 0..3 {
+            set.take(&call("a", &other, "push")).unwrap();
+            set.take(&call("a", &server, "pull")).unwrap();
+            set.take(&subject("a")).unwrap();
+        }
+        set.take(&call("a", &server, "push")).unwrap();
+        set.take(&call("b", &server, "push")).unwrap();
+        assert!(set.take(&call("a", &server, "push")).is_err());
+        assert_eq!(set.applicable(&call("a", &server, "push")).len(), 1);
+        assert!(set.applicable(&call("a", &other, "push")).is_empty());
+    }
+
+    #[test]
+    fn o11_keys_with_crafted_names_stay_apart() {
+        let (_, limiter) = limiter();
+        let mut config = limit("k", &[LimitKey::User, LimitKey::Client]);
+        config.per_minute = Some(1);
+        let set = limiter.set(1, &[config]).unwrap();
+        let call = |user, client| Subject { client: Some(client), ..subject(user) };
+        set.take(&call("a", "x\nc1:y")).unwrap();
+        set.take(&call("a\nc1:x", "y")).unwrap();
+        set.take(&call("a", "x")).unwrap();
+    }
+
+    #[test]
+    fn o4_counters_survive_a_reload_that_does_not_change_them() {
+        let (_, limiter) = limiter();
+        let mut config = limit("r", &[LimitKey::User]);
+        config.per_minute = Some(1);
+        limiter.set(1, &[config.clone()]).unwrap().take(&subject("a")).unwrap();
+        assert!(limiter.set(2, &[config.clone()]).unwrap().take(&subject("a")).is_err());
+        config.per_minute = Some(2);
+        assert!(limiter.set(3, &[config]).unwrap().take(&subject("a")).is_ok());
+    }
+
+    #[test]
+    fn o11_idle_counters_are_dropped() {
+        let (clock, limiter) = limiter();
+        let mut config = limit("r", &[LimitKey::User]);
+        config.per_minute = Some(60);
+        let set = limiter.set(1, &[config]).unwrap();
+        for n in 0..SWEEP_EVERY - 1 {
+            set.take(&subject(&format!("user{n}"))).unwrap();
+        }
+        clock.advance_ms(120_000);
+        set.take(&subject("last")).unwrap();
+        assert!(set.keys() <= 2, "{} counters left", set.keys());
+    }
+}

@@ -1,0 +1,261 @@
+//! What the servers offer, one cached list per server, kind and sort of asker
+//! (feature row P25).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use bartizan_catalog::{Kind, ServerLists, ServerSpec};
+use bartizan_model::{Clock, Era, Principal, ReasonCode, ServerId};
+use bartizan_upstream::{ListKind, ListResult, Target, UpstreamError, Upstreams};
+use bartizan_wire::{ClientProfile, RawJson};
+use tokio_util::task::TaskTracker;
+
+use crate::slot::{Fetched, Good, Need, Slot};
+use crate::stages::credential;
+
+/// Lists that nobody asked for in this time are forgotten, milliseconds.
+const IDLE_MS: i64 = 15 * 60_000;
+/// Idle lists are looked for when this many are kept.
+const MANY: usize = 4_096;
+
+/// One list of one server.
+#[derive(Debug, Default)]
+pub(crate) struct List {
+    /// The items, under their kind.
+    pub(crate) lists: Arc<ServerLists>,
+    /// False when the server does not have the kind at all.
+    pub(crate) offered: bool,
+    /// `_meta` of the list.
+    pub(crate) meta: Option<RawJson>,
+    /// Life that the upstream gave, milliseconds; none from legacy servers.
+    pub(crate) ttl_ms: Option<u64>,
+    /// Era of the server.
+    pub(crate) era: Option<Era>,
+    /// Set when the server called the list private: the one it may be shown to.
+    pub(crate) private_to: Option<Arc<str>>,
+}
+
+/// Who gets equal lists.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    server: ServerId,
+    version: Arc<str>,
+    kind: ListKind,
+    owner: Arc<str>,
+    /// A server may offer tools by what the client can do.
+    capabilities: RawJson,
+}
+
+/// All cached lists.
+pub(crate) struct Lists {
+    upstreams: Upstreams,
+    clock: Arc<dyn Clock>,
+    tasks: TaskTracker,
+    slots: RwLock<HashMap<Key, Arc<Slot<List>>>>,
+    /// Equal content is kept once, whoever asked.
+    contents: Mutex<HashMap<[u8; 32], Weak<ServerLists>>>,
+    /// Servers that called a list private: not even shared credentials share it.
+    private: RwLock<HashMap<ServerId, Arc<str>>>,
+}
+
+/// Who asks for a list.
+#[derive(Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) principal: &'a Arc<Principal>,
+    pub(crate) profile: &'a Arc<ClientProfile>,
+}
+
+impl Lists {
+    /// An empty cache.
+    pub(crate) fn new(upstreams: Upstreams, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
+        Self {
+            upstreams,
+            clock,
+            tasks,
+            slots: RwLock::default(),
+            contents: Mutex::default(),
+            private: RwLock::default(),
+        }
+    }
+
+    fn key(&self, spec: &ServerSpec, kind: ListKind, asker: Asker<'_>, private: bool) -> Key {
+        let owner =
+            if private { Arc::clone(asker.principal.key()) } else { credential::list_owner(spec, asker.principal) };
+        Key {
+            server: spec.id.clone(),
+            version: Arc::clone(&spec.version),
+            kind,
+            owner,
+            capabilities: asker.profile.capabilities.clone(),
+        }
+    }
+
+    fn is_private(&self, spec: &ServerSpec) -> bool {
+        self.private.read().unwrap_or_else(PoisonError::into_inner).get(&spec.id) == Some(&spec.version)
+    }
+
+    /// The slot of one list.
+    fn slot(&self, spec: &ServerSpec, kind: ListKind, asker: Asker<'_>) -> Arc<Slot<List>> {
+        let key = self.key(spec, kind, asker, self.is_private(spec));
+        if let Some(slot) = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Arc::clone(slot);
+        }
+        let now_ms = self.clock.now_ms();
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MANY {
+            slots.retain(|_, slot| {
+                let keep = slot.used_ms().saturating_add(IDLE_MS) > now_ms;
+                if !keep {
+                    // Views that still hold it must not trust it for ever.
+                    slot.invalidate();
+                }
+                keep
+            });
+        }
+        let key = Key { capabilities: key.capabilities.detached(), ..key };
+        Arc::clone(slots.entry(key).or_insert_with(|| Arc::new(Slot::new(now_ms))))
+    }
+
+    /// One list with its slot: cached, or fetched once for all who wait.
+    pub(crate) async fn get(
+        self: &Arc<Self>,
+        need: Need,
+        spec: &Arc<ServerSpec>,
+        kind: ListKind,
+        asker: Asker<'_>,
+    ) -> (Arc<Slot<List>>, Arc<Fetched<List>>) {
+        let slot = self.slot(spec, kind, asker);
+        let fetched = self.fetched(&slot, need, spec, kind, asker).await;
+        match &fetched.value.private_to {
+            // It turned out to be private while we waited for somebody else's.
+            Some(owner) if owner != asker.principal.key() => {
+                let slot = self.slot(spec, kind, asker);
+                let fetched = self.fetched(&slot, need, spec, kind, asker).await;
+                (slot, fetched)
+            }
+            _ => (slot, fetched),
+        }
+    }
+
+    async fn fetched(
+        self: &Arc<Self>,
+        slot: &Arc<Slot<List>>,
+        need: Need,
+        spec: &Arc<ServerSpec>,
+        kind: ListKind,
+        asker: Asker<'_>,
+    ) -> Arc<Fetched<List>> {
+        let lists = Arc::clone(self);
+        let (principal, profile) = (Arc::clone(asker.principal), Arc::clone(asker.profile));
+        let (spec, held) = (Arc::clone(spec), Arc::clone(slot));
+        slot.get(need, &self.clock, &self.tasks, move || async move {
+            lists.fetch(&spec, kind, Asker { principal: &principal, profile: &profile }, held).await
+        })
+        .await
+    }
+
+    async fn fetch(
+        &self,
+        spec: &Arc<ServerSpec>,
+        kind: ListKind,
+        asker: Asker<'_>,
+        slot: Arc<Slot<List>>,
+    ) -> Result<Good<List>, ReasonCode> {
+        let target = credential::target(spec, asker.principal);
+        let listed = self.list_or_nothing(&target, kind, asker.profile).await.map_err(|error| error.code())?;
+        let private = listed.as_ref().is_some_and(|listed| listed.era == Era::Modern && listed.private);
+        if private && !self.is_private(spec) {
+            // From now on everybody has a list of their own; this one is the asker's.
+            let shared = self.key(spec, kind, asker, false);
+            let own = self.key(spec, kind, asker, true);
+            let mut known = self.private.write().unwrap_or_else(PoisonError::into_inner);
+            known.insert(spec.id.clone(), Arc::clone(&spec.version));
+            drop(known);
+            let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            slots.remove(&shared);
+            slots.insert(own, slot);
+        }
+        let private_to = private.then(|| Arc::clone(asker.principal.key()));
+        Ok(self.keep(kind, listed, private_to))
+    }
+
+    /// A server without the capability has an empty list, which is no failure.
+    async fn list_or_nothing(
+        &self,
+        target: &Target,
+        kind: ListKind,
+        profile: &Arc<ClientProfile>,
+    ) -> Result<Option<ListResult>, UpstreamError> {
+        let discovered = self.upstreams.discover(target, profile).await?;
+        if discovered.capabilities.get(kind.capability()).is_none() {
+            return Ok(None);
+        }
+        self.upstreams.list(target, kind, profile).await.map(Some)
+    }
+
+    fn keep(&self, kind: ListKind, listed: Option<ListResult>, private_to: Option<Arc<str>>) -> Good<List> {
+        let Some(listed) = listed else {
+            return Good { value: Arc::default(), generation: 0, ttl_ms: None };
+        };
+        let digest = digest(kind, &listed);
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = contents.get(&digest).and_then(Weak::upgrade);
+        let lists = known.unwrap_or_else(|| {
+            if contents.len() >= MANY {
+                contents.retain(|_, lists| lists.strong_count() > 0);
+            }
+            let lists = Arc::new(ServerLists::parse(catalog_kind(kind), listed.items));
+            contents.insert(digest, Arc::downgrade(&lists));
+            lists
+        });
+        drop(contents);
+        let generation = digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let list =
+            List { lists, offered: true, meta: listed.meta, ttl_ms: listed.ttl_ms, era: Some(listed.era), private_to };
+        Good { value: Arc::new(list), generation, ttl_ms: listed.ttl_ms }
+    }
+
+    /// Drops all lists of one kind of a server, whoever asked for them.
+    pub(crate) fn changed(&self, server: &ServerId, kind: ListKind) {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        for (key, slot) in slots.iter() {
+            // A change of resources is told once for resources and templates.
+            let same = key.kind == kind || (kind == ListKind::Resources && key.kind == ListKind::Templates);
+            if key.server == *server && same {
+                slot.invalidate();
+            }
+        }
+    }
+}
+
+impl Lists {
+    /// Drops all lists of a server.
+    pub(crate) fn all_changed(&self, server: &ServerId) {
+        for kind in ListKind::ALL {
+            self.changed(server, kind);
+        }
+    }
+}
+
+fn catalog_kind(kind: ListKind) -> Kind {
+    match kind {
+        ListKind::Tools => Kind::Tools,
+        ListKind::Prompts => Kind::Prompts,
+        ListKind::Resources => Kind::Resources,
+        ListKind::Templates => Kind::Templates,
+    }
+}
+
+fn digest(kind: ListKind, listed: &ListResult) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(kind.method().as_bytes());
+    hash.update(&[u8::from(listed.era == Era::Modern)]);
+    for item in listed.items.iter().chain(listed.meta.as_ref()) {
+        hash.update(&u64::try_from(item.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(item.as_bytes());
+    }
+    let mut out = [0; 32];
+    out.copy_from_slice(hash.finish().as_ref());
+    out
+}

@@ -1,0 +1,47 @@
+//! `authorize`: the policies, with arguments. A decision that arguments cannot
+//! change was already made for the caller's view and is not made again.
+
+use bartizan_model::ReasonCode;
+use bartizan_policy::{Decision, Query};
+
+use super::Stage;
+use crate::exchange::{Destination, Exchange, Reject};
+
+/// Decides.
+///
+/// # Errors
+/// [`Reject`] with the code and rule of the decision.
+#[expect(clippy::unused_async, reason = "every stage is an async function over an exchange")]
+pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
+    let decision = decide(x);
+    if decision.allow {
+        x.finish.rule = decision.rule;
+        return Ok(());
+    }
+    let code = decision.code.unwrap_or(ReasonCode::PolicyDenied);
+    Err(Reject::refused(Stage::Authorize, code, decision.rule))
+}
+
+fn decide(x: &Exchange) -> Decision {
+    // A call that was never routed has no target that anything could allow.
+    let Some(route) = &x.route else {
+        return Decision { allow: false, code: Some(ReasonCode::PolicyDenied), rule: None, uses_args: false };
+    };
+    if let Some(decision) = &route.decision {
+        return decision.clone();
+    }
+    let server = match &route.destination {
+        Destination::Upstream(spec) => Some(&spec.id),
+        Destination::ListServers => None,
+    };
+    x.snapshot.policies.decide(&Query {
+        principal: &x.caller.principal,
+        action: route.action,
+        portal: x.endpoint.portal(),
+        server,
+        name: &route.name,
+        class: route.class,
+        context: &x.context(),
+        args: x.params.arguments.as_ref().map(|raw| raw.as_str()),
+    })
+}

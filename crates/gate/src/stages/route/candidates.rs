@@ -1,0 +1,98 @@
+//! The servers a name can belong to. Only their lists are needed to resolve it, so a
+//! call never waits for a server that has nothing to do with it.
+
+use std::sync::Arc;
+
+use bartizan_catalog::{PortalSpec, ServerSpec, Snapshot};
+use bartizan_config::resources::{Prefix, ServerStatus};
+use bartizan_model::ToolClass;
+use bartizan_policy::{Action, Query};
+use bartizan_upstream::ListKind;
+
+use crate::call::Endpoint;
+use crate::exchange::Exchange;
+use crate::slot::Need;
+use crate::views::{Seen, Wanted};
+
+/// The longest tail that a name can have got in place of its own end: `_` and 24 hex
+/// digits (catalog names).
+const LONGEST_TAIL: usize = 25;
+
+/// The caller's view of the servers a name can belong to; none when there is no such
+/// server.
+pub(super) async fn view(x: &Exchange, kind: ListKind, name: &str) -> Option<Arc<Seen>> {
+    let servers: Vec<Arc<ServerSpec>> =
+        servers(&x.snapshot, &x.endpoint, name).into_iter().filter(|spec| is_usable(x, spec)).collect();
+    if servers.is_empty() {
+        return None;
+    }
+    let wanted = Wanted {
+        snapshot: &x.snapshot,
+        endpoint: &x.endpoint,
+        caller: &x.caller,
+        kind,
+        need: Need::Route,
+        servers: &servers,
+        whole: false,
+    };
+    Some(x.gate.views.get(&x.gate, &wanted, x.gate.clock.now_ms()).await)
+}
+
+/// A server that is on and that the caller may use at all; others are not contacted on
+/// the caller's behalf.
+fn is_usable(x: &Exchange, spec: &ServerSpec) -> bool {
+    let context = x.context();
+    spec.status == ServerStatus::Enabled
+        && x.snapshot
+            .policies
+            .list_decision(&Query {
+                principal: &x.caller.principal,
+                action: Action::UseServer,
+                portal: x.endpoint.portal(),
+                server: Some(&spec.id),
+                name: "",
+                class: ToolClass::Read,
+                context: &context,
+                args: None,
+            })
+            .allow
+}
+
+/// The servers of the endpoint whose entries can have the name, in the order of lists,
+/// whatever their status.
+pub(super) fn servers(snapshot: &Snapshot, endpoint: &Endpoint, name: &str) -> Vec<Arc<ServerSpec>> {
+    match endpoint {
+        Endpoint::Server(id) => snapshot.servers.get(id).into_iter().cloned().collect(),
+        Endpoint::Portal(id) => match snapshot.portals.get(id) {
+            Some(portal) if portal.prefix == Prefix::Never => portal.servers.clone(),
+            Some(portal) => prefixed(snapshot, portal, name),
+            None => Vec::new(),
+        },
+    }
+}
+
+fn prefixed(snapshot: &Snapshot, portal: &PortalSpec, name: &str) -> Vec<Arc<ServerSpec>> {
+    let kept = portal.max_tool_name.saturating_sub(LONGEST_TAIL);
+    if kept <= 32 {
+        // Names may be cut inside the server id.
+        let fits = |spec: &&Arc<ServerSpec>| {
+            let prefix = [spec.id.as_str(), "_"].concat();
+            let cut = prefix.get(..kept).unwrap_or(&prefix);
+            name.starts_with(cut)
+        };
+        return portal.servers.iter().filter(fits).cloned().collect();
+    }
+    let mut found: Vec<Arc<ServerSpec>> = name
+        .match_indices('_')
+        .take_while(|(at, _)| *at <= 32)
+        .filter_map(|(at, _)| snapshot.servers.get(name.get(..at)?))
+        .filter(|spec| portal.has(&spec.id))
+        .cloned()
+        .collect();
+    if found.len() > 1 {
+        // Everything else goes by the order of lists, so this must too.
+        let place = |spec: &Arc<ServerSpec>| portal.servers.iter().position(|each| each.id == spec.id);
+        found.sort_by_key(place);
+    }
+    found
+}

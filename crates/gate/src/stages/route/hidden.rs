@@ -1,0 +1,129 @@
+//! Why something is unknown to a caller. The caller is told the same in every case;
+//! the record has the cause. Only asked once a call is refused already.
+
+use std::sync::Arc;
+
+use bartizan_catalog::{ServerSpec, exposed_name};
+use bartizan_config::resources::{Prefix, ServerStatus};
+use bartizan_model::{ReasonCode, ToolClass};
+use bartizan_policy::{Action, Query};
+
+use super::{candidates, decide, unknown};
+use crate::call::{Endpoint, Unknown};
+use crate::exchange::{Exchange, Reject};
+use crate::views::Seen;
+
+/// An endpoint the caller may not use. For a server the target stays unknown, as for
+/// everything behind it.
+pub(super) fn endpoint(x: &Exchange) -> Reject {
+    let (action, server, exists) = match &x.endpoint {
+        Endpoint::Portal(id) => (Action::UsePortal, None, x.snapshot.portals.contains_key(id)),
+        Endpoint::Server(id) => (Action::UseServer, Some(id), x.snapshot.servers.contains_key(id)),
+    };
+    if !exists {
+        return Reject::not_found(Unknown::Endpoint, None, None);
+    }
+    let decision = x.snapshot.policies.list_decision(&Query {
+        principal: &x.caller.principal,
+        action,
+        portal: x.endpoint.portal(),
+        server,
+        name: "",
+        class: ToolClass::Read,
+        context: &x.context(),
+        args: None,
+    });
+    Reject::not_found(Unknown::Endpoint, decision.code.or(Some(ReasonCode::PolicyDenied)), decision.rule)
+}
+
+/// A tool that is not in the caller's view.
+pub(super) fn tool(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
+    let what = Unknown::Tool(name.to_owned());
+    if let Some((spec, original)) = seen.and_then(|seen| find(x, name, seen, Entry::Tool)) {
+        if !spec.tool_enabled(&original) {
+            return Reject::not_found(what, None, None).noted(format!("{original} on {}: switched off", spec.id));
+        }
+        let decision = decide(x, &spec, Action::CallTool, &original, spec.class_of(&original));
+        return Reject::not_found(what, decision.code, decision.rule).noted(format!("{original} on {}", spec.id));
+    }
+    server(x, name, what, seen)
+}
+
+/// A prompt that is not in the caller's view.
+pub(super) fn prompt(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
+    let what = unknown(x);
+    if let Some((spec, original)) = seen.and_then(|seen| find(x, name, seen, Entry::Prompt)) {
+        if !spec.prompt_enabled(&original) {
+            return Reject::not_found(what, None, None).noted(format!("{original} on {}: switched off", spec.id));
+        }
+        let decision = decide(x, &spec, Action::GetPrompt, &original, ToolClass::Read);
+        return Reject::not_found(what, decision.code, decision.rule).noted(format!("{original} on {}", spec.id));
+    }
+    server(x, name, what, seen)
+}
+
+/// No such entry among the servers the caller may use: perhaps one it may not use, one
+/// that is off, or one that did not answer.
+fn server(x: &Exchange, name: &str, what: Unknown, seen: Option<&Seen>) -> Reject {
+    let prefixed = x
+        .endpoint
+        .portal()
+        .is_none_or(|id| x.snapshot.portals.get(id).is_some_and(|portal| portal.prefix == Prefix::Always));
+    if prefixed {
+        for spec in candidates::servers(&x.snapshot, &x.endpoint, name) {
+            match spec.status {
+                ServerStatus::Killed => {
+                    return Reject::not_found(what, Some(ReasonCode::Killed), None)
+                        .noted(format!("{} killed", spec.id));
+                }
+                ServerStatus::Disabled => {
+                    return Reject::not_found(what, None, None).noted(format!("{} disabled", spec.id));
+                }
+                ServerStatus::Enabled => {}
+            }
+            let decision = decide(x, &spec, Action::UseServer, "", ToolClass::Read);
+            if !decision.allow {
+                return Reject::not_found(what, decision.code, decision.rule);
+            }
+        }
+    }
+    let failed = seen.and_then(|seen| crate::listing::failures(seen).into_iter().next());
+    match failed {
+        Some((server, code)) => {
+            Reject::not_found(what, Some(code), None).noted(format!("{server} did not answer with its list"))
+        }
+        None => Reject::not_found(what, None, None),
+    }
+}
+
+/// Kinds of entries with names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entry {
+    Tool,
+    Prompt,
+}
+
+/// The entry a name would belong to if nothing hid it.
+pub(super) fn find(x: &Exchange, name: &str, seen: &Seen, entry: Entry) -> Option<(Arc<ServerSpec>, Arc<str>)> {
+    let portal = x.endpoint.portal().and_then(|id| x.snapshot.portals.get(id));
+    for part in seen.parts() {
+        let (spec, lists) = (&part.spec, &part.fetched.value.lists);
+        let tools = lists.tools.iter().filter(|_| entry == Entry::Tool);
+        let prompts = lists.prompts.iter().filter(|_| entry == Entry::Prompt);
+        let tools = tools.map(|def| (&def.name, spec.tool_alias(&def.name)));
+        let prompts = prompts.map(|def| (&def.name, spec.prompt_alias(&def.name)));
+        for (original, alias) in tools.chain(prompts) {
+            let exposed = match portal {
+                Some(portal) => {
+                    let shown = alias.unwrap_or(original);
+                    exposed_name(&spec.id, shown, portal.prefix, portal.max_tool_name)
+                }
+                None => original.to_string(),
+            };
+            if exposed == name {
+                return Some((Arc::clone(spec), Arc::clone(original)));
+            }
+        }
+    }
+    None
+}

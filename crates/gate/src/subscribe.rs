@@ -1,0 +1,323 @@
+//! What servers say outside of calls, for everybody who listens (feature row P10).
+//! One upstream subscription serves all listeners that the upstream cannot tell
+//! apart; a changed list is dropped from the cache before anybody hears of it.
+
+mod hub;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bartizan_catalog::{ServerSpec, uri};
+use bartizan_config::resources::ServerStatus;
+use bartizan_model::{ServerId, ToolClass};
+use bartizan_policy::{Action, Query};
+use bartizan_upstream::{ListKind, ServerNote};
+use bartizan_wire::RawJson;
+use bartizan_wire::listen::Filter;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::call::{CallReply, Caller, Endpoint, Unknown};
+use crate::gate::{Access, Inner, access};
+use crate::rewrite;
+pub(crate) use hub::{Hub, Hubs};
+
+/// Notes a listener may be behind before the oldest are dropped.
+const BEHIND: usize = 256;
+/// Commands of a listener under way.
+const COMMANDS: usize = 8;
+
+/// Something to tell a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// JSON-RPC method of the notification.
+    pub method: Arc<str>,
+    /// Its params, with the URIs of the endpoint.
+    pub params: Option<RawJson>,
+}
+
+enum Command {
+    Add(String, oneshot::Sender<bool>),
+    Remove(String),
+}
+
+/// One listener. Dropping it ends its part of every upstream subscription.
+#[derive(Debug)]
+pub struct Subscription {
+    accepted: Filter,
+    notes: mpsc::Receiver<Note>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Subscription {
+    /// What of the filter was accepted.
+    pub fn accepted(&self) -> &Filter {
+        &self.accepted
+    }
+
+    /// The next note; `None` when the endpoint is gone or the gate closes. Safe to drop
+    /// while waiting.
+    pub async fn next(&mut self) -> Option<Note> {
+        self.notes.recv().await
+    }
+
+    /// A way to change what is listened to, which can be kept elsewhere.
+    pub fn control(&self) -> SubscriptionControl {
+        SubscriptionControl(self.commands.clone())
+    }
+}
+
+/// Changes the resources a [`Subscription`] listens to.
+#[derive(Clone, Debug)]
+pub struct SubscriptionControl(mpsc::Sender<Command>);
+
+impl SubscriptionControl {
+    /// Listens to one more resource. False when it is unknown, not for this caller, or
+    /// its server has no subscriptions.
+    pub async fn add(&self, uri: &str) -> bool {
+        let (done, accepted) = oneshot::channel();
+        self.0.send(Command::Add(uri.to_owned(), done)).await.is_ok() && accepted.await.unwrap_or(false)
+    }
+
+    /// Listens to one resource less.
+    pub async fn remove(&self, uri: &str) {
+        // A subscription that is over listens to nothing anyway.
+        let _ = self.0.send(Command::Remove(uri.to_owned())).await;
+    }
+}
+
+/// Opens a subscription for everything in the filter that the caller may hear.
+///
+/// # Errors
+/// [`CallReply::NotFound`] when the endpoint is not for this caller.
+pub(crate) async fn open(
+    gate: &Arc<Inner>,
+    endpoint: &Endpoint,
+    caller: &Caller,
+    filter: Filter,
+) -> Result<Subscription, CallReply> {
+    let now_ms = gate.clock.now_ms();
+    let snapshot = gate.snapshot.load_full();
+    if access(&snapshot, &caller.principal, endpoint, &caller.context(now_ms)) != Access::Allowed {
+        let event_id = bartizan_model::EventId::new(now_ms);
+        return Err(CallReply::NotFound { what: Unknown::Endpoint, event_id });
+    }
+    let (sender, notes) = mpsc::channel(BEHIND);
+    let (commands, orders) = mpsc::channel(COMMANDS);
+    let mut listener = Listener {
+        gate: Arc::clone(gate),
+        endpoint: endpoint.clone(),
+        caller: caller.clone(),
+        filter: Filter { uris: Vec::new(), task_ids: Vec::new(), ..filter.clone() },
+        hubs: HashMap::new(),
+        uris: HashMap::new(),
+        sender,
+    };
+    listener.attach();
+    let mut accepted = listener.filter.clone();
+    for wanted in filter.uris {
+        if listener.add(&wanted).await {
+            accepted.uris.push(wanted);
+        }
+    }
+    let accepted = listener.within(accepted).await;
+    let snapshots = gate.hubs.snapshots();
+    let closing = gate.closing.clone();
+    gate.tasks.spawn(async move {
+        tokio::select! {
+            () = listener.run(orders, snapshots) => {}
+            () = closing.cancelled() => {}
+        }
+        listener.detach().await;
+    });
+    Ok(Subscription { accepted, notes, commands })
+}
+
+/// The task behind a [`Subscription`].
+struct Listener {
+    gate: Arc<Inner>,
+    endpoint: Endpoint,
+    caller: Caller,
+    filter: Filter,
+    hubs: HashMap<ServerId, Arc<Hub>>,
+    /// Exposed URI → server and original URI.
+    uris: HashMap<String, (Arc<Hub>, String)>,
+    sender: mpsc::Sender<Note>,
+}
+
+type Heard = (ServerId, Result<Arc<ServerNote>, broadcast::error::RecvError>, broadcast::Receiver<Arc<ServerNote>>);
+type Ear = Pin<Box<dyn Future<Output = Heard> + Send>>;
+
+fn ear(server: ServerId, mut receiver: broadcast::Receiver<Arc<ServerNote>>) -> Ear {
+    Box::pin(async move {
+        let heard = receiver.recv().await;
+        (server, heard, receiver)
+    })
+}
+
+impl Listener {
+    /// Joins the hubs of all servers the caller may use now, leaves the others.
+    fn attach(&mut self) {
+        let now_ms = self.gate.clock.now_ms();
+        let snapshot = self.gate.snapshot.load_full();
+        let servers = self.gate.servers_for(&snapshot, &self.endpoint, &self.caller, now_ms);
+        let enabled: Vec<&Arc<ServerSpec>> =
+            servers.iter().filter(|spec| spec.status == ServerStatus::Enabled).collect();
+        self.hubs.retain(|id, hub| enabled.iter().any(|spec| spec.id == *id && spec.version == hub.spec.version));
+        for spec in enabled {
+            if !self.hubs.contains_key(&spec.id) {
+                let hub = self.gate.hubs.join(&self.gate, spec, &self.caller.principal);
+                self.hubs.insert(spec.id.clone(), hub);
+            }
+        }
+    }
+
+    /// On a server endpoint nothing is promised that the server does not do. A portal
+    /// changes by itself, so it can always tell of lists.
+    async fn within(&self, filter: Filter) -> Filter {
+        let Endpoint::Server(id) = &self.endpoint else { return filter };
+        let Some(hub) = self.hubs.get(id) else { return Filter::default() };
+        match self.gate.upstreams.discover(&hub.target, &self.caller.profile).await {
+            Ok(discovered) => filter.within(&discovered.capabilities),
+            Err(_) => filter,
+        }
+    }
+
+    /// Exposed URI → server and original URI, when the caller may read it.
+    fn resolve(&self, exposed: &str) -> Option<(Arc<Hub>, String)> {
+        let (server, original) = match &self.endpoint {
+            Endpoint::Server(id) => (id.clone(), exposed.to_owned()),
+            Endpoint::Portal(_) => uri::unwrap(exposed)?,
+        };
+        let hub = self.hubs.get(&server)?;
+        let snapshot = self.gate.snapshot.load();
+        let decision = snapshot.policies.decide(&Query {
+            principal: &self.caller.principal,
+            action: Action::ReadResource,
+            portal: self.endpoint.portal(),
+            server: Some(&server),
+            name: &original,
+            class: ToolClass::Read,
+            context: &self.caller.context(self.gate.clock.now_ms()),
+            args: None,
+        });
+        let on = snapshot.servers.get(&server).is_some_and(|spec| spec.resource_enabled(&original));
+        (decision.allow && on).then(|| (Arc::clone(hub), original))
+    }
+
+    async fn add(&mut self, exposed: &str) -> bool {
+        if self.uris.contains_key(exposed) {
+            return true;
+        }
+        let Some((hub, original)) = self.resolve(exposed) else { return false };
+        if self.gate.upstreams.subscribe(&hub.target, &original).await.is_err() {
+            return false;
+        }
+        self.uris.insert(exposed.to_owned(), (hub, original));
+        true
+    }
+
+    async fn remove(&mut self, exposed: &str) {
+        if let Some((hub, original)) = self.uris.remove(exposed) {
+            // Nobody waits for it, and the upstream forgets it with the session.
+            let _ = self.gate.upstreams.unsubscribe(&hub.target, &original).await;
+        }
+    }
+
+    async fn detach(&mut self) {
+        for exposed in self.uris.keys().cloned().collect::<Vec<_>>() {
+            self.remove(&exposed).await;
+        }
+        self.hubs.clear();
+    }
+
+    async fn run(&mut self, mut orders: mpsc::Receiver<Command>, mut snapshots: tokio::sync::watch::Receiver<u64>) {
+        let mut ears: FuturesUnordered<Ear> = self.hubs.iter().map(|(id, hub)| ear(id.clone(), hub.listen())).collect();
+        loop {
+            tokio::select! {
+                heard = ears.next(), if !ears.is_empty() => {
+                    let Some((server, heard, receiver)) = heard else { continue };
+                    match heard {
+                        Ok(note) => self.hear(&server, &note),
+                        Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        Err(broadcast::error::RecvError::Closed) => continue,
+                    }
+                    if self.hubs.contains_key(&server) {
+                        ears.push(ear(server, receiver));
+                    }
+                }
+                order = orders.recv() => match order {
+                    Some(Command::Add(uri, done)) => {
+                        let accepted = self.add(&uri).await;
+                        let _ = done.send(accepted);
+                    }
+                    Some(Command::Remove(uri)) => self.remove(&uri).await,
+                    None => return,
+                },
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let before: Vec<ServerId> = self.hubs.keys().cloned().collect();
+                    self.attach();
+                    for (id, hub) in self.hubs.iter().filter(|(id, _)| !before.contains(id)) {
+                        ears.push(ear(id.clone(), hub.listen()));
+                    }
+                    for kind in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
+                        self.list_changed(kind);
+                    }
+                }
+                () = self.sender.closed() => return,
+            }
+        }
+    }
+
+    fn hear(&self, server: &ServerId, note: &ServerNote) {
+        match note {
+            ServerNote::ListChanged(kind) => self.list_changed(*kind),
+            ServerNote::ResourceUpdated { uri: original, params } => {
+                let exposed = match &self.endpoint {
+                    Endpoint::Server(_) => original.clone(),
+                    Endpoint::Portal(_) => uri::wrap(server, original),
+                };
+                if self.uris.contains_key(&exposed) {
+                    let params = match &self.endpoint {
+                        Endpoint::Server(_) => params.clone(),
+                        Endpoint::Portal(_) => rewrite::updated(server, params),
+                    };
+                    self.tell("notifications/resources/updated", Some(params));
+                }
+            }
+            // Log messages belong to a session, so only to the one who has it.
+            ServerNote::Message { method, params } => {
+                let own = self.hubs.get(server).is_some_and(|hub| hub.is_of(&self.caller.principal));
+                if own && self.caller.profile.era == bartizan_model::Era::Legacy {
+                    self.tell(method, params.clone());
+                }
+            }
+        }
+    }
+
+    fn list_changed(&self, kind: ListKind) {
+        let (wanted, method) = match kind {
+            ListKind::Tools => (self.filter.tools, "notifications/tools/list_changed"),
+            ListKind::Prompts => (self.filter.prompts, "notifications/prompts/list_changed"),
+            ListKind::Resources | ListKind::Templates => {
+                (self.filter.resources, "notifications/resources/list_changed")
+            }
+        };
+        if wanted {
+            self.tell(method, None);
+        }
+    }
+
+    /// A listener that does not read misses notes; it never holds up the others.
+    fn tell(&self, method: &str, params: Option<RawJson>) {
+        if self.sender.try_send(Note { method: method.into(), params }).is_err() {
+            tracing::debug!("a listener does not keep up; a note was dropped");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of whole calls, against servers of both eras on real sockets.
+
+mod bench;
+mod calls;
+mod lists;
+mod mock;
+mod records;
+mod rounds;
+mod sabotage;

@@ -1,0 +1,194 @@
+//! What one caller sees, compiled once and kept as long as nothing it was made from
+//! changes. A call only needs the servers its name can belong to, so a slow server
+//! never holds up a call to another one.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+
+use bartizan_catalog::{ServerSpec, Snapshot, View};
+use bartizan_model::{Era, Principal};
+use bartizan_upstream::ListKind;
+use bartizan_wire::RawJson;
+use futures_util::future::join_all;
+
+use crate::call::{Caller, Endpoint};
+use crate::gate::Inner;
+use crate::listing::RenderedByEra;
+use crate::lists::{Asker, List};
+use crate::slot::{Fetched, Need, Outcome, Slot};
+
+/// Entries of all kept views at most.
+const MAX_ENTRIES: u64 = 2_000_000;
+/// A view nobody used in this time is forgotten, seconds.
+const IDLE_S: u64 = 15 * 60;
+
+/// Everything that can make one view different from another. Circumstances that no
+/// policy looks at are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    endpoint: Endpoint,
+    principal: Arc<Principal>,
+    snapshot: u64,
+    kind: ListKind,
+    /// None for all servers of the endpoint.
+    servers: Option<Box<[usize]>>,
+    capabilities: RawJson,
+    ip: Option<IpAddr>,
+    client: Option<Arc<str>>,
+    era: Option<Era>,
+}
+
+/// One server's part of a view.
+pub(crate) struct Part {
+    pub(crate) spec: Arc<ServerSpec>,
+    slot: Arc<Slot<List>>,
+    pub(crate) fetched: Arc<Fetched<List>>,
+}
+
+/// A view with what it was made from.
+pub(crate) struct Seen {
+    pub(crate) view: View,
+    parts: Vec<Part>,
+    valid_until_ms: i64,
+    /// Equal versions do not make equal snapshots: secrets are not part of a version.
+    snapshot: Weak<Snapshot>,
+    pub(crate) on_portal: bool,
+    /// Items as they go to clients, made when first listed.
+    pub(crate) by_era: RenderedByEra,
+}
+
+impl Seen {
+    fn holds(&self, wanted: &Wanted<'_>, now_ms: i64) -> bool {
+        let need = wanted.need;
+        self.valid_until_ms > now_ms
+            && std::ptr::eq(self.snapshot.as_ptr(), Arc::as_ptr(wanted.snapshot))
+            && self.parts.iter().all(|part| part.slot.holds(part.fetched.generation, need, now_ms))
+    }
+
+    /// The servers it was made from.
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// True when no server has anything of the kind and at least one did not answer.
+    pub(crate) fn is_empty_for_lack_of_answers(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part.fetched.outcome, Outcome::Error(_)))
+    }
+
+    /// False when every server answered and none has the kind at all.
+    pub(crate) fn offers_anything(&self) -> bool {
+        self.parts.iter().any(|part| part.fetched.value.offered || part.fetched.outcome != Outcome::Ok)
+    }
+
+    /// How long a client may keep the list, milliseconds: the shortest of all servers,
+    /// nothing for servers that do not say.
+    pub(crate) fn ttl_ms(&self, now_ms: i64) -> i64 {
+        let left = |part: &Part| match part.fetched.value.ttl_ms {
+            Some(_) => part.fetched.fresh_until_ms.saturating_sub(now_ms).max(0),
+            None => 0,
+        };
+        self.parts.iter().map(left).min().unwrap_or(0)
+    }
+
+    /// The servers with how they did lately.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = (&Part, Outcome)> {
+        self.parts.iter().map(|part| {
+            let latest = part.slot.peek();
+            (part, latest.map_or_else(|| part.fetched.outcome.clone(), |latest| latest.outcome.clone()))
+        })
+    }
+}
+
+/// All kept views.
+pub(crate) struct Views(moka::sync::Cache<Key, Arc<Seen>>);
+
+/// What a view is wanted of.
+pub(crate) struct Wanted<'a> {
+    pub(crate) snapshot: &'a Arc<Snapshot>,
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) caller: &'a Caller,
+    pub(crate) kind: ListKind,
+    pub(crate) need: Need,
+    /// The servers it is made of, in the order of the endpoint.
+    pub(crate) servers: &'a [Arc<ServerSpec>],
+    /// Whether these are all servers of the endpoint.
+    pub(crate) whole: bool,
+}
+
+impl Views {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        let weight =
+            |_: &Key, seen: &Arc<Seen>| u32::try_from(entries(&seen.view)).unwrap_or(u32::MAX).saturating_add(16);
+        let cache = moka::sync::Cache::builder()
+            .weigher(weight)
+            .max_capacity(MAX_ENTRIES)
+            .time_to_idle(std::time::Duration::from_secs(IDLE_S));
+        Self(cache.build())
+    }
+
+    /// The view, from the cache when nothing changed.
+    pub(crate) async fn get(&self, gate: &Arc<Inner>, wanted: &Wanted<'_>, now_ms: i64) -> Arc<Seen> {
+        let key = wanted.key();
+        if let Some(seen) = self.0.get(&key)
+            && seen.holds(wanted, now_ms)
+        {
+            return seen;
+        }
+        let caller = wanted.caller;
+        let asker = Asker { principal: &caller.principal, profile: &caller.profile };
+        let parts = join_all(wanted.servers.iter().map(|spec| async {
+            let (slot, fetched) = gate.lists.get(wanted.need, spec, wanted.kind, asker).await;
+            Part { spec: Arc::clone(spec), slot, fetched }
+        }))
+        .await;
+        // Somebody else may have made it meanwhile.
+        if let Some(seen) = self.0.get(&key)
+            && seen.holds(wanted, gate.clock.now_ms())
+        {
+            return seen;
+        }
+        let seen = Arc::new(wanted.build(parts, now_ms));
+        self.0.insert(key, Arc::clone(&seen));
+        seen
+    }
+}
+
+fn entries(view: &View) -> usize {
+    view.tools.len() + view.prompts.len() + view.resources.len() + view.templates.len()
+}
+
+impl Wanted<'_> {
+    fn key(&self) -> Key {
+        let used = self.snapshot.policies.context_use();
+        let caller = self.caller;
+        Key {
+            endpoint: self.endpoint.clone(),
+            principal: Arc::clone(&caller.principal),
+            snapshot: self.snapshot.version,
+            kind: self.kind,
+            servers: (!self.whole).then(|| self.servers.iter().map(|spec| spec.position).collect()),
+            capabilities: caller.profile.capabilities.clone(),
+            ip: caller.ip.filter(|_| used.ip),
+            client: caller.client.clone().filter(|_| used.client),
+            era: used.era.then_some(caller.profile.era),
+        }
+    }
+
+    fn build(&self, parts: Vec<Part>, now_ms: i64) -> Seen {
+        let lists: Vec<_> =
+            parts.iter().map(|part| (Arc::clone(&part.spec), Arc::clone(&part.fetched.value.lists))).collect();
+        let context = self.caller.context(now_ms);
+        let view = View::build(self.snapshot, self.endpoint.portal(), &self.caller.principal, &context, &lists);
+        // A grant that ends changes what is seen.
+        let valid_until_ms = self.snapshot.next_change_ms().filter(|at| *at > now_ms).unwrap_or(i64::MAX);
+        Seen {
+            view,
+            parts,
+            valid_until_ms,
+            snapshot: Arc::downgrade(self.snapshot),
+            on_portal: self.endpoint.portal().is_some(),
+            by_era: RenderedByEra::default(),
+        }
+    }
+}
