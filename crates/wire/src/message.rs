@@ -171,6 +171,8 @@ impl Message {
             (None, Some(result), error) if given(error).is_none() => (Kind::Response, Some(result), None),
             _ => return fail(EnvelopeProblem::Shape),
         };
+        // Beside a result, `params` is just a member nobody knows.
+        let params = params.filter(|_| method.is_some());
         let null_id = id_span.is_some_and(|span| span.of(&raw) == b"null");
         let id_fits = match kind {
             Kind::Request | Kind::Response => id.is_some(),

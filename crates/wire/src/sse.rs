@@ -182,11 +182,12 @@ pub fn encode(event: &Event) -> Bytes {
     let mut field = |name: &str, value: &[u8]| {
         out.extend_from_slice(name.as_bytes());
         out.extend_from_slice(b": ");
-        out.extend(value.iter().filter(|b| !matches!(b, b'\n' | b'\r' | 0)));
+        out.extend(value.iter().filter(|b| !matches!(b, b'\n' | b'\r')));
         out.push(b'\n');
     };
     if let Some(id) = &event.id {
-        field("id", id.as_bytes());
+        // An id with a NUL would be ignored.
+        field("id", id.replace('\0', "").as_bytes());
     }
     if let Some(name) = &event.event {
         field("event", name.as_bytes());

@@ -349,6 +349,13 @@ fn p30_one_line_for_stdio() {
 }
 
 #[test]
+fn p30_a_response_has_no_params() {
+    let text = r#"{"jsonrpc":"2.0","id":1,"result":{},"params":{"name":"x"}}"#;
+    assert!(message(text).params().is_none());
+    assert_eq!(message(text).raw(), text);
+}
+
+#[test]
 fn p30_bodies_do_not_reach_logs() {
     let m = message(r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"secret":"hunter2"}}"#);
     assert!(!format!("{m:?} {:?}", m.params()).contains("hunter2"));
