@@ -1,7 +1,6 @@
 //! Checks of settings that a schema cannot express.
 
 use crate::diagnostic::Diagnostic;
-use crate::resources::{Resources, SandboxMode};
 use crate::settings::File;
 
 /// Problems in values that are written down.
@@ -88,8 +87,8 @@ fn limits(file: &File, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// What `serve` needs beyond what `dev` needs (U2, U3, G12).
-pub fn serve(file: &File, resources: &Resources) -> Vec<Diagnostic> {
+/// What `serve` needs beyond what `dev` needs (U2, U3).
+pub fn serve(file: &File) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     let mut need = |present: bool, name: &str, example: &str| {
         if !present {
@@ -102,29 +101,6 @@ pub fn serve(file: &File, resources: &Resources) -> Vec<Diagnostic> {
     need(file.public_url.is_some(), "public_url", "https://mcp.example.com");
     need(file.listen.is_some(), "listen", "0.0.0.0:7420");
     need(file.key.is_some(), "key", "{ file: /etc/bartizan/key }");
-    for (index, server) in resources.servers.iter().enumerate() {
-        let Some(command) = &server.command else { continue };
-        let path = |member: &str| format!("servers[{index}].command{member}");
-        let id = &server.server_id;
-        if !file.hosting.enabled {
-            let message = format!("server `{id}` is a local process, and hosting is off");
-            found.push(Diagnostic::new(path(""), "hosting_off", message).suggest("set `hosting: { enabled: true }`"));
-        }
-        if !command.allow_unpinned {
-            let message = format!("server `{id}` has no pinned package with checked integrity");
-            found.push(
-                Diagnostic::new(path(""), "unpinned", message)
-                    .suggest("set `allow_unpinned: true` if you take the responsibility; status shows it"),
-            );
-        }
-        if command.sandbox != SandboxMode::None {
-            let message = format!("server `{id}` needs a sandbox, which this version does not have for local servers");
-            found.push(
-                Diagnostic::new(path(""), "unsandboxed", message)
-                    .suggest("set `sandbox: none` if you take the responsibility; status shows it"),
-            );
-        }
-    }
     found
 }
 

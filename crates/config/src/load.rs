@@ -76,6 +76,21 @@ impl Loaded {
         Report::new(self.sources.with_snippets(self.problems.clone()))
     }
 
+    /// The resources with their secrets filled in, to be compiled at once.
+    pub fn filled(&self) -> Resources {
+        self.secrets.fill(&self.resources)
+    }
+
+    /// Where a value of the resources was written, as `FILE:LINE:COLUMN`.
+    pub fn place_of(&self, path: &str, line: Option<usize>) -> Option<String> {
+        let mut diagnostic = Diagnostic::new(path, "place", "");
+        if let Some(line) = line {
+            diagnostic = diagnostic.at(line, 1);
+        }
+        let place = self.sources.locate(&diagnostic, Severity::Warning).place?;
+        (place.length > 0).then(|| format!("{}:{}:{}", place.file, place.line, place.column))
+    }
+
     /// The text of `store.url` with its references resolved.
     ///
     /// # Errors

@@ -24,6 +24,23 @@ impl Secrets {
         self.0.get(path)
     }
 
+    /// The resources with every reference replaced by its value. The result holds secrets:
+    /// it is compiled at once and never written anywhere. What could not be resolved, and
+    /// was reported, is replaced by a word that passes further checks.
+    pub fn fill(&self, resources: &Resources) -> Resources {
+        let mut filled = resources.clone();
+        let value = |path: &str| self.get(path).map_or("unresolved", |secret| secret.expose()).to_owned();
+        for (index, server) in filled.servers.iter_mut().enumerate() {
+            if let Some(text) = &mut server.auth_credentials {
+                *text = value(&format!("servers[{index}].auth_credentials"));
+            }
+            for (name, text) in server.command.iter_mut().flat_map(|command| &mut command.env) {
+                *text = value(&format!("servers[{index}].command.env.{name}"));
+            }
+        }
+        filled
+    }
+
     /// Resolves every secret of the resources. `base` is the folder relative paths start from.
     /// What cannot be resolved is reported, all of it.
     pub fn resolve(resources: &Resources, environment: &Environment, base: &Path) -> (Self, Vec<Diagnostic>) {

@@ -15,7 +15,7 @@ fn files() -> Vec<PathBuf> {
 
 fn report(file: &Path) -> bartizan_config::Report {
     let mut loaded = load(file, &Environment::default(), &[]).unwrap();
-    let findings = checks::serve(&loaded.file, &loaded.resources);
+    let findings = checks::serve(&loaded.file);
     loaded.add(findings, Severity::Error);
     loaded.report()
 }

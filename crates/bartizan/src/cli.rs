@@ -1,0 +1,317 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// One governed door between AI agents and a company's systems.
+#[derive(Debug, Parser)]
+#[command(name = "bartizan", version, disable_help_subcommand = true, propagate_version = true)]
+pub(crate) struct Cli {
+    /// Print one JSON value on stdout instead of text.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// When to use colours.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Try bartizan: demo servers, users and tokens on this machine only, on throw-away data.
+    Dev(Dev),
+    /// Run the gateway.
+    Serve(Serve),
+    /// Check a configuration and report all problems. Exit code 0: none, 1: some, 2: cannot be checked.
+    Check(Check),
+    /// Print the JSON schema of the configuration file, for editors.
+    Schema,
+    /// Show what would happen to a call, stage by stage, and the rule that decides.
+    Explain(Explain),
+    /// Explain a code that a refusal or a finding carries.
+    ExplainCode(ExplainCode),
+    /// Work with upstream servers.
+    #[command(subcommand)]
+    Server(ServerCommand),
+    /// Make and end service tokens.
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Read and verify the audit record.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Show the state of an installation: process, configuration, servers.
+    Status(Status),
+    /// Ask the running process to read its configuration again.
+    Reload(ConfigArg),
+    /// Bring the database to this version, or show what that would do.
+    Migrate(Migrate),
+    /// Print a completion script.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Starts a local server bound to the life of its parent.
+    #[command(name = "__child", hide = true)]
+    Child {
+        /// Passed on as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+/// The configuration file.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArg {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE", env = "BARTIZAN_CONFIG")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Address and port; only loopback addresses are accepted. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7420")]
+    pub(crate) listen: SocketAddr,
+    /// Refused: dev never keeps data.
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Overrides `listen`.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Overrides `public_url`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
+    /// Overrides `operations.listen`.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) operations: Option<String>,
+    /// Overrides `store.data_dir`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+    /// Annotations of GitHub workflows.
+    Github,
+    /// SARIF 2.1.0.
+    Sarif,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Reach nothing over the network: no database, no names.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Form of the report; `--json` is the same as `--format json`.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Who calls: a user name, or with `service:` before it a service token's name; `anonymous` for nobody.
+    #[arg(long, value_name = "USER")]
+    pub(crate) user: String,
+    /// Group of the user; can be given several times.
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// Tool: `SERVER.NAME`, or the exposed name in the portal.
+    #[arg(long, value_name = "TOOL")]
+    pub(crate) tool: String,
+    /// File with the arguments as a JSON object; `-` for stdin.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) args: Option<PathBuf>,
+    /// Address of the client.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ip: Option<IpAddr>,
+    /// Name the client gives itself.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) client: Option<String>,
+    /// Portal the call comes through; `none` for the server's own endpoint.
+    #[arg(long, value_name = "PORTAL", default_value = "default")]
+    pub(crate) portal: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainCode {
+    /// The code; without it all codes are listed.
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServerCommand {
+    /// Connect to a server, list its tools and propose classes for review.
+    Classify {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Id of the server in the configuration.
+        server_id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print its secret, once.
+    Create {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name, in policies `service:NAME`.
+        name: String,
+        /// Life, e.g. `90d`, `12h`. Without it the token does not end.
+        #[arg(long, value_name = "TIME", value_parser = crate::duration::parse)]
+        ttl: Option<std::time::Duration>,
+    },
+    /// Give a token a new secret; the present one stays good for a while.
+    Rotate {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name or client id.
+        token: String,
+        /// How long the present secret stays good.
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::duration::parse)]
+        grace: std::time::Duration,
+    },
+    /// Refuse a token until it is resumed.
+    Suspend {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name or client id.
+        token: String,
+    },
+    /// End a suspension.
+    Resume {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name or client id.
+        token: String,
+    },
+    /// Remove a token for good.
+    Delete {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Name or client id.
+        token: String,
+    },
+    /// List all tokens, without their secrets.
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+/// Where the record is: an installation, or a data folder.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct RecordArg {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE", env = "BARTIZAN_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder, e.g. the one `dev` printed.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// The newest events.
+    List {
+        #[command(flatten)]
+        place: RecordArg,
+        /// Most events to print.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
+    /// Events that match all given conditions, oldest first.
+    Search(Box<AuditSearch>),
+    /// Recompute the chain of every segment. Exit code 1 when something does not fit.
+    Verify {
+        #[command(flatten)]
+        place: RecordArg,
+    },
+    /// Build the search index anew from the segments.
+    RebuildIndex {
+        #[command(flatten)]
+        place: RecordArg,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditSearch {
+    #[command(flatten)]
+    pub(crate) place: RecordArg,
+    /// Only refused calls.
+    #[arg(long, conflicts_with = "allowed")]
+    pub(crate) denied: bool,
+    /// Only allowed calls.
+    #[arg(long)]
+    pub(crate) allowed: bool,
+    /// Only this caller, e.g. `user:alice`.
+    #[arg(long, value_name = "WHO")]
+    pub(crate) principal: Option<String>,
+    /// Only this server.
+    #[arg(long, value_name = "ID")]
+    pub(crate) server: Option<String>,
+    /// Only this tool, prompt or URI, by its original name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) target: Option<String>,
+    /// Only this refusal code.
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
+    /// Only this kind: call, intent, list, auth, token, admin, system.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only events at or after this time (RFC 3339), or not older than e.g. `2h`.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only events before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// Most events to print: the newest, oldest first.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub(crate) limit: u32,
+    /// Only the oldest event.
+    #[arg(long)]
+    pub(crate) first: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Only show what would be done.
+    #[arg(long)]
+    pub(crate) plan: bool,
+}

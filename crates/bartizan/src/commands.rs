@@ -1,0 +1,13 @@
+//! One module per command.
+
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod classify;
+pub(crate) mod dev;
+pub(crate) mod explain;
+pub(crate) mod explain_code;
+pub(crate) mod migrate;
+pub(crate) mod reload;
+pub(crate) mod serve;
+pub(crate) mod status;
+pub(crate) mod token;

@@ -1,0 +1,85 @@
+//! `bartizan serve` (U3).
+
+use std::path::Path;
+
+use bartizan_config::{Environment, Override, render};
+use bartizan_vault::KeyRing;
+
+use crate::cli::Serve;
+use crate::commands::check;
+use crate::installation::{Places, clock, make_private_folder, read};
+use crate::logging;
+use crate::node::{Node, NodeInput};
+use crate::output::{Done, Failure, OK, Out};
+use crate::reload::Reloader;
+use crate::run::{self, Ending};
+
+pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
+    logging::start(&Environment::from_process(), "info");
+    let path = arguments.config.config.as_path();
+    let flags = flags(arguments)?;
+    let mut loaded = read(path, &flags)?;
+    let snapshot = check::examine(&mut loaded);
+    let report = loaded.report();
+    if !report.is_empty() {
+        let format = if out.json { render::Format::Json } else { render::Format::Text };
+        eprint!("{}", render::report(&report, format, false));
+    }
+    let (Some(snapshot), false) = (snapshot, report.has_errors()) else {
+        let first = report.problems.iter().find(|problem| problem.severity == bartizan_config::Severity::Error);
+        let code = first.map_or("invalid", |problem| problem.code);
+        return Err(Failure::refused(code, format!("{} has errors; nothing was started", path.display())));
+    };
+    let (Some(public_url), Some(listen), Some(source)) =
+        (loaded.file.public_url.clone(), loaded.file.listen, loaded.file.key.clone())
+    else {
+        return Err(Failure::refused("missing_setting", "public_url, listen and key are required"));
+    };
+    let keys = KeyRing::from_source(&source).map_err(|error| Failure::refused("bad_key", error.to_string()))?;
+    for spec in snapshot.order.iter().filter(|spec| spec.unpinned || spec.unsandboxed) {
+        tracing::warn!(server = %spec.id, unpinned = spec.unpinned, unsandboxed = spec.unsandboxed,
+            "a local server runs on the operator's word");
+    }
+    let places = Places::of(&loaded)?;
+    make_private_folder(&places.data_dir)?;
+    let ending = Ending::new()?;
+    let reloader = Reloader::new(path, flags, &loaded.watch)?;
+    let public = run::bind(listen).await?;
+    let operations = run::bind(loaded.file.operations.listen).await?;
+    let address = |listener: &tokio::net::TcpListener, given| listener.local_addr().unwrap_or(given);
+    let node = Node::assemble(NodeInput {
+        snapshot,
+        store: places.open().await?,
+        keys,
+        audit_dir: places.audit(),
+        state: places.state(),
+        public_url: public_url.clone(),
+        listen: address(&public, listen),
+        operations: address(&operations, loaded.file.operations.listen),
+        dev_users: Vec::new(),
+        clock: clock(),
+        file: loaded.file,
+    })?;
+    tracing::info!(public_url, listen = %address(&public, listen), "starting");
+    run::serve(node, public, operations, Some(reloader), ending).await;
+    Ok(OK)
+}
+
+fn flags(arguments: &Serve) -> Result<Vec<Override>, Failure> {
+    let mut flags = Vec::new();
+    let mut add = |path: &str, flag: &str, value: Option<String>| {
+        if let Some(value) = value {
+            flags.push(Override { path: path.to_owned(), value, origin: format!("flag {flag}") });
+        }
+    };
+    add("listen", "--listen", arguments.listen.clone());
+    add("public_url", "--public-url", arguments.public_url.clone());
+    add("operations.listen", "--operations", arguments.operations.clone());
+    if let Some(folder) = &arguments.data_dir {
+        // Paths of the file start from the file's folder, this one from where the user is.
+        let wrong = || Failure::cannot_run("bad_argument", "the data folder is not a path that can be used");
+        let folder = std::path::absolute(Path::new(folder)).map_err(|_| wrong())?;
+        add("store.data_dir", "--data-dir", Some(folder.to_str().ok_or_else(wrong)?.to_owned()));
+    }
+    Ok(flags)
+}

@@ -1,0 +1,285 @@
+//! The parts of a running process, put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bartizan_audit::Audit;
+use bartizan_catalog::{ServerSpec, Snapshot, Transport};
+use bartizan_config::Live;
+use bartizan_config::settings::File;
+use bartizan_egress::Egress;
+use bartizan_gate::{Gate, GateDeps};
+use bartizan_identity::Identity;
+use bartizan_model::event::{AuditEvent, EventKind, Who};
+use bartizan_model::{Clock, EventId, Principal, PrincipalKind, Secret};
+use bartizan_portal::{Check, Drain, Ops, OpsDeps, Phase, Portal, PortalDeps, Settings};
+use bartizan_store::Store;
+use bartizan_telemetry::Metrics;
+use bartizan_upstream::{ServerHealth, UpstreamDeps, Upstreams};
+use bartizan_vault::{KeyRing, Vault};
+
+use crate::output::Failure;
+use crate::state::{self, State};
+
+/// What a process is made of.
+pub(crate) struct NodeInput {
+    pub(crate) file: File,
+    pub(crate) snapshot: Snapshot,
+    pub(crate) store: Store,
+    pub(crate) keys: KeyRing,
+    pub(crate) audit_dir: PathBuf,
+    /// Where the process describes itself.
+    pub(crate) state: PathBuf,
+    pub(crate) public_url: String,
+    pub(crate) listen: std::net::SocketAddr,
+    pub(crate) operations: std::net::SocketAddr,
+    /// Only `dev` has some.
+    pub(crate) dev_users: Vec<(Principal, Secret<String>)>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A running process. Cheap to share.
+pub(crate) struct Node {
+    pub(crate) file: File,
+    pub(crate) live: Arc<Live<Snapshot>>,
+    pub(crate) gate: Gate,
+    pub(crate) portal: Portal,
+    pub(crate) ops: Ops,
+    pub(crate) drain: Drain,
+    pub(crate) audit: Audit,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The file says other settings than those in use.
+    pub(crate) restart_needed: AtomicBool,
+    public_url: String,
+    listen: String,
+    operations: String,
+    started_ms: i64,
+    state: PathBuf,
+}
+
+impl Node {
+    /// Puts the parts together; nothing listens yet.
+    pub(crate) fn assemble(input: NodeInput) -> Result<Arc<Self>, Failure> {
+        let NodeInput { file, snapshot, store, keys, clock, .. } = input;
+        let cannot = |code: &'static str| move |error: String| Failure::cannot_run(code, error);
+        let metrics = Metrics::new();
+        crate::panic::install(metrics.clone());
+        let connect = Duration::from_millis(file.limits.connect_ms);
+        let egress = Egress::new(&file.egress, connect).map_err(|e| cannot("bad_egress")(e.to_string()))?;
+        let vault = Vault::new(keys).map_err(|e| cannot("bad_key")(e.to_string()))?;
+        let audit = Audit::open(&input.audit_dir, file.audit.mode, Some(store.clone()), Arc::clone(&clock))
+            .map_err(|e| cannot("audit_unavailable")(e.to_string()))?;
+        let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users));
+        let live = Arc::new(Live::new(Arc::new(snapshot)));
+        let upstreams = Upstreams::new(UpstreamDeps {
+            egress,
+            limits: file.limits.clone(),
+            clock: Arc::clone(&clock),
+            child_program: std::env::current_exe().ok(),
+            environment: std::env::vars_os().collect(),
+        });
+        let started_ms = clock.now_ms();
+        let gate = Gate::new(GateDeps {
+            snapshot: live.cell(),
+            upstreams: upstreams.clone(),
+            audit: audit.clone(),
+            handles: vault.handles(),
+            limits: file.limits.clone(),
+            metrics: metrics.clone(),
+            clock: Arc::clone(&clock),
+            node: EventId::new(started_ms).to_string().into(),
+        });
+        let settings =
+            Settings::new(&file, &input.public_url, input.listen).map_err(|e| cannot("bad_url")(e.to_string()))?;
+        let (settings, drain) = (Arc::new(settings), Drain::new());
+        let portal = Portal::new(PortalDeps {
+            gate: gate.clone(),
+            identity: Arc::clone(&identity),
+            settings: Arc::clone(&settings),
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+            drain: drain.clone(),
+        });
+        let figures = Figures { live: Arc::clone(&live), audit: audit.clone(), upstreams: upstreams.clone(), metrics };
+        let ready = Ready { store: store.clone(), audit: audit.clone(), live: Arc::clone(&live) };
+        let ops = Ops::new(OpsDeps {
+            settings,
+            drain: drain.clone(),
+            readiness: Arc::new(move || {
+                let ready = ready.clone();
+                Box::pin(async move { ready.checks().await })
+            }),
+            metrics: Arc::new(move || figures.text()),
+        });
+        Ok(Arc::new(Self {
+            file,
+            live,
+            gate,
+            portal,
+            ops,
+            drain,
+            audit,
+            identity,
+            upstreams,
+            store,
+            clock,
+            restart_needed: AtomicBool::new(false),
+            public_url: input.public_url,
+            listen: input.listen.to_string(),
+            operations: input.operations.to_string(),
+            started_ms,
+            state: input.state,
+        }))
+    }
+
+    /// Puts something the process itself did on record.
+    pub(crate) async fn record(&self, kind: EventKind, method: &str, note: Option<String>) {
+        let now = self.clock.now_ms();
+        let who = Who { principal: "service:bartizan".to_owned(), ..Who::default() };
+        let mut event = AuditEvent::new(EventId::new(now), now, kind, PrincipalKind::Service, who, method);
+        event.policy_version = self.live.load().version;
+        event.note = note;
+        if let Err(error) = self.audit.append(event).await {
+            tracing::error!(%error, method, "an event of the process itself is not on record");
+        }
+    }
+
+    /// Describes the process in its file.
+    pub(crate) fn publish(&self) {
+        let snapshot = self.live.load();
+        let health = self.upstreams.status();
+        let find = |spec: &ServerSpec| health.iter().find(|health| health.server == spec.id);
+        let stats = self.audit.stats();
+        let state = State {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: self.started_ms,
+            written_ms: self.clock.now_ms(),
+            public_url: self.public_url.clone(),
+            listen: self.listen.clone(),
+            operations: self.operations.clone(),
+            phase: match self.drain.phase() {
+                Phase::Starting => "starting",
+                Phase::Serving => "serving",
+                Phase::Leaving => "leaving",
+                Phase::Closing => "closing",
+            }
+            .to_owned(),
+            generation: self.live.generation(),
+            policy_version: format!("{:016x}", snapshot.version),
+            restart_needed: self.restart_needed.load(Ordering::Acquire),
+            reload_error: self.live.last_error().map(|error| state::ReloadError {
+                at_ms: error.at_ms,
+                errors: error.errors,
+                text: error.text.clone(),
+            }),
+            servers: snapshot.order.iter().map(|spec| server_line(spec, find(spec))).collect(),
+            sessions: self.portal.session_count(),
+            calls: self.gate.running(),
+            audit: state::Audit {
+                healthy: stats.healthy,
+                written: stats.written,
+                dropped: stats.dropped,
+                queued: stats.queued,
+                behind: stats.seq.saturating_sub(stats.indexed),
+            },
+        };
+        if let Err(error) = state.write(&self.state) {
+            tracing::warn!(%error, "the process cannot describe itself for status");
+        }
+    }
+
+    /// Removes the description: the process ends.
+    pub(crate) fn unpublish(&self) {
+        // A file that is left behind names a process that is gone.
+        let _ = std::fs::remove_file(&self.state);
+    }
+}
+
+/// A server as `status` shows it.
+pub(crate) fn server_line(spec: &ServerSpec, health: Option<&ServerHealth>) -> state::Server {
+    let kind = match spec.transport {
+        Transport::Http { .. } => "http",
+        Transport::Stdio { .. } => "stdio",
+    };
+    let transport = health.map(|health| health.transport).filter(|known| *known != "unknown").unwrap_or(kind);
+    state::Server {
+        server_id: spec.id.to_string(),
+        status: format!("{:?}", spec.status).to_lowercase(),
+        transport: transport.to_owned(),
+        era: health.and_then(|health| health.era).map(|era| era.as_str().to_owned()),
+        circuit: health.map(|health| health.circuit.to_owned()),
+        last_error: health.and_then(|health| health.last_error.clone()),
+        sessions: health.map_or(0, |health| health.sessions),
+        processes: health.map_or(0, |health| health.processes),
+        unpinned: spec.unpinned,
+        unsandboxed: spec.unsandboxed,
+    }
+}
+
+/// What readiness asks.
+#[derive(Clone)]
+struct Ready {
+    store: Store,
+    audit: Audit,
+    live: Arc<Live<Snapshot>>,
+}
+
+impl Ready {
+    async fn checks(&self) -> Vec<Check> {
+        let store = match self.store.ping().await {
+            Ok(()) => Check::ok("store"),
+            Err(error) => Check::failed("store", error.to_string()),
+        };
+        let audit = match self.audit.ready() {
+            true => Check::ok("audit"),
+            false => Check::failed("audit", "events cannot be written"),
+        };
+        // A bad reload does not make the process less ready: the former configuration is good.
+        let config = match self.live.generation() {
+            0 => Check::failed("config", "no configuration"),
+            _ => Check::ok("config"),
+        };
+        // The working keys are derived at the start and stay in memory.
+        vec![store, Check::ok("key"), config, audit]
+    }
+}
+
+/// Figures that are looked up when somebody asks.
+struct Figures {
+    live: Arc<Live<Snapshot>>,
+    audit: Audit,
+    upstreams: Upstreams,
+    metrics: Metrics,
+}
+
+impl Figures {
+    fn text(&self) -> String {
+        let stats = self.audit.stats();
+        self.metrics.audit(u64::try_from(stats.queued).unwrap_or(u64::MAX), stats.dropped);
+        for health in self.upstreams.status() {
+            let server: Arc<str> = health.server.as_str().into();
+            self.metrics.upstream_up(&server, health.circuit == "closed" && health.era.is_some());
+        }
+        let text = self.metrics.render();
+        let own = format!(
+            "# HELP bartizan_config_generation Configurations in use since the start.\n\
+             # TYPE bartizan_config_generation gauge\n\
+             bartizan_config_generation {}\n\
+             # HELP bartizan_config_refused Whether the last reload was refused.\n\
+             # TYPE bartizan_config_refused gauge\n\
+             bartizan_config_refused {}\n",
+            self.live.generation(),
+            u8::from(self.live.last_error().is_some())
+        );
+        match text.strip_suffix("# EOF\n") {
+            Some(body) => format!("{body}{own}# EOF\n"),
+            None => text + &own,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! From assembled parts to a process that serves, reloads and ends in order (O3, O4).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_identity::MAX_IDLE;
+use bartizan_model::event::EventKind;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::node::Node;
+use crate::output::Failure;
+use crate::reload::Reloader;
+
+/// How often the process describes itself.
+const PUBLISH: Duration = Duration::from_secs(5);
+/// How often what is old is swept away.
+const SWEEP: Duration = Duration::from_secs(3600);
+/// Longest sleep until a grant expires is looked at again.
+const EXPIRY_LOOK: Duration = Duration::from_secs(3600);
+/// Time for calls whose client is gone, after the listeners are closed.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// Binds a listener, with an error that names address and remedy.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::cannot_run(
+            "address_in_use",
+            format!("{address} is in use by somebody else; choose another address, or port 0 for a free one"),
+        ),
+        _ => Failure::cannot_run("failed", format!("cannot listen on {address}: {error}")),
+    })
+}
+
+/// The signals that end the process. Made before anything listens, so that none is missed.
+pub(crate) struct Ending {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ending {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).map_err(|error| Failure::cannot_run("failed", error.to_string()));
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+/// Serves until a signal comes, then drains. A second signal ends the process at once.
+pub(crate) async fn serve(
+    node: Arc<Node>,
+    public: TcpListener,
+    operations: TcpListener,
+    reloader: Option<Reloader>,
+    mut ending: Ending,
+) {
+    let portal = {
+        let portal = node.portal.clone();
+        tokio::spawn(async move { portal.serve(public).await })
+    };
+    let ops = {
+        let ops = node.ops.clone();
+        tokio::spawn(async move { ops.serve(operations).await })
+    };
+    let mut helpers = tokio::task::JoinSet::new();
+    helpers.spawn(publish(Arc::clone(&node)));
+    helpers.spawn(expire(Arc::clone(&node)));
+    helpers.spawn(sweep(Arc::clone(&node)));
+    if let Some(reloader) = reloader {
+        helpers.spawn(reloader.run(Arc::clone(&node)));
+    }
+    node.record(EventKind::System, "system/start", Some(format!("version {}", env!("CARGO_PKG_VERSION")))).await;
+    node.drain.started();
+    node.publish();
+    tracing::info!("serving");
+
+    ending.wait().await;
+    tracing::info!("ending: no new work, finishing what is there");
+    helpers.shutdown().await;
+    node.publish();
+    let finish = finish(&node);
+    tokio::select! {
+        () = finish => {}
+        () = ending.wait() => tracing::warn!("ending at once, as asked a second time"),
+    }
+    portal.abort();
+    ops.abort();
+    node.unpublish();
+}
+
+async fn finish(node: &Node) {
+    let limits = &node.file.limits;
+    let wait = Duration::from_millis(limits.drain_wait_ms);
+    let deadline = Duration::from_millis(limits.drain_deadline_ms).saturating_sub(wait);
+    let calls = async {
+        tokio::time::sleep(wait).await;
+        node.gate.drain(deadline + LAST_CALLS).await
+    };
+    let (clean, recorded) = tokio::join!(node.drain.run(wait, deadline), calls);
+    if !clean || !recorded {
+        tracing::warn!(connections = clean, calls = recorded, "not everything ended by itself");
+    }
+    node.upstreams.shutdown().await;
+    node.record(EventKind::System, "system/stop", None).await;
+    node.audit.close().await;
+    node.store.close().await;
+    tracing::info!("ended");
+}
+
+/// Keeps the description fresh.
+async fn publish(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(PUBLISH);
+    loop {
+        ticks.tick().await;
+        node.publish();
+    }
+}
+
+/// Tells subscribers when a grant has expired: lists look different then.
+async fn expire(node: Arc<Node>) {
+    loop {
+        let next = node.live.load().next_change_ms();
+        let now = node.clock.now_ms();
+        let wait = next
+            .filter(|at| *at > now)
+            .map_or(EXPIRY_LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0)).min(EXPIRY_LOOK));
+        // A reload may bring an earlier expiry, so never sleep long.
+        tokio::time::sleep(wait.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
+        if next.is_some_and(|at| at > now && at <= node.clock.now_ms()) {
+            tracing::info!("a grant has expired");
+            node.gate.snapshot_changed();
+        }
+    }
+}
+
+/// Removes service tokens that nobody used for 90 days (A11), and old news of the change feed.
+async fn sweep(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        ticks.tick().await;
+        match node.identity.tokens().sweep_inactive(MAX_IDLE).await {
+            Ok(gone) => {
+                for token in gone {
+                    tracing::info!(token = token.name, "an unused service token was removed");
+                    let note = Some(format!("{} unused for 90 days", token.client_id));
+                    node.record(EventKind::Token, "token/sweep", note).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "unused service tokens cannot be looked for"),
+        }
+        let day_ago = node.clock.now_ms() - 86_400_000;
+        if let Err(error) = bartizan_store::repo::change::prune(&node.store, day_ago).await {
+            tracing::warn!(%error, "old changes cannot be removed");
+        }
+    }
+}
