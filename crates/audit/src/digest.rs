@@ -57,12 +57,12 @@ impl std::fmt::Debug for Hex {
     }
 }
 
-/// Lower-case hex to bytes.
+/// Lower-case hex to bytes; no other spelling.
 pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) {
         return None;
     }
-    let value = |b: &u8| char::from(*b).to_digit(16).and_then(|v| u8::try_from(v).ok());
+    let value = |b: &u8| DIGITS.iter().position(|digit| digit == b).and_then(|v| u8::try_from(v).ok());
     text.as_bytes()
         .chunks_exact(2)
         .map(|pair| match pair {
@@ -87,5 +87,6 @@ mod tests {
         assert_eq!(from_hex("00ff1a"), Some(vec![0, 255, 26]));
         assert_eq!(from_hex("0"), None);
         assert_eq!(from_hex("zz"), None);
+        assert_eq!(from_hex("FF"), None, "one spelling only");
     }
 }

@@ -98,21 +98,21 @@ impl Folder {
         let mut name = Vec::new();
         push_hex(&mut name, &bytes);
         let name = String::from_utf8(name).unwrap_or_default();
-        create_private(&dir.join(&name))?;
+        // Made under another name and locked before it can be seen: who looks for
+        // abandoned folders must not find this one.
+        let (hidden, path) = (dir.join(format!("new-{name}")), dir.join(&name));
+        create_private(&hidden)?;
+        let lock = hold(&hidden)?.ok_or_else(|| AuditError::file(dir, io::ErrorKind::WouldBlock.into()))?;
+        fs::rename(&hidden, &path).map_err(|error| AuditError::file(&path, error))?;
         sync_folder(dir).map_err(|error| AuditError::file(dir, error))?;
-        Self::try_hold(dir, &name)?.ok_or_else(|| AuditError::file(dir, io::ErrorKind::WouldBlock.into()))
+        Ok(Self { path, writer: name, _lock: lock })
     }
 
     /// Holds this writer's folder, unless somebody else does.
     pub(crate) fn try_hold(dir: &Path, writer: &str) -> Result<Option<Self>, AuditError> {
         let path = dir.join(writer);
-        let lock = path.join(LOCK);
-        let file = private().create(true).append(true).open(&lock).map_err(|error| AuditError::file(&lock, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { path, writer: writer.to_owned(), _lock: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(AuditError::file(&lock, error)),
-        }
+        let lock = hold(&path)?;
+        Ok(lock.map(|lock| Self { path, writer: writer.to_owned(), _lock: lock }))
     }
 
     /// Finds the end of the chain and moves an unfinished line aside.
@@ -161,6 +161,17 @@ impl Folder {
         let file = fs::OpenOptions::new().write(true).open(log)?;
         file.set_len(good)?;
         file.sync_all()
+    }
+}
+
+/// Locks the file in a folder; `None` when somebody else has.
+fn hold(folder: &Path) -> Result<Option<File>, AuditError> {
+    let lock = folder.join(LOCK);
+    let file = private().create(true).append(true).open(&lock).map_err(|error| AuditError::file(&lock, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(AuditError::file(&lock, error)),
     }
 }
 

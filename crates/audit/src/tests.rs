@@ -4,6 +4,7 @@ mod disk;
 mod form;
 mod outage;
 mod queue;
+mod verify;
 
 use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{EventId, PrincipalKind};

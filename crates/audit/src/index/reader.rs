@@ -1,6 +1,6 @@
 //! Reads segments into index rows, in order and in bounded memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,8 @@ struct Side {
     segment: u32,
     offset: u64,
     by_commitment: HashMap<String, (Option<String>, String)>,
+    /// Looked for in the whole file and not there: erased.
+    erased: HashSet<String>,
 }
 
 impl Reader {
@@ -167,21 +169,33 @@ impl Side {
         if self.segment != segment {
             *self = Self { segment, ..Self::default() };
         }
-        if !self.by_commitment.contains_key(commitment) {
-            // An unreadable side file costs the names, not the index.
-            if let Err(error) = self.read_on(folder) {
-                tracing::warn!(%error, segment, "identities of an audit segment cannot be read");
-            }
+        // An unreadable side file costs the names, not the index.
+        if let Err(error) = self.look_for(folder, commitment) {
+            tracing::warn!(%error, segment, "identities of an audit segment cannot be read");
         }
         self.by_commitment.get(commitment)
     }
 
+    fn look_for(&mut self, folder: &Path, commitment: &str) -> io::Result<()> {
+        let is_there = |side: &Self| side.by_commitment.contains_key(commitment);
+        if is_there(self) || self.erased.contains(commitment) {
+            return Ok(());
+        }
+        self.read_on(folder)?;
+        if !is_there(self) {
+            // An erasure replaced the file, and the offset means nothing any more.
+            self.offset = 0;
+            self.by_commitment.clear();
+            self.read_on(folder)?;
+        }
+        if !is_there(self) {
+            self.erased.insert(commitment.to_owned());
+        }
+        Ok(())
+    }
+
     fn read_on(&mut self, folder: &Path) -> io::Result<()> {
         let path = who_path(folder, self.segment);
-        if std::fs::metadata(&path)?.len() < self.offset {
-            // An erasure made it shorter.
-            *self = Self { segment: self.segment, ..Self::default() };
-        }
         let mut lines = Lines::open(&path, self.offset)?;
         while let Some(line) = lines.next()? {
             if line.end == End::Torn {

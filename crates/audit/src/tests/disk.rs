@@ -17,6 +17,8 @@ pub(super) struct Faults {
     /// Syncs wait until this is false.
     pub(super) stalled: bool,
     pub(super) syncs: u64,
+    /// Syncs that wait now.
+    pub(super) waiting: u64,
 }
 
 /// Shared by the test and the disk.
@@ -33,6 +35,10 @@ impl Control {
         self.0.0.lock().unwrap().syncs
     }
 
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.0.0.lock().unwrap().waiting > 0
+    }
+
     /// Takes room; says how many bytes fit.
     fn take(&self, bytes: usize) -> usize {
         let mut faults = self.0.0.lock().unwrap();
@@ -47,7 +53,10 @@ impl Control {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut faults = self.0.1.wait_while(self.0.0.lock().unwrap(), |faults| faults.stalled).unwrap();
+        let mut faults = self.0.0.lock().unwrap();
+        faults.waiting += 1;
+        let mut faults = self.0.1.wait_while(faults, |faults| faults.stalled).unwrap();
+        faults.waiting -= 1;
         faults.syncs += 1;
         if faults.sync_fails { Err(io::Error::other("input/output error")) } else { Ok(()) }
     }

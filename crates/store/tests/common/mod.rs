@@ -2,7 +2,7 @@
 //! that `BARTIZAN_TEST_POSTGRES` names or a throw-away server of this machine's package.
 //!
 //! Used by the tests of several crates through `#[path]`, none of which uses all of it.
-#![allow(dead_code, reason = "shared by several test crates")]
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::panic, reason = "shared by several test crates")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
