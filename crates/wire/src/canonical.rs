@@ -62,12 +62,16 @@ fn write_object(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Resu
     while let Some(key) = scan.next_key(&mut first)? {
         let start = values.len();
         write(bytes, scan, &mut values)?;
-        members.push((utf16(bytes, key), key, start..values.len()));
+        members.push((key, start..values.len()));
     }
     // Stable, so members of one name keep their order.
-    members.sort_by(|a, b| a.0.cmp(&b.0));
+    if members.iter().all(|(key, _)| sorts_as_bytes(bytes, *key)) {
+        members.sort_by(|a, b| a.0.inner(bytes).cmp(b.0.inner(bytes)));
+    } else {
+        members.sort_by_cached_key(|(key, _)| utf16(bytes, *key));
+    }
     out.push(b'{');
-    for (i, (_, key, value)) in members.into_iter().enumerate() {
+    for (i, (key, value)) in members.into_iter().enumerate() {
         if i > 0 {
             out.push(b',');
         }
@@ -77,6 +81,12 @@ fn write_object(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Resu
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Below U+E000 (in UTF-8: no byte from 0xEE on) the orders of UTF-8 bytes and UTF-16
+/// units are the same.
+fn sorts_as_bytes(bytes: &[u8], key: StrTok) -> bool {
+    !key.escaped && key.inner(bytes).iter().all(|b| *b < 0xee)
 }
 
 fn utf16(bytes: &[u8], key: StrTok) -> Vec<u16> {

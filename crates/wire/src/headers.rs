@@ -135,11 +135,16 @@ pub fn check(headers: &HeaderMap, message: &Message, params: &Params) -> Result<
 /// `MCP-Protocol-Version`, `Mcp-Method`, and `Mcp-Name` where the method has one.
 /// `Mcp-Param-*` come from [`param_values`] or [`forwarded`].
 pub fn for_request(revision: Revision, method: &str, params: Option<&RawJson>) -> Vec<(HeaderName, HeaderValue)> {
-    let mut out = vec![(PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str())), (METHOD, header_value(method))];
     let member = method::lookup(method).and_then(|info| info.name_member);
     let value = member.and_then(|member| params?.get(member));
-    if let Some(text) = value.as_ref().and_then(RawJson::as_string) {
-        out.push((NAME, header_value(&text)));
-    }
+    with_name(revision, method, value.as_ref().and_then(RawJson::as_string).as_deref())
+}
+
+/// As [`for_request`], when the name (or URI, or task id) is known already.
+pub fn with_name(revision: Revision, method: &str, name: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut out = Vec::with_capacity(4);
+    out.push((PROTOCOL_VERSION, HeaderValue::from_static(revision.as_str())));
+    out.push((METHOD, header_value(method)));
+    out.extend(name.map(|name| (NAME, header_value(name))));
     out
 }

@@ -39,6 +39,30 @@ pub fn get(obj: &RawJson, key: &str) -> Option<RawJson> {
     found.map(|span| RawJson::of(obj.bytes(), span))
 }
 
+/// [`get`] for several members in one pass.
+pub fn pick<const N: usize>(obj: &RawJson, keys: [&str; N]) -> [Option<RawJson>; N] {
+    let mut spans = [None; N];
+    let mut scan = Scanner::new(obj.as_bytes(), HARD_DEPTH);
+    let mut first = true;
+    if scan.open(b'{').is_ok() {
+        while let Ok(Some(member)) = scan.next_member(&mut first) {
+            for (key, span) in keys.iter().zip(&mut spans) {
+                if is_key(obj, &member, key) {
+                    *span = Some(member.value);
+                }
+            }
+        }
+    }
+    spans.map(|span| span.map(|span| RawJson::of(obj.bytes(), span)))
+}
+
+/// False when no member anywhere inside can have this name. Cheap: a search for the
+/// bytes; a text with `\u` escapes may spell any name.
+pub(crate) fn may_mention(raw: &RawJson, name: &str) -> bool {
+    memchr::memmem::find(raw.as_bytes(), name.as_bytes()).is_some()
+        || memchr::memmem::find(raw.as_bytes(), b"\\u").is_some()
+}
+
 /// [`get`] along a path.
 pub fn get_path(obj: &RawJson, path: &[&str]) -> Option<RawJson> {
     path.iter().try_fold(obj.clone(), |at, key| get(&at, key))
@@ -177,13 +201,46 @@ pub fn remove_path(obj: &RawJson, path: &[&str]) -> RawJson {
 /// made when members are set and it is missing, and removed when it ends up empty
 /// although it was not so before.
 pub fn edit_in(obj: &RawJson, key: &str, edits: &[(&str, Option<&RawJson>)]) -> RawJson {
+    match edited_inner(get(obj, key).as_ref(), edits) {
+        Inner::Keep => obj.clone(),
+        Inner::Remove => remove(obj, key),
+        Inner::Set(inner) => set(obj, key, &inner),
+    }
+}
+
+/// What [`edit_in`] does to the inner object.
+pub(crate) enum Inner {
+    Keep,
+    Remove,
+    Set(RawJson),
+}
+
+impl Inner {
+    /// The edit of the outer object, for use in one pass with others.
+    pub(crate) fn as_edit<'a>(&'a self, key: &'a str) -> Option<(&'a str, Option<&'a RawJson>)> {
+        match self {
+            Self::Keep => None,
+            Self::Remove => Some((key, None)),
+            Self::Set(inner) => Some((key, Some(inner))),
+        }
+    }
+}
+
+/// See [`edit_in`].
+pub(crate) fn edited_inner(inner: Option<&RawJson>, edits: &[(&str, Option<&RawJson>)]) -> Inner {
     let sets = edits.iter().any(|(_, value)| value.is_some());
-    let inner = match get(obj, key) {
-        Some(inner) if inner.is_object() => inner,
-        _ if sets => RawJson::empty_object(),
-        _ => return obj.clone(),
+    let empty = RawJson::empty_object();
+    let (inner, new) = match inner {
+        Some(inner) if inner.is_object() => (inner, false),
+        _ if sets => (&empty, true),
+        _ => return Inner::Keep,
     };
-    let edited = edit(&inner, edits);
-    let emptied = edited != inner && scan_members(&edited).is_empty();
-    edit(obj, &[(key, (!emptied).then_some(&edited))])
+    let edited = edit(inner, edits);
+    if !new && edited == *inner {
+        Inner::Keep
+    } else if scan_members(&edited).is_empty() {
+        Inner::Remove
+    } else {
+        Inner::Set(edited)
+    }
 }

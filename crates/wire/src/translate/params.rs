@@ -42,9 +42,8 @@ fn to_modern(hop: &Hop<'_>, method: &str, raw: Option<&RawJson>) -> RawJson {
     let declares_logging = || hop.capabilities.is_some_and(|server| splice::get(server, "logging").is_some());
     let level = hop.client.log_level.or_else(|| declares_logging().then_some(LogLevel::Info));
     let level = level.map(|level| RawJson::string(level.as_str()));
-    let meta = splice::get(raw, "_meta").filter(RawJson::is_object).unwrap_or_else(RawJson::empty_object);
-    let meta = splice::edit(
-        &meta,
+    let meta = splice::edited_inner(
+        splice::get(raw, "_meta").as_ref(),
         &[
             (meta_key::PROTOCOL_VERSION, Some(&version)),
             (meta_key::CLIENT_CAPABILITIES, Some(&capabilities)),
@@ -52,22 +51,29 @@ fn to_modern(hop: &Hop<'_>, method: &str, raw: Option<&RawJson>) -> RawJson {
             (meta_key::LOG_LEVEL, level.as_ref()),
         ],
     );
-    let with_meta = splice::set(raw, "_meta", &meta);
-    if method == "tools/call" { splice::remove(&with_meta, "task") } else { with_meta }
+    let mut edits = Vec::with_capacity(2);
+    edits.extend(meta.as_edit("_meta"));
+    if method == "tools/call" {
+        edits.push(("task", None));
+    }
+    splice::edit(raw, &edits)
 }
 
 fn to_legacy(method: &str, raw: &RawJson) -> RawJson {
-    // Unknown to a modern client, `task` would start a core task at a legacy server.
-    let task = if method == "tools/call" { "task" } else { "requestState" };
-    let bare = splice::edit(raw, &[("inputResponses", None), ("requestState", None), (task, None)]);
-    splice::edit_in(
-        &bare,
-        "_meta",
+    let meta = splice::edited_inner(
+        splice::get(raw, "_meta").as_ref(),
         &[
             (meta_key::PROTOCOL_VERSION, None),
             (meta_key::CLIENT_CAPABILITIES, None),
             (meta_key::CLIENT_INFO, None),
             (meta_key::LOG_LEVEL, None),
         ],
-    )
+    );
+    let mut edits = vec![("inputResponses", None), ("requestState", None)];
+    edits.extend(meta.as_edit("_meta"));
+    if method == "tools/call" {
+        // Unknown to a modern client, it would start a core task at a legacy server.
+        edits.push(("task", None));
+    }
+    splice::edit(raw, &edits)
 }

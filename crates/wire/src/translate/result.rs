@@ -23,7 +23,11 @@ pub enum ResultKind {
 
 /// Reads `resultType`.
 pub fn result_kind(result: &RawJson) -> ResultKind {
-    let Some(kind) = splice::get(result, "resultType") else { return ResultKind::Complete };
+    kind_of(splice::get(result, "resultType").as_ref())
+}
+
+fn kind_of(result_type: Option<&RawJson>) -> ResultKind {
+    let Some(kind) = result_type else { return ResultKind::Complete };
     match kind.as_string().as_deref() {
         Some("complete") => ResultKind::Complete,
         Some("input_required") => ResultKind::InputRequired,
@@ -51,32 +55,53 @@ pub fn result_to(hop: &Hop<'_>, method: &str, result: &RawJson) -> RawJson {
     }
 }
 
+fn is_cacheable(method: &str) -> bool {
+    method::lookup(method).is_some_and(|info| info.cacheable)
+}
+
 /// Adds what a modern server left out.
 fn completed(method: &str, result: &RawJson) -> RawJson {
-    let kind = result_kind(result);
-    let mut missing = Vec::new();
+    let [kind, ttl, scope] = splice::pick(result, ["resultType", "ttlMs", "cacheScope"]);
     let (complete, zero, private) = (RawJson::string("complete"), RawJson::int(0), RawJson::string("private"));
-    if splice::get(result, "resultType").is_none() {
+    let cached = kind_of(kind.as_ref()) == ResultKind::Complete && is_cacheable(method);
+    let mut missing = Vec::new();
+    if kind.is_none() {
         missing.push(("resultType", &complete));
     }
-    if kind == ResultKind::Complete && method::lookup(method).is_some_and(|info| info.cacheable) {
-        for (key, value) in [("ttlMs", &zero), ("cacheScope", &private)] {
-            if splice::get(result, key).is_none() {
-                missing.push((key, value));
-            }
-        }
+    if cached && ttl.is_none() {
+        missing.push(("ttlMs", &zero));
+    }
+    if cached && scope.is_none() {
+        missing.push(("cacheScope", &private));
     }
     splice::set_many(result, &missing)
 }
 
 fn to_legacy(method: &str, result: &RawJson) -> RawJson {
-    let bare = splice::edit(result, &[("resultType", None), ("ttlMs", None), ("cacheScope", None)]);
-    let bare = splice::edit_in(&bare, "_meta", &[(meta_key::SERVER_INFO, None)]);
-    match method {
-        "tools/list" => edit_tools(&bare, |tool| Some(legacy_tool(tool))),
-        "tools/call" => legacy_content(&bare),
-        _ => bare,
+    let [meta, tools, structured, content] = splice::pick(result, ["_meta", "tools", "structuredContent", "content"]);
+    let meta = splice::edited_inner(meta.as_ref(), &[(meta_key::SERVER_INFO, None)]);
+    let tools = tools
+        .filter(|tools| method == "tools/list" && splice::may_mention(tools, "outputSchema"))
+        .map(|tools| splice::map_items(&tools, |tool| Some(legacy_tool(tool))));
+    let structured = structured.filter(|value| method == "tools/call" && !value.is_object());
+    let content = structured.as_ref().and_then(|value| with_text(content.as_ref(), value));
+    let mut edits = vec![("resultType", None), ("ttlMs", None), ("cacheScope", None)];
+    edits.extend(meta.as_edit("_meta"));
+    edits.extend(tools.as_ref().map(|tools| ("tools", Some(tools))));
+    edits.extend(structured.as_ref().map(|_| ("structuredContent", None)));
+    edits.extend(content.as_ref().map(|content| ("content", Some(content))));
+    splice::edit(result, &edits)
+}
+
+/// The content with the structured value as a text block, unless it has a text block.
+fn with_text(content: Option<&RawJson>, structured: &RawJson) -> Option<RawJson> {
+    let mut blocks = content.map(splice::items).unwrap_or_default();
+    let is_text = |block: &RawJson| block.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("text"));
+    if blocks.iter().any(is_text) {
+        return None;
     }
+    blocks.push(text_block(structured.as_str()));
+    Some(RawJson::array(&blocks))
 }
 
 /// A tool definition for a legacy client: an `outputSchema` must be of type `object`.
@@ -88,53 +113,38 @@ fn legacy_tool(tool: &RawJson) -> RawJson {
     }
 }
 
-fn legacy_content(result: &RawJson) -> RawJson {
-    let Some(structured) = splice::get(result, "structuredContent").filter(|value| !value.is_object()) else {
-        return result.clone();
-    };
-    let bare = splice::remove(result, "structuredContent");
-    let content = splice::get(&bare, "content");
-    let mut blocks = content.as_ref().map(splice::items).unwrap_or_default();
-    let is_text = |block: &RawJson| block.get("type").is_some_and(|kind| kind.as_string().as_deref() == Some("text"));
-    if blocks.iter().any(is_text) {
-        return bare;
-    }
-    blocks.push(text_block(structured.as_str()));
-    splice::set(&bare, "content", &RawJson::array(&blocks))
-}
-
 pub(super) fn text_block(text: &str) -> RawJson {
     RawJson::object([("type", &RawJson::string("text")), ("text", &RawJson::string(text))])
 }
 
 fn to_modern(hop: &Hop<'_>, method: &str, result: &RawJson) -> RawJson {
     let (complete, zero, private) = (RawJson::string("complete"), RawJson::int(0), RawJson::string("private"));
+    let [meta, tools] = splice::pick(result, ["_meta", "tools"]);
     // A legacy server's own members of these names mean something else: they are replaced.
-    let mut sets = vec![("resultType", &complete)];
-    if method::lookup(method).is_some_and(|info| info.cacheable) {
-        sets.extend([("ttlMs", &zero), ("cacheScope", &private)]);
+    let mut edits = vec![("resultType", Some(&complete))];
+    if is_cacheable(method) {
+        edits.extend([("ttlMs", Some(&zero)), ("cacheScope", Some(&private))]);
     }
-    let meta = hop.server_info.map(|info| {
-        let meta = splice::get(result, "_meta").filter(RawJson::is_object).unwrap_or_else(RawJson::empty_object);
-        splice::set(&meta, meta_key::SERVER_INFO, info)
-    });
-    sets.extend(meta.as_ref().map(|meta| ("_meta", meta)));
-    let full = splice::set_many(result, &sets);
-    if method == "tools/list" { edit_tools(&full, modern_tool) } else { full }
+    let meta = match hop.server_info {
+        Some(info) => splice::edited_inner(meta.as_ref(), &[(meta_key::SERVER_INFO, Some(info))]),
+        None => splice::Inner::Keep,
+    };
+    edits.extend(meta.as_edit("_meta"));
+    let tools = tools
+        .filter(|tools| method == "tools/list" && splice::may_mention(tools, "execution"))
+        .map(|tools| splice::map_items(&tools, modern_tool));
+    edits.extend(tools.as_ref().map(|tools| ("tools", Some(tools))));
+    splice::edit(result, &edits)
 }
 
 /// A tool definition for a modern client, or nothing for one that only runs as a core task.
 fn modern_tool(tool: &RawJson) -> Option<RawJson> {
+    if !splice::may_mention(tool, "execution") {
+        return Some(tool.clone());
+    }
     let support = splice::get_path(tool, &["execution", "taskSupport"]);
     if support.as_ref().and_then(RawJson::as_string).as_deref() == Some("required") {
         return None;
     }
     Some(splice::remove(tool, "execution"))
-}
-
-fn edit_tools(result: &RawJson, f: impl FnMut(&RawJson) -> Option<RawJson>) -> RawJson {
-    match splice::get(result, "tools") {
-        Some(tools) => splice::set(result, "tools", &splice::map_items(&tools, f)),
-        None => result.clone(),
-    }
 }
