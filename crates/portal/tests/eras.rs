@@ -54,7 +54,10 @@ async fn p7_legacy_methods_do_not_exist_in_the_modern_era() {
     let world = world().await;
     let client = world.client("servers/fix/mcp");
     let methods = [
-        ("initialize", json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}})),
+        (
+            "initialize",
+            json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}),
+        ),
         ("ping", json!({})),
         ("logging/setLevel", json!({"level": "info"})),
         ("resources/subscribe", json!({"uri": "test://static-text"})),
@@ -144,7 +147,11 @@ async fn p7_required_meta() {
             body["params"]["_meta"].as_object_mut().unwrap().remove(key);
         }
         let (status, answer) = send(&client, &headers, &body).await;
-        assert_eq!((status, &answer["error"]["code"], &answer["id"]), (400, &json!(-32602), &json!(5)), "{key} {value}");
+        assert_eq!(
+            (status, &answer["error"]["code"], &answer["id"]),
+            (400, &json!(-32602), &json!(5)),
+            "{key} {value}"
+        );
     }
     // Who the client is may be left out.
     let mut body = modern_body(&json!(5), "tools/list", &json!({}), json!({}));

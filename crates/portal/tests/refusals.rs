@@ -83,7 +83,9 @@ async fn a18_the_inbound_token_never_goes_upstream() {
 #[tokio::test]
 async fn p26_unknown_endpoints_and_those_of_others_are_404() {
     let world = World::start().await;
-    for path in ["servers/nothing/mcp", "servers/hidden/mcp", "portals/nothing/mcp", "portals/staff/mcp", "", "mcp/", "x"] {
+    for path in
+        ["servers/nothing/mcp", "servers/hidden/mcp", "portals/nothing/mcp", "portals/staff/mcp", "", "mcp/", "x"]
+    {
         let reply = world.client(path).modern(&json!(1), "tools/list", &json!({})).await;
         assert_eq!(reply.status, 404, "{path}");
         assert!(reply.header("x-request-id").is_some());
@@ -120,7 +122,9 @@ async fn p26_unknown_and_forbidden_tools_look_the_same() {
 #[tokio::test]
 async fn p26_a_visible_tool_refused_is_a_tool_result_with_the_decision() {
     let world = World::start().await;
-    for (place, (status, answer)) in everywhere(&world, "test_echo", json!({"secret": true})).await.into_iter().enumerate() {
+    for (place, (status, answer)) in
+        everywhere(&world, "test_echo", json!({"secret": true})).await.into_iter().enumerate()
+    {
         assert_eq!(status, 200, "{answer}");
         let result = &answer["result"];
         assert_eq!(result["isError"], true, "{answer}");

@@ -104,7 +104,13 @@ async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
                 break;
             }
             note = notes.next() => {
-                let Some(note) = note else { break };
+                let Some(note) = note else {
+                    // The endpoint is gone, or not this caller's any more. A client that
+                    // comes back is told so.
+                    session.get_stream().close();
+                    session.drop_get();
+                    break;
+                };
                 if wants_log(&session.profile(), &note.method, note.params.as_ref()) {
                     let message = build::notification(&note.method, note.params.as_ref());
                     // Closed only when the session ends, which is noticed above.
@@ -117,7 +123,7 @@ async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
                     unread = false;
                 } else if unread {
                     *feed = None;
-                    session.drop_unread_get();
+                    session.drop_get();
                     return;
                 } else {
                     unread = true;

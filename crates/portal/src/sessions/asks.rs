@@ -142,7 +142,7 @@ mod tests {
         let id = asks.add(1, "k".into(), Batch::new(Vec::new(), 1, sender));
         let (other, _kept) = oneshot::channel();
         let stays = asks.add(2, "k".into(), Batch::new(Vec::new(), 1, other));
-        assert_eq!(asks.drop_call(1), [id.clone()]);
+        assert_eq!(asks.drop_call(1), std::slice::from_ref(&id));
         assert!(asks.take(&id).is_none());
         assert!(asks.take(&stays).is_some());
         assert!(receiver.await.is_err());

@@ -225,7 +225,7 @@ impl Session {
     }
 
     /// Forgets the stand-alone stream and what it keeps.
-    pub(crate) fn drop_unread_get(&self) {
+    pub(crate) fn drop_get(&self) {
         self.lock().get = None;
     }
 

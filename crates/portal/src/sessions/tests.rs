@@ -180,7 +180,7 @@ fn p10_one_session_has_one_stand_alone_stream() {
     let stream = session.get_stream();
     assert!(Arc::ptr_eq(&stream, &session.get_stream()));
     assert!(session.stream(stream.id().unwrap()).is_some());
-    session.drop_unread_get();
+    session.drop_get();
     assert!(session.stream(stream.id().unwrap()).is_none());
     world.sessions.end(&session);
     assert!(session.get_stream().is_closed());
