@@ -17,7 +17,7 @@ pub use discover::{discover_to_initialize, initialize_params, initialize_to_disc
 pub use error::{Translated, error_to};
 pub use mrtr::{
     InputRequired, LegacyAsk, MAX_ASKS, MrtrError, answer_fits, answer_to_modern, ask_to_legacy, ask_to_modern,
-    elicitation_complete, link_result, retry_params, strip_retry,
+    elicitation_complete, link_result, retry_params, strip_retry, take_answers,
 };
 pub use notify::{log_allowed, notification, notification_to_server};
 pub use params::params;

@@ -128,6 +128,20 @@ pub fn answer_fits(method: &str, answer: &RawJson) -> bool {
     }
 }
 
+/// Sorts a retry's `inputResponses` to the questions they answer. Returns the answers
+/// in the order of the questions, and the questions without a usable answer, which are
+/// to be asked again. Answers to nothing that was asked are ignored.
+pub fn take_answers(asks: &[Ask], responses: &[(String, RawJson)]) -> (Vec<(String, RawJson)>, Vec<Ask>) {
+    let (mut answers, mut open) = (Vec::new(), Vec::new());
+    for ask in asks {
+        match responses.iter().find(|(key, answer)| *key == ask.key && answer_fits(&ask.method, answer)) {
+            Some(found) => answers.push(found.clone()),
+            None => open.push(ask.clone()),
+        }
+    }
+    (answers, open)
+}
+
 /// A legacy client's answer as an entry of `inputResponses`. An error on an
 /// elicitation is a `cancel`.
 ///

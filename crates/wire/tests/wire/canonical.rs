@@ -96,6 +96,19 @@ fn p30_canonical_is_linear_in_deep_texts() {
     assert_eq!(rfc8785(&raw(&deep)), deep);
 }
 
+#[test]
+fn p30_deepest_texts_do_not_exhaust_the_stack() {
+    for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+        let deep = format!("{}1{}", open.repeat(512), close.repeat(512));
+        let value =
+            bartizan_wire::RawJson::parse(deep.clone(), &bartizan_wire::Limits { depth: 512 }).expect("just fits");
+        assert_eq!(rfc8785(&value), deep);
+        // As part of something larger it is still whole.
+        let outer = bartizan_wire::splice::set_path(&raw("{}"), &["x", "y"], &value);
+        assert_eq!(bartizan_wire::splice::get_path(&outer, &["x", "y"]), Some(value));
+    }
+}
+
 proptest! {
     /// RFC 8785's own criterion: the text reads back as the same double.
     #[test]

@@ -24,3 +24,4 @@ mod support;
 #[path = "../targets/mod.rs"]
 mod targets;
 mod translate;
+mod translate_errors;

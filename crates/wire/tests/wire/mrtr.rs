@@ -2,7 +2,7 @@
 
 use bartizan_wire::translate::{
     InputRequired, LegacyAsk, MAX_ASKS, MrtrError, ResultKind, answer_fits, answer_to_modern, ask_to_legacy,
-    ask_to_modern, elicitation_complete, link_result, result_kind, retry_params, strip_retry,
+    ask_to_modern, elicitation_complete, link_result, result_kind, retry_params, strip_retry, take_answers,
 };
 use bartizan_wire::{Ask, AskAnswer, Revision, RpcError, codes};
 
@@ -147,4 +147,23 @@ fn p9_legacy_questions_for_modern_clients() {
     same(&ask_to_modern(&question, &modern).params.expect("params"), r#"{"mode":"url","url":"u","x":1.0}"#);
     let legacy = client(Revision::V2025_11_25, "{}");
     assert_eq!(ask_to_modern(&question, &legacy), question);
+}
+
+#[test]
+fn p9_answers_are_matched_to_questions() {
+    let asks = [
+        Ask { key: "a".into(), ..ask("elicitation/create", "{}") },
+        Ask { key: "b".into(), ..ask("roots/list", "{}") },
+        Ask { key: "c".into(), ..ask("roots/list", "{}") },
+    ];
+    let responses = [
+        ("extra".to_owned(), raw("{}")),
+        ("b".to_owned(), raw(r#"{"roots":[1.0]}"#)),
+        ("a".to_owned(), raw(r#"{"action":"accept"}"#)),
+        ("c".to_owned(), raw(r#"{"roots":"malformed"}"#)),
+    ];
+    let (answers, open) = take_answers(&asks, &responses);
+    assert_eq!(answers, [responses[2].clone(), responses[1].clone()]);
+    assert_eq!(open.iter().map(|ask| ask.key.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(take_answers(&asks, &[]).1.len(), 3);
 }
