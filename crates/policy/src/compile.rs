@@ -21,6 +21,9 @@ use crate::statement::{Condition, Statement};
 /// Bytes of one policy text.
 const MAX_TEXT: usize = 64 << 10;
 
+/// Operators of one statement. Analysis recurses over chains of them.
+const MAX_OPERATORS: usize = 1_000;
+
 /// Compiles texts against the names that exist.
 pub(crate) struct Compiler {
     plain_schema: Schema,
@@ -115,6 +118,10 @@ impl Compiler {
             self.findings.push(bare.report(None, "policy_too_long", "the condition is longer than 64 KiB"));
             return;
         }
+        if operators(when) > MAX_OPERATORS {
+            self.findings.push(bare.report(None, "policy_too_deep", "the condition has too many operators"));
+            return;
+        }
         // On its own first, so that nothing but one condition can be written here.
         if let Err(errors) = Expression::from_str(when) {
             for error in errors.iter() {
@@ -138,6 +145,14 @@ impl Compiler {
     fn parse(&mut self, source: &Source<'_>) -> Option<Vec<Policy>> {
         if source.text.len() > MAX_TEXT {
             self.findings.push(source.report(None, "policy_too_long", "the policy is longer than 64 KiB"));
+            return None;
+        }
+        if operators(source.text) > MAX_OPERATORS {
+            let message = format!("a statement has more than {MAX_OPERATORS} operators");
+            let finding = source
+                .report(None, "policy_too_deep", message)
+                .suggest("write long lists as `[\"a\", \"b\"].contains(…)`");
+            self.findings.push(finding);
             return None;
         }
         let set = match PolicySet::from_str(source.text) {
@@ -175,7 +190,7 @@ impl Compiler {
             }
         };
         self.check_references(policy, source, start);
-        let condition = match Condition::compile(policy, &template) {
+        let condition = match Condition::compile(&template) {
             Ok(condition) => condition,
             Err(problem) => {
                 self.findings.push(problem_report(problem, source, start));
@@ -337,6 +352,43 @@ fn without_policy_id(message: &str) -> String {
         Some((_, rest)) => rest.to_owned(),
         None => message.to_owned(),
     }
+}
+
+/// An upper bound for the depth of the deepest statement: everything that can nest,
+/// outside of strings and comments. Asked before parsing, which recurses too.
+fn operators(text: &str) -> usize {
+    let (mut most, mut count) = (0, 0);
+    let mut chars = text.char_indices().peekable();
+    let mut before = ' ';
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => {
+                while let Some((_, inner)) = chars.next() {
+                    match inner {
+                        '\\' => drop(chars.next()),
+                        '"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            '/' if chars.peek().is_some_and(|(_, next)| *next == '/') => {
+                while chars.next().is_some_and(|(_, inner)| inner != '\n') {}
+            }
+            '|' | '&' if before == c => count += 1,
+            '+' | '-' | '*' | '.' | '!' | '(' | '[' | '{' | '<' | '>' => count += 1,
+            'i' | 'h' | 'l' if !(before.is_alphanumeric() || before == '_') => {
+                let rest = text.get(at..).unwrap_or_default();
+                count += usize::from(["if", "in", "is", "has", "like"].iter().any(|word| rest.starts_with(word)));
+            }
+            ';' => {
+                most = most.max(count);
+                count = 0;
+            }
+            _ => {}
+        }
+        before = c;
+    }
+    most.max(count)
 }
 
 fn first_line(text: &str) -> Arc<str> {

@@ -18,6 +18,9 @@ use crate::schema::Vocabulary;
 use crate::scope::{PrincipalScope, ResourceScope};
 use crate::statement::{Facts, Outcome, Statement};
 
+/// Bytes of stack for compiling.
+const COMPILE_STACK: usize = 64 << 20;
+
 /// One portal, as far as access goes.
 pub(crate) struct PortalAccess {
     pub(crate) rules: Rules,
@@ -100,6 +103,21 @@ impl Policies {
     /// # Errors
     /// Every finding at once; paths are those of `resources`.
     pub fn compile(resources: &Resources, now_ms: i64) -> Result<Self, Vec<Diagnostic>> {
+        // Parsing and analysis recurse over policy texts; a thread with a stack of its own
+        // makes the depth they may have independent of the caller.
+        let failed = |why: &str| vec![Diagnostic::new("policies", "policy_unsupported", why)];
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .name("policy-compile".to_owned())
+                .stack_size(COMPILE_STACK)
+                .spawn_scoped(scope, || Self::compile_here(resources, now_ms))
+                .map_err(|_| failed("no thread could be started to compile the policies"))?
+                .join()
+                .unwrap_or_else(|_| Err(failed("the policies could not be compiled")))
+        })
+    }
+
+    fn compile_here(resources: &Resources, now_ms: i64) -> Result<Self, Vec<Diagnostic>> {
         let internal = |why: String| vec![Diagnostic::new("policies", "policy_unsupported", why)];
         let vocabulary = Vocabulary::new().map_err(internal)?;
         let mut compiler = Compiler::new(resources).map_err(internal)?;

@@ -13,8 +13,9 @@ use cedar_policy::pst::{BinaryOp, Expr, Literal, UnaryOp, Var};
 use crate::args::Shape;
 use types::{Id, Term, Types};
 
-/// Nesting of a condition.
-const MAX_DEPTH: usize = 100;
+/// Nesting of a condition, not counting chains of `&&` and `||`. Evaluation recurses on
+/// the request path, where stacks are small.
+const MAX_DEPTH: usize = 24;
 
 /// What is wrong with a condition.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,7 +64,7 @@ pub(crate) struct Inference {
 impl Inference {
     pub(crate) fn new() -> Self {
         let mut types = Types::default();
-        let args = types.object("arguments");
+        let args = types.object("context.args");
         Self { types, args, mentions_args: false, depth: 0, usage: Usage::default() }
     }
 

@@ -21,6 +21,7 @@
 
 mod access;
 mod args;
+mod balance;
 mod compile;
 mod engine;
 mod explain;

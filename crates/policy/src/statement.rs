@@ -9,12 +9,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bartizan_model::ToolClass;
-use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, StaticPolicy, Template, Var};
 use cedar_policy::{
     Authorizer, Context, Effect, Entities, Entity, EntityUid, Policy, PolicySet, Request, RestrictedExpression,
 };
 
 use crate::args::{Document, Keys};
+use crate::balance::balanced;
 use crate::infer::{Inference, Problem, Usage, chain};
 use crate::query::{Action, Query};
 use crate::schema::{CLASSES, Vocabulary, class_bit};
@@ -63,7 +64,7 @@ pub(crate) struct Statement {
 
 impl Condition {
     /// Analyses and splits the condition of a policy. `None` when it has none.
-    pub(crate) fn compile(policy: &Policy, template: &Template) -> Result<Option<Self>, Problem> {
+    pub(crate) fn compile(template: &Template) -> Result<Option<Self>, Problem> {
         let mut inference = Inference::new();
         let mut free = Vec::new();
         let mut classes = u8::MAX;
@@ -90,20 +91,9 @@ impl Condition {
             suggestion: None,
             near: None,
         };
-        let single = |policy: Policy| {
-            let mut set = PolicySet::new();
-            set.add(policy).map(|()| set).map_err(|error| internal(&error.to_string()))
-        };
-        let free = if free.is_empty() {
-            None
-        } else if reads_args {
-            let body = template.clone().try_with_clauses(free).map_err(|error| internal(&error.to_string()))?;
-            let body = cedar_policy::pst::StaticPolicy::try_from(body).map_err(|error| internal(&error.to_string()))?;
-            Some(single(Policy::from_pst(body.into()).map_err(|error| internal(&error.to_string()))?)?)
-        } else {
-            Some(single(policy.clone())?)
-        };
-        let full = if reads_args { Some(single(policy.clone())?) } else { None };
+        let program = |clauses: &[Clause]| program(template, clauses).map_err(|why| internal(&why));
+        let free = if free.is_empty() { None } else { Some(program(&free)?) };
+        let full = if reads_args { Some(program(template.clauses())?) } else { None };
         Ok(Some(Self { free, full, usage, classes }))
     }
 
@@ -147,6 +137,20 @@ impl Condition {
     pub(crate) fn reads_args(&self) -> bool {
         self.full.is_some()
     }
+}
+
+/// A policy of its own with the scope of a template and some clauses, balanced.
+fn program(template: &Template, clauses: &[Clause]) -> Result<PolicySet, String> {
+    let clauses = clauses.iter().map(|clause| match clause {
+        Clause::When(expr) => Clause::When(balanced(expr)),
+        Clause::Unless(expr) => Clause::Unless(balanced(expr)),
+    });
+    let body = template.clone().try_with_clauses(clauses).map_err(|error| error.to_string())?;
+    let body = StaticPolicy::try_from(body).map_err(|error| error.to_string())?;
+    let policy = Policy::from_pst(body.into()).map_err(|error| error.to_string())?;
+    let mut set = PolicySet::new();
+    set.add(policy).map_err(|error| error.to_string())?;
+    Ok(set)
 }
 
 /// The top-level conjuncts of a clause, each with a clause of its own.
