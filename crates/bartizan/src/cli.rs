@@ -63,13 +63,6 @@ pub(crate) enum Command {
         /// For which shell.
         shell: clap_complete::Shell,
     },
-    /// Starts a local server bound to the life of its parent.
-    #[command(name = "__child", hide = true)]
-    Child {
-        /// Passed on as they are.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<std::ffi::OsString>,
-    },
 }
 
 /// The configuration file.
@@ -228,12 +221,11 @@ pub(crate) enum TokenCommand {
 
 /// Where the record is: an installation, or a data folder.
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct RecordArg {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", env = "BARTIZAN_CONFIG")]
     pub(crate) config: Option<PathBuf>,
-    /// Data folder, e.g. the one `dev` printed.
+    /// Data folder, e.g. the one `dev` printed; wins over the configuration file.
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 }

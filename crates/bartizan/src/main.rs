@@ -27,12 +27,13 @@ use output::{Done, Failure, OK, Out};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "__child") {
+        // Turns into another program; nothing of ours may run before.
+        return bartizan_sandbox::child::exec_main(arguments);
+    }
     let cli = Cli::parse();
     let out = Out::new(cli.json, cli.color);
-    if let Command::Child { args } = cli.command {
-        // Turns into another program; nothing of ours may run before.
-        return bartizan_sandbox::child::exec_main(args);
-    }
     match run(&cli.command, out) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => out.fail(&failure),
@@ -80,6 +81,6 @@ async fn dispatch(command: &Command, out: Out) -> Done {
         Command::Status(arguments) => commands::status::run(arguments, out).await,
         Command::Reload(arguments) => commands::reload::run(&arguments.config, out).await,
         Command::Migrate(arguments) => Box::pin(commands::migrate::run(arguments, out)).await,
-        Command::Schema | Command::ExplainCode(_) | Command::Completions { .. } | Command::Child { .. } => Ok(OK),
+        Command::Schema | Command::ExplainCode(_) | Command::Completions { .. } => Ok(OK),
     }
 }

@@ -60,7 +60,7 @@ impl Loaded {
         for diagnostic in diagnostics {
             let follows = match diagnostic.code {
                 "missing_setting" => self.written.as_ref().is_none_or(|keys| keys.contains(&diagnostic.path)),
-                code => self.incomplete && code.starts_with("unknown_"),
+                code => self.incomplete && matches!(code, "unknown_server" | "unknown_portal"),
             };
             // It would only repeat a problem that is already in the list.
             if follows {

@@ -111,15 +111,46 @@ impl Sources {
     }
 }
 
-/// Replaces a literal secret; references such as `${env:NAME}` stay readable.
+/// Replaces literal secrets; references such as `${env:NAME}` stay readable.
 fn mask(line: &str) -> String {
-    let Some((key, value)) = line.split_once(':') else { return line.to_owned() };
-    let name = key.trim().trim_start_matches("- ").trim_matches(['"', '\'']);
-    let looks_secret = SECRET_KEYS.iter().any(|secret| name.eq_ignore_ascii_case(secret))
-        || ["_TOKEN", "_KEY", "_SECRET", "_PASSWORD"].iter().any(|end| name.to_ascii_uppercase().ends_with(end));
-    let value = value.trim();
-    let harmless = value.is_empty() || value.contains("${") || matches!(value, "|" | ">" | "|-" | ">-");
-    if looks_secret && !harmless { format!("{key}: …") } else { line.to_owned() }
+    let line = mask_user_information(line);
+    let ends = ["_TOKEN", "_KEY", "_SECRET", "_PASSWORD"];
+    let mut searched = 0;
+    while let Some(colon) = line.get(searched..).and_then(|rest| rest.find(':')).map(|at| at + searched) {
+        let (before, after) = line.split_at(colon);
+        let key = before.trim_end().trim_end_matches(['"', '\'']);
+        let start = key.rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).map_or(0, |at| at + 1);
+        let key = key.get(start..).unwrap_or_default();
+        let value = after.get(1..).unwrap_or_default().trim();
+        // The names of service tokens are no secrets.
+        let secret = key != "service_token" && (SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
+            || ends.iter().any(|end| key.to_ascii_uppercase().ends_with(end)));
+        let harmless = value.is_empty() || value.contains("${") || matches!(value, "|" | ">" | "|-" | ">-");
+        if secret && !harmless {
+            return format!("{before}: …");
+        }
+        searched = colon + 1;
+    }
+    line
+}
+
+/// `https://user:password@host` becomes `https://…@host`.
+fn mask_user_information(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let authority = after.find(['/', ' ', '"', '\'', ',', '}']).unwrap_or(after.len());
+        match after.get(..authority).and_then(|text| text.rfind('@')) {
+            Some(end) => {
+                out.push('…');
+                rest = after.get(end..).unwrap_or_default();
+            }
+            None => rest = after,
+        }
+    }
+    out + rest
 }
 
 /// `cedar: |`, `|-`, `>2`: the value begins on the next line.
@@ -162,6 +193,9 @@ mod tests {
             ("      API_KEY: abc", "      API_KEY: …"),
             ("  - name: x", "  - name: x"),
             ("url: postgres://u:p@h/d", "url: …"),
+            ("  - { server_id: a, auth_credentials: hunter2 }", "  - { server_id: a, auth_credentials: …"),
+            ("public_url: https://u:p@h/x, http://h", "public_url: https://…@h/x, http://h"),
+            ("a: https://h/p@q", "a: https://h/p@q"),
             ("no colon", "no colon"),
         ] {
             assert_eq!(mask(line), shown);

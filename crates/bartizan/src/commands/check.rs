@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_catalog::{CompileOptions, Snapshot};
+use bartizan_config::settings::Egress as Settings;
 use bartizan_config::{Diagnostic, Loaded, Severity, checks, render};
 use bartizan_egress::{Egress, Resolve, SystemResolver};
 use bartizan_store::Store;
@@ -55,11 +56,29 @@ pub(crate) fn examine(loaded: &mut Loaded) -> Option<Snapshot> {
     loaded.add(findings, Severity::Error);
     let findings = key(loaded);
     loaded.add(findings, Severity::Error);
-    let connect = Duration::from_millis(loaded.file.limits.connect_ms);
-    if let Err(error) = Egress::new(&loaded.file.egress, connect) {
-        loaded.add([Diagnostic::new("egress", "bad_egress", error.to_string())], Severity::Error);
-    }
+    let findings = egress(&loaded.file.egress);
+    loaded.add(findings, Severity::Error);
     compile(loaded)
+}
+
+/// The guard is built once per entry, so that every bad one is named at its place.
+fn egress(settings: &Settings) -> Vec<Diagnostic> {
+    let wrong = |path: String, only: Settings| {
+        let error = Egress::new(&only, RESOLVE).err()?;
+        Some(Diagnostic::new(path, "bad_egress", error.to_string()))
+    };
+    let allow = settings.private_allow.iter().enumerate().filter_map(|(at, entry)| {
+        let only = Settings { private_allow: vec![entry.clone()], ..Settings::default() };
+        wrong(format!("egress.private_allow[{at}]"), only)
+    });
+    let files = settings.ca_files.iter().enumerate().filter_map(|(at, file)| {
+        let only = Settings { ca_files: vec![file.clone()], ..Settings::default() };
+        wrong(format!("egress.ca_files[{at}]"), only)
+    });
+    let proxy = settings.proxy.iter().filter_map(|proxy| {
+        wrong("egress.proxy".to_owned(), Settings { proxy: Some(proxy.clone()), ..Settings::default() })
+    });
+    allow.chain(files).chain(proxy).collect()
 }
 
 /// Compiles the resources; what is wrong with them goes to the report.
