@@ -116,8 +116,9 @@ impl Pool {
         self.lock().peers.iter().find(|peer| peer.is_alive()).cloned()
     }
 
+    /// Live sessions.
     pub(crate) fn len(&self) -> usize {
-        self.lock().peers.len()
+        self.lock().peers.iter().filter(|peer| peer.is_alive()).count()
     }
 
     /// Takes out what `keep` does not want, and what is dead.

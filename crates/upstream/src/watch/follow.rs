@@ -80,7 +80,11 @@ pub(crate) async fn follow(server: &Arc<Server>, watcher: &Arc<Watcher>, broken:
 /// On a new session the server knows of no subscription.
 async fn resubscribe(server: &Arc<Server>, watcher: &Arc<Watcher>) {
     for uri in watcher.uris() {
-        if !lock(&watcher.applied).uris.contains(&uri)
+        // Not while a caller subscribes or unsubscribes the same.
+        let _one = watcher.order.lock().await;
+        let wanted = lock(&watcher.wanted).contains_key(&uri);
+        if wanted
+            && !lock(&watcher.applied).uris.contains(&uri)
             && let Err(error) = watcher.apply(server, &uri).await
         {
             tracing::debug!(server = %server.spec.id, %error, "subscribing again failed");
