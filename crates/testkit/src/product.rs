@@ -277,7 +277,7 @@ impl Product {
         for file in files {
             let text = std::fs::read_to_string(&file).unwrap_or_default();
             let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-            records.extend(lines.filter(|line| line.get("seq").is_some() && line.get("prev").is_some()));
+            records.extend(lines.filter(|line| line.get("_seq").is_some() && line.get("_prev").is_some()));
         }
         Ok(records)
     }

@@ -259,16 +259,21 @@ async fn p9_many_callers_elicit_at_once_and_nobody_gets_anothers_answer() {
             tasks.spawn(async move {
                 let name = format!("user-{number}");
                 let own = name.clone();
-                let answers =
-                    Arc::new(move |_: &str, _: &Value| Some(json!({"action": "accept", "content": {"name": own}})));
+                let answers = Arc::new(move |_: &str, _: &Value| {
+                    Some(json!({"action": "accept", "content": {"username": own, "email": "a@b.example"}}))
+                });
                 let identity = Identity::bearer(product.token("agent")).answering(answers);
                 let modern = ModernClient::new(&product.url(), identity.clone());
                 let legacy = LegacyClient::connect(&product.url(), identity).await.unwrap();
                 let mut wrong = Vec::new();
                 for _ in 0..5 {
-                    for done in [modern.call(TOOL, json!({})).await, legacy.call(TOOL, json!({})).await] {
+                    let asked = json!({"message": "who?"});
+                    for done in [
+                        modern.call("fx_test_elicitation", asked.clone()).await,
+                        legacy.call("fx_test_elicitation", asked).await,
+                    ] {
                         let text = done.map_or_else(|problem| problem.to_string(), |done| done.text());
-                        if text != format!("Hello, {name}!") {
+                        if !text.contains(&format!("\"{name}\"")) {
                             wrong.push(text);
                         }
                     }
@@ -278,6 +283,39 @@ async fn p9_many_callers_elicit_at_once_and_nobody_gets_anothers_answer() {
         }
         let wrong: Vec<String> = tasks.join_all().await.into_iter().flatten().collect();
         assert_eq!(wrong, Vec::<String>::new(), "{era:?}");
+    }
+}
+
+/// A retry is a request of its own: progress goes on under its token, not under that of the first one.
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_progress_after_a_question_has_the_token_of_the_retry() {
+    if !ready("p9_progress_after_a_question_has_the_token_of_the_retry") {
+        return;
+    }
+    for era in [Era::Legacy, Era::Modern] {
+        let (_fixture, product) = behind(era).await;
+        let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
+        let progress = |notifications: &[Value]| {
+            let of =
+                |message: &Value| (message["params"]["progressToken"].clone(), message["params"]["progress"].clone());
+            notifications
+                .iter()
+                .filter(|message| message["method"] == "notifications/progress")
+                .map(of)
+                .collect::<Vec<_>>()
+        };
+        let mut params = asks("fx_test_streaming_elicitation");
+        params["_meta"] = json!({"progressToken": "first"});
+        let first = client.once("tools/call", params.clone()).await.unwrap();
+        assert_eq!(first.result["resultType"], "input_required", "{era:?}: {:#}", first.result);
+        assert_eq!(progress(&first.notifications), [(json!("first"), json!(1))], "{era:?}");
+        let mut retry = client.retry(&params, &first.result);
+        retry["_meta"] = json!({"progressToken": "second"});
+        let done = client.once("tools/call", retry).await.unwrap();
+        assert!(done.text().contains("action=accept"), "{era:?}: {}", done.text());
+        let seen = progress(&done.notifications);
+        assert!(seen.contains(&(json!("second"), json!(2))), "{era:?}: {seen:?}");
+        assert!(seen.iter().all(|(token, _)| token == "second"), "{era:?}: {seen:?}");
     }
 }
 

@@ -70,7 +70,9 @@ fn judge(client: RealClient, report: &Report, case: &str) {
     assert_eq!(progress["isError"], false, "{case}: {progress}");
     if client.answers() {
         let values: Vec<f64> = progress["progress"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
-        assert_eq!(values, [0.0, 50.0, 100.0], "{case}");
+        // Two hops of v1 SDK: a report that arrives together with the result may be dropped by the bridge.
+        let enough = if client == RealClient::McpRemote { 2 } else { 3 };
+        assert!(values.len() >= enough && [0.0, 50.0, 100.0].starts_with(&values), "{case}: {values:?}");
     }
     let failing = report.step("call", "fx_test_error_handling");
     assert_eq!(failing["isError"], true, "{case}: {failing}");

@@ -110,7 +110,7 @@ async fn l1_calls_lists_and_refusals_are_recorded_without_names_in_the_chain() {
     assert!(find(&["\"kind\":\"call\"", "test_simple_text", "\"class\":\"read\"", "\"outcome\":\"ok\""]));
     assert!(find(&["\"kind\":\"call\"", "fx_nothing", "\"allow\":false"]));
     // The sequence has no gap and no one is named in the chained bytes.
-    let mut sequences: Vec<u64> = records.iter().filter_map(|record| record["seq"].as_u64()).collect();
+    let mut sequences: Vec<u64> = records.iter().filter_map(|record| record["_seq"].as_u64()).collect();
     sequences.sort_unstable();
     let distinct: BTreeSet<u64> = sequences.iter().copied().collect();
     assert_eq!(distinct.len(), sequences.len());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bartizan_testkit::client::{Identity, LegacyClient, ModernClient, all_capabilities};
 use bartizan_testkit::fixture::{self, Era, Fixture, Options};
 use bartizan_testkit::http::Http;
-use bartizan_testkit::product::{Config, Product, http_server};
+use bartizan_testkit::product::{Config, Product, http_server, stdio_server};
 use bartizan_testkit::tools::{self, Part};
 use bartizan_testkit::wait::until;
 use serde_json::json;
@@ -23,7 +23,7 @@ fn ready(test: &str) -> bool {
 async fn behind(options: Options) -> (Fixture, Product) {
     let fixture = Fixture::start(options).await.unwrap();
     let mut reads = fixture::tool_names();
-    reads.extend(fixture.tool_names());
+    reads.extend(fixture.tool_names().into_iter().filter(|name| name.starts_with("extra_")));
     let product = Product::serve(Config::new().server(http_server("fx", &fixture.url(), &reads))).await.unwrap();
     (fixture, product)
 }
@@ -371,6 +371,48 @@ async fn p10_a_broken_legacy_stream_is_resumed_by_event_id() {
             }
         }
         assert!(response.unwrap()["result"]["content"].is_array(), "{era:?}");
+    }
+}
+
+/// Every report of progress arrives, in order, whatever speaks behind and in front.
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_all_progress_arrives_in_order_over_every_transport() {
+    if !ready("p10_all_progress_arrives_in_order_over_every_transport") {
+        return;
+    }
+    let legacy = Fixture::start(Options::of(Era::Legacy)).await.unwrap();
+    let modern = Fixture::start(Options::of(Era::Modern)).await.unwrap();
+    let reads = fixture::tool_names();
+    let names: Vec<&str> = reads.iter().map(String::as_str).collect();
+    let stdio = |era: &str| json!([env!("CARGO_BIN_EXE_fixture"), "--stdio", "--era", era]);
+    let config = Config::new()
+        .server(http_server("legacy", &legacy.url(), &reads))
+        .server(http_server("modern", &modern.url(), &reads))
+        .server(http_server("sse", &legacy.sse_url(), &reads))
+        .server(stdio_server("oldlocal", stdio("legacy"), &names))
+        .server(stdio_server("newlocal", stdio("modern"), &names));
+    let product = Product::serve(config).await.unwrap();
+    let one = ModernClient::new(&product.url(), agent(&product));
+    let two = LegacyClient::connect(&product.url(), agent(&product)).await.unwrap();
+    for server in ["legacy", "modern", "sse", "oldlocal", "newlocal"] {
+        for token in [json!("text"), json!(0), json!(7)] {
+            let params = json!({
+                "name": format!("{server}_test_tool_with_progress"), "arguments": {}, "_meta": {"progressToken": token},
+            });
+            for (era, done) in [
+                ("modern", one.request("tools/call", params.clone()).await.unwrap()),
+                ("legacy", two.request("tools/call", params.clone()).await.unwrap()),
+            ] {
+                let seen: Vec<_> = done
+                    .notifications
+                    .iter()
+                    .filter(|message| message["method"] == "notifications/progress")
+                    .map(|message| (message["params"]["progressToken"].clone(), message["params"]["progress"].clone()))
+                    .collect();
+                let all: Vec<_> = [0, 50, 100].iter().map(|value| (token.clone(), json!(value))).collect();
+                assert_eq!(seen, all, "{era} client, {server}, token {token}");
+            }
+        }
     }
 }
 

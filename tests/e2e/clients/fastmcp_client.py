@@ -68,13 +68,17 @@ async def run(plan, report):
         asked.append("sampling/createMessage")
         return "Paris"
 
+    async def roots(context):
+        asked.append("roots/list")
+        return ["file:///test/root"]
+
     transport = StreamableHttpTransport(plan["url"], headers=headers_of(plan))
     async with Client(
         transport,
         mode=MODES[plan.get("mode", "default")],
         elicitation_handler=elicit,
         sampling_handler=sample,
-        roots=["file:///test/root"],
+        roots=roots,
         timeout=60,
     ) as client:
         report["version"] = client.session.protocol_version
