@@ -125,6 +125,11 @@ impl Portal {
         self.0.sessions.len()
     }
 
+    /// Ends idle sessions now; otherwise done once a minute.
+    pub fn sweep(&self) {
+        self.0.sessions.sweep();
+    }
+
     /// Answers one request. Never fails: what goes wrong is an answer.
     pub async fn handle<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
     where
@@ -314,6 +319,6 @@ async fn sweep(portal: std::sync::Weak<Inner>) {
             () = drain.closing() => return,
         }
         let Some(portal) = portal.upgrade() else { return };
-        portal.sessions.sweep();
+        Portal(portal).sweep();
     }
 }

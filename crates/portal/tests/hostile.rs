@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::stack::{ALICE, Setup};
-use support::{Client, LEGACY, World, modern_body, modern_headers, raw, read_all};
+use support::stack::{ALICE, BOB, Setup};
+use support::{Client, MODERN, World, eventually, modern_body, modern_headers, raw, read_all};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -293,5 +293,69 @@ async fn p26_http2_with_prior_knowledge_is_understood() {
     let mut frame = [0_u8; 9];
     tokio::io::AsyncReadExt::read_exact(&mut stream, &mut frame).await.unwrap();
     assert_eq!(frame[3], 4, "a SETTINGS frame");
-    let _ = LEGACY;
+}
+
+#[tokio::test]
+async fn p1_a_portal_is_also_at_its_own_host_name() {
+    let world = World::start().await;
+    let ask = |path: &'static str, token: &'static str, host: &'static str| {
+        let address = world.address.clone();
+        async move {
+            let body = modern_body(&json!(1), "tools/list", &json!({}), json!({})).to_string();
+            let bearer = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+            let request = format!(
+                "POST {path} HTTP/1.1\r\nHost: {host}\r\n{bearer}Content-Type: application/json\r\n\
+                 MCP-Protocol-Version: {MODERN}\r\nMcp-Method: tools/list\r\nConnection: close\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            raw(&address, request.as_bytes(), QUIET).await
+        }
+    };
+    let answer = ask("/mcp", BOB, "staff.example").await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(answer.contains("fix_test_simple_text"));
+    assert_eq!(status(&ask("/mcp", BOB, "STAFF.example:443").await), 200);
+    assert_eq!(status(&ask("/portals/staff/mcp", BOB, "staff.example").await), 200);
+    assert_eq!(status(&ask("/portals/staff/mcp", BOB, "localhost").await), 200);
+    // Nothing else is at that name, and it is nobody else's.
+    assert_eq!(status(&ask("/portals/default/mcp", BOB, "staff.example").await), 404);
+    assert_eq!(status(&ask("/servers/fix/mcp", BOB, "staff.example").await), 404);
+    assert_eq!(status(&ask("/mcp", ALICE, "staff.example").await), 404);
+    assert_eq!(status(&ask("/mcp", ALICE, "other.example").await), 403);
+    let answer = ask("/mcp", "", "staff.example").await;
+    assert_eq!(status(&answer), 401);
+    assert!(answer.contains("\"https://staff.example/.well-known/oauth-protected-resource/mcp\""), "{answer}");
+}
+
+#[tokio::test]
+async fn p26_a_thousand_clients_that_come_and_go_leave_nothing_behind() {
+    let world = World::with(Setup { session_idle_ms: 10_000, ..Setup::default() }).await;
+    for round in 0..20 {
+        let visits = (0..50).map(|n| {
+            let url = world.url("servers/fix/mcp");
+            async move {
+                let client = Client::opened(url, Some(ALICE)).await;
+                match (round + n) % 5 {
+                    0 => drop(client.stream(&[]).await),
+                    1 => assert_eq!(client.send(http::Method::DELETE, &[], "").await.status, 204),
+                    2 => {
+                        let params =
+                            json!({"name": "test_tool_with_progress", "arguments": {}, "_meta": {"progressToken": 1}});
+                        drop(client.legacy(&json!(1), "tools/call", &params).await);
+                    }
+                    3 => assert_eq!(client.ask("ping", json!({})).await.0, 200),
+                    _ => drop(client),
+                }
+            }
+        });
+        futures_util::future::join_all(visits).await;
+    }
+    eventually("all connections are closed", || world.drain.connections() == 0).await;
+    assert_eq!(world.portal.session_count(), 800);
+    world.clock.advance_ms(10_000);
+    // Not reached by any request; the sweep that runs every minute ends them.
+    world.portal.sweep();
+    assert_eq!(world.portal.session_count(), 0);
+    still_serves(&world).await;
 }

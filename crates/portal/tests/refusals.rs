@@ -130,7 +130,8 @@ async fn p26_a_visible_tool_refused_is_a_tool_result_with_the_decision() {
         assert_eq!(result["isError"], true, "{answer}");
         assert_eq!(result["content"].as_array().unwrap().len(), 1);
         let decision = &result["_meta"]["bartizan/decision"];
-        assert_eq!((&decision["code"], &decision["rule"]), (&json!("policy_denied"), &json!("no-secrets")));
+        assert_eq!(decision["code"], "policy_denied");
+        assert!(decision["rule"].as_str().unwrap().contains("no-secrets"), "{decision}");
         assert_eq!(decision["event_id"].as_str().unwrap().len(), 36);
         assert_eq!(result.get("resultType").is_some(), place % 2 == 0);
     }

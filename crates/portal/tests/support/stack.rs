@@ -133,7 +133,7 @@ impl World {
     /// Waits until the fixture has a stream to somebody who listens.
     pub async fn wait_for_listeners(&self, count: usize) {
         super::eventually("the upstream stream is open", || {
-            let streams = self.fixture.stats().of("GET") as usize + self.fixture.stats().of("stream-opened") as usize;
+            let streams = usize::try_from(self.fixture.stats().of("GET")).unwrap();
             streams.max(self.fixture.open_listeners()) >= count
         })
         .await;
@@ -206,7 +206,7 @@ fn resources(fixture: &str, open: &str, bare: &str) -> Value {
         ],
         "portals": [
             {"id": "default", "name": "Default", "servers": ["fix", "dead"], "policies": everyone},
-            {"id": "staff", "name": "Staff", "servers": ["fix"],
+            {"id": "staff", "name": "Staff", "hostname": "staff.example", "servers": ["fix"],
              "policies": [{"action": "allow", "include": [{"groups": ["staff"]}]}]},
         ],
         "policies": [{"id": "no-secrets", "cedar":
