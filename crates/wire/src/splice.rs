@@ -115,7 +115,7 @@ pub fn edit(obj: &RawJson, edits: &[(&str, Option<&RawJson>)]) -> RawJson {
     out.push(b'{');
     let (mut changed, mut any, mut last_end) = (false, false, 1);
     let mut done = vec![false; edits.len()];
-    for (i, member) in found.iter().enumerate() {
+    for member in &found {
         let lead = bytes.get(last_end..member.key.span.start).unwrap_or_default();
         last_end = member.value.end;
         let edit = edits.iter().zip(&mut done).find(|((key, _), _)| is_key(obj, member, key));
@@ -133,7 +133,7 @@ pub fn edit(obj: &RawJson, edits: &[(&str, Option<&RawJson>)]) -> RawJson {
             }
         };
         // Between two members lies a comma; the first one kept must not bring it along.
-        let comma = if any || i == 0 { None } else { memchr::memchr(b',', lead) };
+        let comma = if any { None } else { memchr::memchr(b',', lead) };
         out.extend_from_slice(comma.map_or(lead, |at| lead.get(at + 1..).unwrap_or_default()));
         out.extend_from_slice(bytes.get(member.key.span.start..member.value.start).unwrap_or_default());
         out.extend_from_slice(value);

@@ -32,7 +32,7 @@ impl ParamHeader {
 
     fn value(&self, arguments: Option<&RawJson>) -> Option<RawJson> {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        splice::get_path(arguments?, &path).filter(|value| !value.is_null())
+        splice::get_path(arguments?, &path)
     }
 }
 
@@ -177,8 +177,8 @@ fn is_tchar(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
 }
 
-/// What the header of a value says. Nothing for objects and arrays, which a schema
-/// with annotations does not allow there.
+/// What the header of a value says. Nothing for `null`, nor for objects and arrays,
+/// which a schema with annotations does not allow there.
 fn text_of(value: &RawJson) -> Option<String> {
     match value.kind() {
         JsonKind::String => value.as_string().map(String::from),

@@ -23,6 +23,13 @@ fn p30_canonical_members_are_sorted_by_utf16() {
 }
 
 #[test]
+fn p30_canonical_order_of_unescaped_names() {
+    // In UTF-8 the emoji sorts last, in UTF-16 its surrogates sort before U+FB33.
+    is("{\"\u{fb33}\":1,\"😀\":2,\"z\":3,\"é\":4}", "{\"z\":3,\"é\":4,\"😀\":2,\"\u{fb33}\":1}");
+    is("{\"ab\":1,\"a\":2,\"b\":3,\"\":4}", "{\"\":4,\"a\":2,\"ab\":1,\"b\":3}");
+}
+
+#[test]
 fn p30_canonical_strings() {
     // RFC 8785, section 3.2.2.
     is(r#""\u20ac$\u000F\u000aA'\u0042\u0022\u005c\\\"\/""#, "\"€$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"");

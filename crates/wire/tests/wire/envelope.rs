@@ -105,6 +105,19 @@ fn p30_malformed_json_is_a_parse_error() {
 }
 
 #[test]
+fn p30_control_characters_at_every_place_of_a_string() {
+    for byte in 0..=0x7f_u8 {
+        for before in 0..20 {
+            let text =
+                [&b"{\"jsonrpc\":\"2.0\",\"method\":\""[..], &[b'x'].repeat(before), &[byte], b"yyyyyyyyyyyy\"}"]
+                    .concat();
+            let fine = byte >= 0x20 && !matches!(byte, b'"' | b'\\');
+            assert_eq!(parse(&text).is_ok(), fine, "{byte:#x} after {before}");
+        }
+    }
+}
+
+#[test]
 fn p30_invalid_utf8_is_a_parse_error() {
     for bytes in [
         &b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}"[..],
@@ -345,7 +358,8 @@ fn p30_built_messages() {
 fn p30_one_line_for_stdio() {
     let m = raw("{\r\n  \"a\": \"x\\ny\",\n \"b\":1\r}");
     assert_eq!(m.one_line(), "{    \"a\": \"x\\ny\",  \"b\":1 }");
-    assert!(raw("{\"a\":1}").one_line() == "{\"a\":1}");
+    assert_eq!(raw("{\"a\":1}").one_line(), "{\"a\":1}");
+    assert_eq!(raw("{\r\"a\":1}").one_line(), "{ \"a\":1}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ fn p30_get_takes_the_last_of_a_name_in_any_spelling() {
     let obj = raw(r#"{"a":1.0,"b":{"c":[1, 2]},"\u0061":2.50}"#);
     same(&splice::get(&obj, "a").expect("a"), "2.50");
     same(&splice::get_path(&obj, &["b", "c"]).expect("c"), "[1, 2]");
+    let [b, a, none] = splice::pick(&obj, ["b", "a", "none"]);
+    assert_eq!((b, a, none), (splice::get(&obj, "b"), splice::get(&obj, "a"), None));
     assert!(splice::get(&obj, "c").is_none());
     assert!(splice::get(&raw("[1]"), "a").is_none());
     assert!(splice::get(&raw("\"a\""), "a").is_none());
