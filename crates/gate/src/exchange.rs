@@ -45,7 +45,7 @@ pub(crate) enum Answer {
     /// Code and rule.
     Refused,
     /// A JSON-RPC error (a forged request state, for one).
-    Rpc(RpcError),
+    Rpc(Box<RpcError>),
 }
 
 impl Reject {
@@ -62,7 +62,7 @@ impl Reject {
     /// A JSON-RPC error.
     pub(crate) fn rpc(stage: Stage, error: RpcError, note: impl Into<String>) -> Self {
         let note = Some(note.into());
-        Self { stage, code: None, rule: None, answer: Answer::Rpc(error), retry_after_s: None, note }
+        Self { stage, code: None, rule: None, answer: Answer::Rpc(Box::new(error)), retry_after_s: None, note }
     }
 
     /// The same with a remark.
@@ -236,7 +236,7 @@ impl Exchange {
         self.finish.note = reject.note;
         self.reply = Some(match reject.answer {
             Answer::NotFound(what) => CallReply::NotFound { what, event_id: self.id },
-            Answer::Rpc(error) => CallReply::Error(error),
+            Answer::Rpc(error) => CallReply::Error(*error),
             Answer::Refused => CallReply::Refused(Refusal {
                 code: reject.code.unwrap_or(ReasonCode::PolicyDenied),
                 rule: reject.rule,

@@ -238,6 +238,27 @@ pub(crate) fn access(
     if decision.allow { Access::Allowed } else { Access::Denied }
 }
 
+/// Whether a caller may use a server of an endpoint at all.
+pub(crate) fn may_use(
+    snapshot: &Snapshot,
+    endpoint: &Endpoint,
+    caller: &Caller,
+    spec: &ServerSpec,
+    now_ms: i64,
+) -> bool {
+    let query = Query {
+        principal: &caller.principal,
+        action: Action::UseServer,
+        portal: endpoint.portal(),
+        server: Some(&spec.id),
+        name: "",
+        class: ToolClass::Read,
+        context: &caller.context(now_ms),
+        args: None,
+    };
+    snapshot.policies.list_decision(&query).allow
+}
+
 impl Caller {
     /// What policies may look at.
     pub(crate) fn context(&self, now_ms: i64) -> RequestContext<'_> {
@@ -255,20 +276,7 @@ impl Inner {
         caller: &Caller,
         now_ms: i64,
     ) -> Vec<Arc<ServerSpec>> {
-        let context = caller.context(now_ms);
-        let usable = |spec: &&Arc<ServerSpec>| {
-            let query = Query {
-                principal: &caller.principal,
-                action: Action::UseServer,
-                portal: endpoint.portal(),
-                server: Some(&spec.id),
-                name: "",
-                class: ToolClass::Read,
-                context: &context,
-                args: None,
-            };
-            snapshot.policies.list_decision(&query).allow
-        };
+        let usable = |spec: &&Arc<ServerSpec>| may_use(snapshot, endpoint, caller, spec, now_ms);
         match endpoint {
             Endpoint::Server(id) => snapshot.servers.get(id).into_iter().filter(usable).cloned().collect(),
             Endpoint::Portal(id) => {

@@ -44,13 +44,16 @@ pub(crate) struct Exceeded {
     pub(crate) never: bool,
 }
 
+/// Calls in flight by key.
+type Counts = Mutex<HashMap<Box<str>, u32>>;
+
 /// Holds the concurrency slots of one call; dropping it gives them back.
 #[derive(Debug, Default)]
 pub(crate) struct Slots(Vec<Slot>);
 
 #[derive(Debug)]
 struct Slot {
-    counts: Arc<Mutex<HashMap<Box<str>, u32>>>,
+    counts: Arc<Counts>,
     key: Box<str>,
 }
 
@@ -121,7 +124,8 @@ struct Limit {
     config: RateLimit,
     rate: Option<Gcra>,
     bytes: Option<Gcra>,
-    concurrent: Option<(u32, Arc<Mutex<HashMap<Box<str>, u32>>>)>,
+    /// The most at once, and how many there are by key.
+    concurrent: Option<(u32, Arc<Counts>)>,
     clock: Arc<dyn Clock>,
     since_sweep: AtomicU32,
 }
@@ -206,19 +210,19 @@ impl Limit {
         for part in &self.config.per {
             let written = match part {
                 LimitKey::Address => match subject.address {
-                    Some(address) => write!(key, "a{address}\n"),
-                    None => write!(key, "a\n"),
+                    Some(address) => writeln!(key, "a{address}"),
+                    None => writeln!(key, "a"),
                 },
-                LimitKey::User => write!(key, "u{}:{}\n", subject.user.len(), subject.user),
+                LimitKey::User => writeln!(key, "u{}:{}", subject.user.len(), subject.user),
                 LimitKey::Client => {
                     let client = subject.client.unwrap_or_default();
-                    write!(key, "c{}:{client}\n", client.len())
+                    writeln!(key, "c{}:{client}", client.len())
                 }
-                LimitKey::Portal => write!(key, "p{}\n", subject.portal.map_or("", PortalId::as_str)),
-                LimitKey::Server => write!(key, "s{}\n", subject.server.map_or("", ServerId::as_str)),
+                LimitKey::Portal => writeln!(key, "p{}", subject.portal.map_or("", PortalId::as_str)),
+                LimitKey::Server => writeln!(key, "s{}", subject.server.map_or("", ServerId::as_str)),
                 LimitKey::Tool => {
                     let tool = subject.tool.unwrap_or_default();
-                    write!(key, "s{}t{}:{tool}\n", subject.server.map_or("", ServerId::as_str), tool.len())
+                    writeln!(key, "s{}t{}:{tool}", subject.server.map_or("", ServerId::as_str), tool.len())
                 }
             };
             debug_assert!(written.is_ok(), "writing to a string cannot fail");

@@ -149,10 +149,15 @@ async fn list(
         let reply = CallReply::Refused(record::withheld(id));
         return Err(NoList { reply, stage: Stage::Intend, code: Some(ReasonCode::AuditUnavailable), rule: None });
     }
-    let mut servers = gate.servers_for(&snapshot, &call.endpoint, &call.caller, now_ms);
-    servers.retain(|spec| spec.status == ServerStatus::Enabled);
-    if let (Endpoint::Server(server), true) = (&call.endpoint, servers.is_empty()) {
-        let killed = snapshot.servers.get(server).is_some_and(|spec| spec.status == ServerStatus::Killed);
+    let servers = match &call.endpoint {
+        Endpoint::Portal(id) => snapshot.portals.get(id).map(|portal| portal.servers.clone()),
+        Endpoint::Server(id) => snapshot.servers.get(id).map(|spec| vec![Arc::clone(spec)]),
+    };
+    let servers = servers.unwrap_or_default();
+    if let (Endpoint::Server(_), Some(spec)) = (&call.endpoint, servers.first())
+        && spec.status != ServerStatus::Enabled
+    {
+        let killed = spec.status == ServerStatus::Killed;
         return Err(not_found(Unknown::Endpoint, killed.then_some(ReasonCode::Killed)));
     }
     let wanted = Wanted {
@@ -179,7 +184,8 @@ async fn list(
             rule: None,
         });
     }
-    if !seen.offers_anything() && !(kind == ListKind::Tools && call.endpoint.portal().is_some()) {
+    let has_own = kind == ListKind::Tools && call.endpoint.portal().is_some();
+    if !has_own && !seen.offers_anything() {
         return Err(not_found(method(), None));
     }
     let page = page::of(gate, call, kind, &seen).map_err(|note| NoList {

@@ -59,6 +59,9 @@ pub(crate) struct Lists {
     private: RwLock<HashMap<ServerId, Arc<str>>>,
 }
 
+/// A list with the slot it is kept in.
+pub(crate) type Kept = (Arc<Slot<List>>, Arc<Fetched<List>>);
+
 /// Who asks for a list.
 #[derive(Clone, Copy)]
 pub(crate) struct Asker<'a> {
@@ -124,7 +127,7 @@ impl Lists {
         spec: &Arc<ServerSpec>,
         kind: ListKind,
         asker: Asker<'_>,
-    ) -> (Arc<Slot<List>>, Arc<Fetched<List>>) {
+    ) -> Kept {
         let slot = self.slot(spec, kind, asker);
         let fetched = self.fetched(&slot, need, spec, kind, asker).await;
         match &fetched.value.private_to {
@@ -136,6 +139,27 @@ impl Lists {
             }
             _ => (slot, fetched),
         }
+    }
+
+    /// What is known of a list now, fresh or not, with its slot.
+    pub(crate) fn known(&self, spec: &ServerSpec, kind: ListKind, asker: Asker<'_>) -> Option<Kept> {
+        let slot = self.slot(spec, kind, asker);
+        let fetched = slot.peek()?;
+        let foreign = fetched.value.private_to.as_ref().is_some_and(|owner| owner != asker.principal.key());
+        (!foreign).then_some((slot, fetched))
+    }
+
+    /// Renews a list behind, unless somebody does already.
+    pub(crate) fn renew(self: &Arc<Self>, spec: &Arc<ServerSpec>, kind: ListKind, asker: Asker<'_>) {
+        if self.slot(spec, kind, asker).is_fetching() {
+            return;
+        }
+        let (lists, spec) = (Arc::clone(self), Arc::clone(spec));
+        let (principal, profile) = (Arc::clone(asker.principal), Arc::clone(asker.profile));
+        self.tasks.spawn(async move {
+            let asker = Asker { principal: &principal, profile: &profile };
+            lists.get(Need::Route, &spec, kind, asker).await;
+        });
     }
 
     async fn fetched(

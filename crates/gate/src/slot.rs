@@ -113,6 +113,16 @@ impl<T: Default + Send + Sync + 'static> Slot<T> {
         holds
     }
 
+    /// True when the current answer is the one with this number, fresh or not.
+    pub(crate) fn is_at(&self, generation: u64) -> bool {
+        self.generation.load(Ordering::Acquire) == generation
+    }
+
+    /// True while an answer is being fetched.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.lock().flight.is_some()
+    }
+
     /// When somebody last asked, milliseconds since the epoch.
     pub(crate) fn used_ms(&self) -> i64 {
         self.used_ms.load(Ordering::Relaxed)

@@ -2,6 +2,8 @@
 
 mod bench;
 mod calls;
+mod explains;
+mod listens;
 mod lists;
 mod mock;
 mod records;

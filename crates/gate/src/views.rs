@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
 use bartizan_catalog::{ServerSpec, Snapshot, View};
-use bartizan_model::{Era, Principal};
+use bartizan_config::resources::ServerStatus;
+use bartizan_model::{Era, Principal, ServerId};
 use bartizan_upstream::ListKind;
 use bartizan_wire::RawJson;
 use futures_util::future::join_all;
 
 use crate::call::{Caller, Endpoint};
-use crate::gate::Inner;
+use crate::gate::{Inner, may_use};
 use crate::listing::RenderedByEra;
 use crate::lists::{Asker, List};
 use crate::slot::{Fetched, Need, Outcome, Slot};
@@ -45,6 +46,12 @@ pub(crate) struct Part {
     pub(crate) fetched: Arc<Fetched<List>>,
 }
 
+impl Part {
+    fn holds(&self, need: Need, now_ms: i64) -> bool {
+        self.slot.holds(self.fetched.generation, need, now_ms)
+    }
+}
+
 /// A view with what it was made from.
 pub(crate) struct Seen {
     pub(crate) view: View,
@@ -59,10 +66,14 @@ pub(crate) struct Seen {
 
 impl Seen {
     fn holds(&self, wanted: &Wanted<'_>, now_ms: i64) -> bool {
-        let need = wanted.need;
+        self.is_current(wanted, now_ms) && self.parts.iter().all(|part| part.holds(wanted.need, now_ms))
+    }
+
+    /// Made from what is known now, however old that is.
+    fn is_current(&self, wanted: &Wanted<'_>, now_ms: i64) -> bool {
         self.valid_until_ms > now_ms
             && std::ptr::eq(self.snapshot.as_ptr(), Arc::as_ptr(wanted.snapshot))
-            && self.parts.iter().all(|part| part.slot.holds(part.fetched.generation, need, now_ms))
+            && self.parts.iter().all(|part| part.slot.is_at(part.fetched.generation))
     }
 
     /// The servers it was made from.
@@ -109,7 +120,7 @@ pub(crate) struct Wanted<'a> {
     pub(crate) caller: &'a Caller,
     pub(crate) kind: ListKind,
     pub(crate) need: Need,
-    /// The servers it is made of, in the order of the endpoint.
+    /// The servers it may be made of, in the order of the endpoint.
     pub(crate) servers: &'a [Arc<ServerSpec>],
     /// Whether these are all servers of the endpoint.
     pub(crate) whole: bool,
@@ -130,15 +141,53 @@ impl Views {
     /// The view, from the cache when nothing changed.
     pub(crate) async fn get(&self, gate: &Arc<Inner>, wanted: &Wanted<'_>, now_ms: i64) -> Arc<Seen> {
         let key = wanted.key();
-        if let Some(seen) = self.0.get(&key)
+        match self.0.get(&key) {
+            Some(seen) if seen.holds(wanted, now_ms) => seen,
+            _ => self.whole(gate, wanted, key, now_ms).await,
+        }
+    }
+
+    /// The view for one name, of which `owner` says whose it is. What is known of the
+    /// other servers is enough, however old; it is renewed behind.
+    pub(crate) async fn get_for(
+        &self,
+        gate: &Arc<Inner>,
+        wanted: &Wanted<'_>,
+        now_ms: i64,
+        owner: impl Fn(&View) -> Option<ServerId>,
+    ) -> Arc<Seen> {
+        let key = wanted.key();
+        let cached = self.0.get(&key);
+        if let Some(seen) = &cached
             && seen.holds(wanted, now_ms)
         {
-            return seen;
+            return Arc::clone(seen);
         }
-        let caller = wanted.caller;
-        let asker = Asker { principal: &caller.principal, profile: &caller.profile };
-        let parts = join_all(wanted.servers.iter().map(|spec| async {
-            let (slot, fetched) = gate.lists.get(wanted.need, spec, wanted.kind, asker).await;
+        if wanted.servers.len() > 1 {
+            let mut known = cached.filter(|seen| seen.is_current(wanted, now_ms));
+            // Twice: the owner's list may turn out to have changed.
+            for _ in 0..2 {
+                let Some(seen) = known.or_else(|| self.from_known(gate, wanted, &key, now_ms)) else { break };
+                let Some(server) = owner(&seen.view) else { break };
+                let Some(part) = seen.parts.iter().find(|part| part.spec.id == server) else { break };
+                if !part.holds(wanted.need, now_ms) {
+                    gate.lists.get(wanted.need, &part.spec, wanted.kind, wanted.asker()).await;
+                }
+                if part.slot.is_at(part.fetched.generation) {
+                    for other in seen.parts.iter().filter(|other| !other.holds(wanted.need, now_ms)) {
+                        gate.lists.renew(&other.spec, wanted.kind, wanted.asker());
+                    }
+                    return seen;
+                }
+                known = None;
+            }
+        }
+        self.whole(gate, wanted, key, now_ms).await
+    }
+
+    async fn whole(&self, gate: &Arc<Inner>, wanted: &Wanted<'_>, key: Key, now_ms: i64) -> Arc<Seen> {
+        let parts = join_all(wanted.usable(now_ms).map(|spec| async {
+            let (slot, fetched) = gate.lists.get(wanted.need, spec, wanted.kind, wanted.asker()).await;
             Part { spec: Arc::clone(spec), slot, fetched }
         }))
         .await;
@@ -152,6 +201,20 @@ impl Views {
         self.0.insert(key, Arc::clone(&seen));
         seen
     }
+
+    /// From whatever is known; nothing when a server was never asked.
+    fn from_known(&self, gate: &Inner, wanted: &Wanted<'_>, key: &Key, now_ms: i64) -> Option<Arc<Seen>> {
+        let parts = wanted
+            .usable(now_ms)
+            .map(|spec| {
+                let (slot, fetched) = gate.lists.known(spec, wanted.kind, wanted.asker())?;
+                Some(Part { spec: Arc::clone(spec), slot, fetched })
+            })
+            .collect::<Option<Vec<_>>>()?;
+        let seen = Arc::new(wanted.build(parts, now_ms));
+        self.0.insert(key.clone(), Arc::clone(&seen));
+        Some(seen)
+    }
 }
 
 fn entries(view: &View) -> usize {
@@ -159,6 +222,18 @@ fn entries(view: &View) -> usize {
 }
 
 impl Wanted<'_> {
+    fn asker(&self) -> Asker<'_> {
+        Asker { principal: &self.caller.principal, profile: &self.caller.profile }
+    }
+
+    /// The servers that are on and that the caller may use at all; others are not
+    /// contacted on the caller's behalf.
+    fn usable(&self, now_ms: i64) -> impl Iterator<Item = &Arc<ServerSpec>> {
+        self.servers.iter().filter(move |spec| {
+            spec.status == ServerStatus::Enabled && may_use(self.snapshot, self.endpoint, self.caller, spec, now_ms)
+        })
+    }
+
     fn key(&self) -> Key {
         let used = self.snapshot.policies.context_use();
         let caller = self.caller;

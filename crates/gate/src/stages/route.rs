@@ -76,22 +76,38 @@ pub(crate) fn unknown(x: &Exchange) -> Unknown {
 /// the method, `Mcp-Param-*` headers that disagree with the body, or a `requestState`
 /// that is not for this call.
 pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
-    let asked = Asked::of(x)?;
-    if access(&x.snapshot, &x.caller.principal, &x.endpoint, &x.context()) != Access::Allowed {
-        return Err(hidden::endpoint(x));
-    }
-    let route = match asked {
-        Asked::Tool(name) if name == portal_tools::LIST_SERVERS && x.endpoint.portal().is_some() => list_servers(x),
-        Asked::Tool(name) => tool(x, &name).await?,
-        Asked::Prompt(name) => prompt(x, &name, Action::GetPrompt).await?,
-        Asked::Resource(uri) => resource(x, &uri, Action::ReadResource)?,
-        Asked::Completion(Reference::Prompt(name)) => prompt(x, &name, Action::Complete).await?,
-        Asked::Completion(Reference::Resource(uri)) => resource(x, &uri, Action::Complete)?,
-        Asked::Other => other(x)?,
-    };
-    x.route = Some(route);
+    let found = find(x, Asked::of(x)?).await;
+    x.route = Some(match found {
+        Ok(route) => route,
+        // Everything in a view includes the decision about the endpoint, so this is
+        // only asked when nothing was found.
+        Err(_) if !may_enter(x) => return Err(hidden::endpoint(x)),
+        Err(reject) => return Err(reject),
+    });
     param_headers(x)?;
     resume::open(x)
+}
+
+async fn find(x: &Exchange, asked: Asked) -> Result<Route, Reject> {
+    match asked {
+        Asked::Tool(name) if name == portal_tools::LIST_SERVERS && x.endpoint.portal().is_some() => {
+            if may_enter(x) {
+                Ok(list_servers(x))
+            } else {
+                Err(hidden::endpoint(x))
+            }
+        }
+        Asked::Tool(name) => tool(x, &name).await,
+        Asked::Prompt(name) => prompt(x, &name, Action::GetPrompt).await,
+        Asked::Resource(uri) => resource(x, &uri, Action::ReadResource),
+        Asked::Completion(Reference::Prompt(name)) => prompt(x, &name, Action::Complete).await,
+        Asked::Completion(Reference::Resource(uri)) => resource(x, &uri, Action::Complete),
+        Asked::Other => other(x),
+    }
+}
+
+fn may_enter(x: &Exchange) -> bool {
+    access(&x.snapshot, &x.caller.principal, &x.endpoint, &x.context()) == Access::Allowed
 }
 
 /// The portal's own tool: whoever may use the portal may call it.

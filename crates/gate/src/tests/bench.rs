@@ -236,8 +236,20 @@ impl Bench {
         self.events().await.into_iter().filter(|event| event["kind"] == kind).collect()
     }
 
-    pub(crate) fn dir(&self) -> &Path {
-        self.dir.path()
+    /// Puts another record under the gate, with equal everything else; caches start anew.
+    pub(crate) fn replace_audit(&mut self, audit: Audit) {
+        let old = &self.gate.0;
+        self.audit = audit.clone();
+        self.gate = Gate::new(GateDeps {
+            snapshot: Arc::clone(&old.snapshot),
+            upstreams: old.upstreams.clone(),
+            audit,
+            handles: old.handles.clone(),
+            limits: old.limits.clone(),
+            metrics: old.metrics.clone(),
+            clock: Arc::clone(&old.clock),
+            node: Arc::clone(&old.node),
+        });
     }
 
     /// The gate's work is done: every started call is recorded.

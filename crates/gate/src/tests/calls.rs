@@ -109,8 +109,8 @@ async fn g3_a_write_is_unknown_until_granted() {
 async fn g3_an_expired_grant_denies_again_and_the_list_follows() {
     let bench = Bench::with(BOTH, |r| {
         everyone_may_write(r);
-        // NOW_MS is 2026-09-21T13:33:20Z.
-        r["grants"][0]["expires"] = "2026-09-21T13:34:20Z".into();
+        // One minute after NOW_MS.
+        r["grants"][0]["expires"] = "2026-09-21T14:14:20Z".into();
     })
     .await;
     assert!(bench.tool_names(&modern("alice")).await.contains(&"old_write".to_owned()));
@@ -257,7 +257,7 @@ async fn killed_while_a_call_is_on_its_way() {
 #[tokio::test]
 async fn o4_a_call_keeps_the_snapshot_it_began_with() {
     let mut bench = Bench::with(BOTH, everyone_may_write).await;
-    let before = bench.snapshot.load().version;
+    let before = format!("{:016x}", bench.snapshot.load().version);
     let stop = bench.gate.sabotage().stop_at(Stage::Authorize);
     let handle = bench.start(&modern("alice"), "tools/call", json!({"name": "old_write", "arguments": {}}));
     stop.reached.notified().await;
@@ -268,7 +268,7 @@ async fn o4_a_call_keeps_the_snapshot_it_began_with() {
     assert!(bench.tool(&modern("alice"), "old_write", json!({})).await.is_not_found());
     let events = bench.events_of("call").await;
     assert_eq!(events[0]["policy_version"], before);
-    assert_eq!(events[1]["policy_version"], bench.snapshot.load().version);
+    assert_eq!(events[1]["policy_version"], format!("{:016x}", bench.snapshot.load().version));
 }
 
 #[tokio::test]

@@ -92,7 +92,6 @@ impl State {
 pub(crate) struct Mock {
     pub(crate) url: String,
     pub(crate) state: Arc<State>,
-    speaks: Speaks,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -125,11 +124,7 @@ impl Mock {
                 });
             }
         });
-        Self { url, state, speaks, _stop: stop.drop_guard() }
-    }
-
-    pub(crate) fn speaks(&self) -> Speaks {
-        self.speaks
+        Self { url, state, _stop: stop.drop_guard() }
     }
 }
 
@@ -352,7 +347,13 @@ fn elicitation(text: &str) -> Value {
 impl State {
     async fn legacy_ask(&self, sender: &Stream, key: &str, method: &str, params: Value) -> Option<Value> {
         let (answer, answered) = oneshot::channel();
-        self.waiting.lock().unwrap().insert(key.to_owned(), answer);
+        let key = {
+            let mut waiting = self.waiting.lock().unwrap();
+            let free = (0..).map(|n| if n == 0 { key.to_owned() } else { format!("{key}{n}") });
+            let key = free.into_iter().find(|key| !waiting.contains_key(key)).unwrap();
+            waiting.insert(key.clone(), answer);
+            key
+        };
         let ask = json!({"jsonrpc": "2.0", "id": key, "method": method, "params": params});
         sender.send(event(&ask)).ok()?;
         tokio::select! {

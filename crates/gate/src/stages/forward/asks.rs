@@ -1,7 +1,7 @@
 //! Questions to a legacy client: real requests on its stream, answered while the
 //! call goes on.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
 
@@ -11,9 +11,11 @@ use tokio::sync::oneshot;
 use crate::call::CallOutput;
 use crate::exchange::Exchange;
 
+type Answers = oneshot::Receiver<Vec<(String, AskAnswer)>>;
+
 /// Answers on the way, by the upstream's key of the question.
 #[derive(Default)]
-pub(crate) struct Pending(Vec<(String, oneshot::Receiver<Vec<(String, AskAnswer)>>)>);
+pub(crate) struct Pending(Vec<(String, Answers)>);
 
 impl Pending {
     /// True when no question is open.
@@ -65,5 +67,3 @@ pub(crate) fn no_answer() -> AskAnswer {
 pub(crate) fn not_declared() -> AskAnswer {
     AskAnswer::Error(RpcError::new(codes::METHOD_NOT_FOUND, "the client did not declare this capability"))
 }
-
-use std::future::Future as _;

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use bartizan_catalog::{PortalSpec, ServerSpec, Snapshot};
-use bartizan_config::resources::{Prefix, ServerStatus};
-use bartizan_model::ToolClass;
-use bartizan_policy::{Action, Query};
+use bartizan_catalog::{PortalSpec, ServerSpec, Snapshot, View};
+use bartizan_config::resources::Prefix;
 use bartizan_upstream::ListKind;
 
 use crate::call::Endpoint;
@@ -19,10 +17,9 @@ use crate::views::{Seen, Wanted};
 const LONGEST_TAIL: usize = 25;
 
 /// The caller's view of the servers a name can belong to; none when there is no such
-/// server.
+/// server. Found names are those of [`View::tool`] or [`View::prompt`].
 pub(super) async fn view(x: &Exchange, kind: ListKind, name: &str) -> Option<Arc<Seen>> {
-    let servers: Vec<Arc<ServerSpec>> =
-        servers(&x.snapshot, &x.endpoint, name).into_iter().filter(|spec| is_usable(x, spec)).collect();
+    let servers = servers(&x.snapshot, &x.endpoint, name);
     if servers.is_empty() {
         return None;
     }
@@ -35,27 +32,11 @@ pub(super) async fn view(x: &Exchange, kind: ListKind, name: &str) -> Option<Arc
         servers: &servers,
         whole: false,
     };
-    Some(x.gate.views.get(&x.gate, &wanted, x.gate.clock.now_ms()).await)
-}
-
-/// A server that is on and that the caller may use at all; others are not contacted on
-/// the caller's behalf.
-fn is_usable(x: &Exchange, spec: &ServerSpec) -> bool {
-    let context = x.context();
-    spec.status == ServerStatus::Enabled
-        && x.snapshot
-            .policies
-            .list_decision(&Query {
-                principal: &x.caller.principal,
-                action: Action::UseServer,
-                portal: x.endpoint.portal(),
-                server: Some(&spec.id),
-                name: "",
-                class: ToolClass::Read,
-                context: &context,
-                args: None,
-            })
-            .allow
+    let owner = |view: &View| match kind {
+        ListKind::Tools => view.tool(name).map(|tool| tool.server.id.clone()),
+        _ => view.prompt(name).map(|prompt| prompt.server.id.clone()),
+    };
+    Some(x.gate.views.get_for(&x.gate, &wanted, x.gate.clock.now_ms(), owner).await)
 }
 
 /// The servers of the endpoint whose entries can have the name, in the order of lists,
