@@ -123,8 +123,12 @@ fn by_claim(
 /// that cannot be one (`get_or_create_label`) does.
 fn by_name(words: &[String]) -> Hint {
     let mut found = Hint::None;
-    for word in words {
-        let hint = words::hint(word);
+    for (at, word) in words.iter().enumerate() {
+        let hint = match words::hint(word) {
+            // `git_log` reads; `log_message` does not.
+            Hint::None if word == "log" && at > 0 && at + 1 == words.len() => Hint::Read(word.clone()),
+            hint => hint,
+        };
         found = match (found, hint) {
             (found, Hint::None) => found,
             (Hint::None, hint) => hint,

@@ -75,9 +75,8 @@ fn url_of(text: &str, path: &str, checked: &mut Checked) {
     if authority.as_str().contains('@') {
         return refuse("the URL holds user information; credentials belong into `auth_credentials`");
     }
-    if authority.host().is_empty()
-        || authority.port().is_some_and(|port| port.as_str().parse::<u16>().unwrap_or(0) == 0)
-    {
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    if authority.host().is_empty() || (!port.is_empty() && authority.port_u16().is_none_or(|port| port == 0)) {
         refuse("the URL has no usable host or port");
     }
 }
