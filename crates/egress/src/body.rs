@@ -3,7 +3,8 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
@@ -12,6 +13,11 @@ use hyper::body::Incoming;
 
 use crate::error::EgressError;
 use crate::pool::{Conn, Home};
+
+/// How long the end of a body is waited for after its content was used.
+const LINGER: Duration = Duration::from_millis(250);
+/// How much may still come, in bytes.
+const MAX_LINGER: usize = 4096;
 
 /// A response body. Dropping it before its end closes the connection.
 pub struct Body {
@@ -65,6 +71,24 @@ impl Body {
     /// True when the end is known to be reached: no byte will come any more.
     pub fn is_empty(&self) -> bool {
         self.incoming.is_end_stream()
+    }
+
+    /// For a caller who has all it wants and expects the end at once: when the end is there,
+    /// or comes within a quarter of a second, the connection is used again.
+    pub fn finish(mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            match Pin::new(&mut self).poll_frame(&mut cx) {
+                Poll::Ready(Some(Ok(_))) if self.conn.is_some() => {}
+                Poll::Ready(_) => return,
+                Poll::Pending => break,
+            }
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _ = tokio::time::timeout(LINGER, self.collect_bytes(MAX_LINGER)).await;
+            });
+        }
     }
 
     /// The whole body, at most `max` bytes.

@@ -1,4 +1,5 @@
 //! Connection reuse, broken peers and bounds.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! O9 and P28: what may be reached, by name, by address, by redirect, by proxy.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
