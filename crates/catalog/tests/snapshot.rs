@@ -1,4 +1,5 @@
 //! Compiling resources: what is refused, with its path, and what comes out.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

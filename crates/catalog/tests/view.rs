@@ -1,4 +1,5 @@
 //! Views: names, curation, policies, rendering (rows P12, P13, P40, P41, A21, G3).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

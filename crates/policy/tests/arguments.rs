@@ -1,4 +1,5 @@
 //! Rules on arguments cannot be slipped past by another spelling (row A20).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

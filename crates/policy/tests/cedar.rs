@@ -1,4 +1,5 @@
 //! Cedar policies: scopes, circumstances, compile errors with their places (row A20).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Looking only at candidates changes no decision (design rule 12), and lists and calls
 //! agree (row A21).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
