@@ -48,6 +48,8 @@ pub enum Fault {
     Html,
     /// A JSON-RPC error with this code.
     RpcError(i64),
+    /// This text as the result, byte for byte.
+    Result(String),
 }
 
 /// When it goes wrong, and how often that happened.
@@ -311,6 +313,11 @@ async fn misbehave(stream: &mut TcpStream, fault: &Fault, message: &Value, respo
         }
         Fault::Html => {
             whole(stream, 200, "text/html", "<html><body>Welcome to the proxy</body></html>", "").await?;
+            return Ok(true);
+        }
+        Fault::Result(result) => {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{result}}}"#, message["id"]);
+            whole(stream, 200, json_kind, &text, "").await?;
             return Ok(true);
         }
         Fault::RpcError(code) => {

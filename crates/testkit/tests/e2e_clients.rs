@@ -59,7 +59,7 @@ fn judge(client: RealClient, report: &Report, case: &str) {
     }
     assert!(names.contains(&format!("fx_{GRANTED}")), "{case}: the granted write is not listed");
     assert!(!names.contains(&format!("fx_{DENIED}")), "{case}: the denied write is listed");
-    assert_eq!(report.names("resources").len(), 3, "{case}");
+    assert_eq!(report.names("resources").len(), 4, "{case}");
     assert_eq!(report.names("templates").len(), 1, "{case}");
     assert!(report.names("prompts").contains(&"fx_test_simple_prompt".to_owned()), "{case}: {:#}", report.0);
 
