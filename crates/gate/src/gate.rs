@@ -9,7 +9,7 @@ use bartizan_audit::Audit;
 use bartizan_catalog::{ServerSpec, Snapshot};
 use bartizan_config::resources::ServerStatus;
 use bartizan_config::settings::WireLimits;
-use bartizan_model::{Clock, Era, PortalId, Principal, ToolClass};
+use bartizan_model::{Clock, PortalId, Principal, ToolClass};
 use bartizan_policy::{Action, Query, RequestContext};
 use bartizan_telemetry::Metrics;
 use bartizan_upstream::{ListKind, Upstreams};
@@ -18,6 +18,7 @@ use bartizan_wire::RawJson;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::AccessCache;
 use crate::call::{CallHandle, CallReply, Caller, Endpoint, GovernedCall};
 use crate::discover::{self, Discovery};
 use crate::explain::{self, StageVerdict};
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) parks: Parks,
     pub(crate) used: Used,
     pub(crate) hubs: Hubs,
+    pub(crate) access: AccessCache,
     /// Every running call.
     pub(crate) tasks: TaskTracker,
     /// Fires when parked calls must end.
@@ -103,6 +105,7 @@ impl Gate {
             parks: Parks::default(),
             used: Used::default(),
             hubs: Hubs::new(),
+            access: AccessCache::default(),
             tasks,
             closing: CancellationToken::new(),
             #[cfg(any(test, feature = "sabotage"))]
@@ -162,10 +165,8 @@ impl Gate {
 
     /// Whether a principal may use an endpoint at all, for 401 and 404 before anything
     /// is read. The era is not known yet; rules about it are asked with the call.
-    pub fn visible_endpoint(&self, principal: &Principal, endpoint: &Endpoint, ip: Option<IpAddr>) -> Access {
-        let now_ms = self.0.clock.now_ms();
-        let context = RequestContext { era: Era::Modern, ip, client: None, now_ms };
-        access(&self.0.snapshot.load(), principal, endpoint, &context)
+    pub fn visible_endpoint(&self, principal: &Arc<Principal>, endpoint: &Endpoint, ip: Option<IpAddr>) -> Access {
+        self.0.access.get(&self.0.snapshot.load(), principal, endpoint, ip, self.0.clock.now_ms())
     }
 
     /// The portal that has a host name of its own (P1).

@@ -6,6 +6,7 @@
 //! runs in a task of its own and ends in exactly one audit event. This crate must never
 //! know HTTP, and must never have a second path to an upstream server.
 
+mod access;
 mod call;
 mod discover;
 mod exchange;

@@ -8,7 +8,8 @@ use crate::error::StoreError;
 use crate::exec::{Arg, Statement, Tx};
 
 /// Rows per statement. Two fixed sizes, so that the driver's statement cache hits.
-const CHUNK: usize = 64;
+/// Small, because SQLite looks for a parameter by its name among all of a statement.
+const CHUNK: usize = 8;
 const COLUMN_COUNT: usize = 13;
 
 static INSERT_MANY: LazyLock<Statement> = LazyLock::new(|| insert("audit_index.insert_many", CHUNK));
