@@ -71,6 +71,11 @@ fn allowed(expression: &str, list: &[String]) -> bool {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn o15_banned_dependencies_and_licences() {
+        super::run().unwrap();
+    }
+
+    #[test]
     fn licence_expressions() {
         let list = ["MIT".to_owned(), "Apache-2.0".to_owned()];
         for (expression, ok) in [

@@ -49,3 +49,16 @@ fn rust_file(name: &str, text: &str, findings: &mut Vec<String>) {
         findings.push(format!("{name}: only crates/egress opens outgoing connections (O9)"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o9_no_other_crate_opens_connections() {
+        run().unwrap();
+        let mut findings = Vec::new();
+        rust_file("crates/gate/src/run.rs", "let s = TcpStream::connect(address).await;", &mut findings);
+        assert_eq!(findings.len(), 1, "the search finds a planted client");
+    }
+}
