@@ -57,7 +57,7 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
                     event_id: EventId::new(now_ms),
                     retry_after_s: error.retry_after_s(),
                     visible: true,
-                    message: Some(error.note()),
+                    message: None,
                 })),
             }
         }
@@ -107,7 +107,7 @@ fn versions() -> RawJson {
 }
 
 /// bartizan as a server.
-fn own_info(title: Option<&str>) -> RawJson {
+pub(crate) fn own_info(title: Option<&str>) -> RawJson {
     let (name, version) = (RawJson::string("bartizan"), RawJson::string(env!("CARGO_PKG_VERSION")));
     let title = title.map(RawJson::string);
     let mut members = vec![("name", &name), ("version", &version)];

@@ -194,7 +194,7 @@ async fn list(
         code: None,
         rule: None,
     })?;
-    let result = render::result(gate, call, kind, &seen, &page, gate.clock.now_ms());
+    let result = render::result(call, kind, &seen, &page, gate.clock.now_ms());
     let note = (!failed.is_empty()).then(|| {
         let names: Vec<String> = failed.iter().map(|(server, code)| format!("{server}: {}", code.as_str())).collect();
         names.join(", ")

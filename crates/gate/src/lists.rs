@@ -8,7 +8,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use bartizan_catalog::{Kind, ServerLists, ServerSpec};
 use bartizan_model::{Clock, Era, Principal, ReasonCode, ServerId};
 use bartizan_upstream::{ListKind, ListResult, Target, UpstreamError, Upstreams};
-use bartizan_wire::{ClientProfile, RawJson};
+use bartizan_wire::{ClientProfile, RawJson, meta_key, splice};
 use tokio_util::task::TaskTracker;
 
 use crate::slot::{Fetched, Good, Need, Slot};
@@ -90,7 +90,7 @@ impl Lists {
             version: Arc::clone(&spec.version),
             kind,
             owner,
-            capabilities: asker.profile.capabilities.clone(),
+            capabilities: compact(&asker.profile.capabilities),
         }
     }
 
@@ -107,16 +107,8 @@ impl Lists {
         let now_ms = self.clock.now_ms();
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= MANY {
-            slots.retain(|_, slot| {
-                let keep = slot.used_ms().saturating_add(IDLE_MS) > now_ms;
-                if !keep {
-                    // Views that still hold it must not trust it for ever.
-                    slot.invalidate();
-                }
-                keep
-            });
+            make_room(&mut slots, now_ms);
         }
-        let key = Key { capabilities: key.capabilities.detached(), ..key };
         Arc::clone(slots.entry(key).or_insert_with(|| Arc::new(Slot::new(now_ms))))
     }
 
@@ -215,7 +207,14 @@ impl Lists {
         if discovered.capabilities.get(kind.capability()).is_none() {
             return Ok(None);
         }
-        self.upstreams.list(target, kind, profile).await.map(Some)
+        let mut listed = self.upstreams.list(target, kind, profile).await?;
+        if let Some(info) = &discovered.server_info {
+            // Modern results name their server; a legacy one said it at the start.
+            let meta = listed.meta.take().unwrap_or_else(RawJson::empty_object);
+            let named = splice::get(&meta, meta_key::SERVER_INFO).is_some();
+            listed.meta = Some(if named { meta } else { splice::set(&meta, meta_key::SERVER_INFO, info) });
+        }
+        Ok(Some(listed))
     }
 
     fn keep(&self, kind: ListKind, listed: Option<ListResult>, private_to: Option<Arc<str>>) -> Good<List> {
@@ -253,6 +252,14 @@ impl Lists {
     }
 }
 
+#[cfg(test)]
+impl Lists {
+    /// The capabilities lists are kept for.
+    pub(crate) fn keys(&self) -> Vec<RawJson> {
+        self.slots.read().unwrap().keys().map(|key| key.capabilities.clone()).collect()
+    }
+}
+
 impl Lists {
     /// Drops all lists of a server.
     pub(crate) fn all_changed(&self, server: &ServerId) {
@@ -260,6 +267,34 @@ impl Lists {
             self.changed(server, kind);
         }
     }
+}
+
+/// Forgets lists that nobody asked for lately, and at the very least half of them all:
+/// a flood of made-up capabilities must not fill the memory.
+fn make_room(slots: &mut HashMap<Key, Arc<Slot<List>>>, now_ms: i64) {
+    let mut used: Vec<i64> = slots.values().map(|slot| slot.used_ms()).collect();
+    used.sort_unstable();
+    let median = used.get(used.len() / 2).copied().unwrap_or(now_ms);
+    let idle = now_ms.saturating_sub(IDLE_MS);
+    let oldest = if used.first().is_some_and(|first| *first <= idle) { idle } else { median };
+    slots.retain(|_, slot| {
+        let keep = slot.used_ms() > oldest;
+        if !keep {
+            // Views that still hold it must not trust it for ever.
+            slot.invalidate();
+        }
+        keep
+    });
+}
+
+/// Capabilities as part of a key: long ones by their hash.
+pub(crate) fn compact(capabilities: &RawJson) -> RawJson {
+    const LONGEST: usize = 512;
+    if capabilities.len() <= LONGEST {
+        return capabilities.clone();
+    }
+    let hash = aws_lc_rs::digest::digest(&SHA256, capabilities.as_bytes());
+    RawJson::string(&crate::request_state::hex(hash.as_ref()))
 }
 
 fn catalog_kind(kind: ListKind) -> Kind {

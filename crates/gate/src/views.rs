@@ -2,10 +2,11 @@
 //! changes. A call only needs the servers its name can belong to, so a slow server
 //! never holds up a call to another one.
 
+use std::hash::BuildHasher as _;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
 
-use bartizan_catalog::{ServerSpec, Snapshot, View};
+use bartizan_catalog::{Kind, ServerSpec, Snapshot, View};
 use bartizan_config::resources::ServerStatus;
 use bartizan_model::{Era, Principal, ServerId};
 use bartizan_upstream::ListKind;
@@ -15,11 +16,13 @@ use futures_util::future::join_all;
 use crate::call::{Caller, Endpoint};
 use crate::gate::{Inner, may_use};
 use crate::listing::RenderedByEra;
-use crate::lists::{Asker, List};
+use crate::lists::{Asker, List, compact};
 use crate::slot::{Fetched, Need, Outcome, Slot};
 
-/// Entries of all kept views at most.
-const MAX_ENTRIES: u64 = 2_000_000;
+/// Size of all kept views at most, KiB.
+const MAX_KIB: u64 = 512 << 10;
+/// Locks that keep a view from being made twice at once.
+const STRIPES: usize = 64;
 /// A view nobody used in this time is forgotten, seconds.
 const IDLE_S: u64 = 15 * 60;
 
@@ -60,6 +63,7 @@ pub(crate) struct Seen {
     /// Equal versions do not make equal snapshots: secrets are not part of a version.
     snapshot: Weak<Snapshot>,
     pub(crate) on_portal: bool,
+    kib: u32,
     /// Items as they go to clients, made when first listed.
     pub(crate) by_era: RenderedByEra,
 }
@@ -111,7 +115,11 @@ impl Seen {
 }
 
 /// All kept views.
-pub(crate) struct Views(moka::sync::Cache<Key, Arc<Seen>>);
+pub(crate) struct Views {
+    kept: moka::sync::Cache<Key, Arc<Seen>>,
+    making: Vec<tokio::sync::Mutex<()>>,
+    hasher: std::hash::RandomState,
+}
 
 /// What a view is wanted of.
 pub(crate) struct Wanted<'a> {
@@ -129,19 +137,24 @@ pub(crate) struct Wanted<'a> {
 impl Views {
     /// None yet.
     pub(crate) fn new() -> Self {
-        let weight =
-            |_: &Key, seen: &Arc<Seen>| u32::try_from(entries(&seen.view)).unwrap_or(u32::MAX).saturating_add(16);
-        let cache = moka::sync::Cache::builder()
-            .weigher(weight)
-            .max_capacity(MAX_ENTRIES)
-            .time_to_idle(std::time::Duration::from_secs(IDLE_S));
-        Self(cache.build())
+        let kept = moka::sync::Cache::builder()
+            .weigher(|_: &Key, seen: &Arc<Seen>| seen.kib)
+            .max_capacity(MAX_KIB)
+            .time_to_idle(std::time::Duration::from_secs(IDLE_S))
+            .build();
+        let making = std::iter::repeat_with(tokio::sync::Mutex::default).take(STRIPES).collect();
+        Self { kept, making, hasher: std::hash::RandomState::new() }
+    }
+
+    fn stripe(&self, key: &Key) -> Option<&tokio::sync::Mutex<()>> {
+        let at = usize::try_from(self.hasher.hash_one(key)).unwrap_or(usize::MAX) % STRIPES;
+        self.making.get(at)
     }
 
     /// The view, from the cache when nothing changed.
     pub(crate) async fn get(&self, gate: &Arc<Inner>, wanted: &Wanted<'_>, now_ms: i64) -> Arc<Seen> {
         let key = wanted.key();
-        match self.0.get(&key) {
+        match self.kept.get(&key) {
             Some(seen) if seen.holds(wanted, now_ms) => seen,
             _ => self.whole(gate, wanted, key, now_ms).await,
         }
@@ -157,7 +170,7 @@ impl Views {
         owner: impl Fn(&View) -> Option<ServerId>,
     ) -> Arc<Seen> {
         let key = wanted.key();
-        let cached = self.0.get(&key);
+        let cached = self.kept.get(&key);
         if let Some(seen) = &cached
             && seen.holds(wanted, now_ms)
         {
@@ -167,7 +180,7 @@ impl Views {
             let mut known = cached.filter(|seen| seen.is_current(wanted, now_ms));
             // Twice: the owner's list may turn out to have changed.
             for _ in 0..2 {
-                let Some(seen) = known.or_else(|| self.from_known(gate, wanted, &key, now_ms)) else { break };
+                let Some(seen) = known.or_else(|| self.as_known(gate, wanted, &key, now_ms)) else { break };
                 let Some(server) = owner(&seen.view) else { break };
                 let Some(part) = seen.parts.iter().find(|part| part.spec.id == server) else { break };
                 if !part.holds(wanted.need, now_ms) {
@@ -191,19 +204,23 @@ impl Views {
             Part { spec: Arc::clone(spec), slot, fetched }
         }))
         .await;
+        let _making = match self.stripe(&key) {
+            Some(stripe) => Some(stripe.lock().await),
+            None => None,
+        };
         // Somebody else may have made it meanwhile.
-        if let Some(seen) = self.0.get(&key)
+        if let Some(seen) = self.kept.get(&key)
             && seen.holds(wanted, gate.clock.now_ms())
         {
             return seen;
         }
         let seen = Arc::new(wanted.build(parts, now_ms));
-        self.0.insert(key, Arc::clone(&seen));
+        self.kept.insert(key, Arc::clone(&seen));
         seen
     }
 
     /// From whatever is known; nothing when a server was never asked.
-    fn from_known(&self, gate: &Inner, wanted: &Wanted<'_>, key: &Key, now_ms: i64) -> Option<Arc<Seen>> {
+    fn as_known(&self, gate: &Inner, wanted: &Wanted<'_>, key: &Key, now_ms: i64) -> Option<Arc<Seen>> {
         let parts = wanted
             .usable(now_ms)
             .map(|spec| {
@@ -212,13 +229,18 @@ impl Views {
             })
             .collect::<Option<Vec<_>>>()?;
         let seen = Arc::new(wanted.build(parts, now_ms));
-        self.0.insert(key.clone(), Arc::clone(&seen));
+        self.kept.insert(key.clone(), Arc::clone(&seen));
         Some(seen)
     }
 }
 
-fn entries(view: &View) -> usize {
-    view.tools.len() + view.prompts.len() + view.resources.len() + view.templates.len()
+/// What a view takes, roughly: its items twice (as they are, and as one list), and
+/// what is kept about each.
+fn kib(view: &View) -> u32 {
+    const EACH: usize = 256;
+    let kinds = [Kind::Tools, Kind::Prompts, Kind::Resources, Kind::Templates];
+    let bytes: usize = kinds.iter().flat_map(|kind| view.items(*kind)).map(|item| 2 * item.len() + EACH).sum();
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }
 
 impl Wanted<'_> {
@@ -243,7 +265,7 @@ impl Wanted<'_> {
             snapshot: self.snapshot.version,
             kind: self.kind,
             servers: (!self.whole).then(|| self.servers.iter().map(|spec| spec.position).collect()),
-            capabilities: caller.profile.capabilities.clone(),
+            capabilities: compact(&caller.profile.capabilities),
             ip: caller.ip.filter(|_| used.ip),
             client: caller.client.clone().filter(|_| used.client),
             era: used.era.then_some(caller.profile.era),
@@ -258,6 +280,7 @@ impl Wanted<'_> {
         // A grant that ends changes what is seen.
         let valid_until_ms = self.snapshot.next_change_ms().filter(|at| *at > now_ms).unwrap_or(i64::MAX);
         Seen {
+            kib: kib(&view),
             view,
             parts,
             valid_until_ms,

@@ -11,7 +11,7 @@ use bartizan_wire::{ClientProfile, LATEST_LEGACY, LATEST_MODERN, RawJson, meta_k
 use super::page::Page;
 use super::{ListCall, era};
 use crate::call::Endpoint;
-use crate::gate::Inner;
+use crate::discover::own_info;
 use crate::portal_tools;
 use crate::slot::Outcome;
 use crate::views::Seen;
@@ -144,7 +144,7 @@ fn translated(hop: &Hop<'_>, item: &RawJson) -> Option<RawJson> {
 }
 
 /// The result object.
-pub(crate) fn result(_gate: &Inner, call: &ListCall, kind: ListKind, seen: &Seen, page: &Page, now_ms: i64) -> RawJson {
+pub(crate) fn result(call: &ListCall, kind: ListKind, seen: &Seen, page: &Page, now_ms: i64) -> RawJson {
     let rendered = seen.rendered(&call.caller.profile, kind);
     let array = rendered.array(page);
     let modern = era(call) == Era::Modern;
@@ -170,6 +170,9 @@ pub(crate) fn result(_gate: &Inner, call: &ListCall, kind: ListKind, seen: &Seen
 fn meta(call: &ListCall, seen: &Seen, modern: bool) -> Option<RawJson> {
     let mut members: Vec<(String, RawJson)> = Vec::new();
     let mut outcomes = Vec::new();
+    if modern && call.endpoint.portal().is_some() {
+        members.push((meta_key::SERVER_INFO.to_owned(), own_info(None)));
+    }
     for (part, outcome) in seen.outcomes() {
         for (key, value) in part.fetched.value.meta.iter().flat_map(splice::members) {
             let ours = key == meta_key::SERVER_INFO && (!modern || call.endpoint.portal().is_some());

@@ -154,8 +154,16 @@ fn failed(x: &mut Exchange, error: &UpstreamError) {
         event_id: x.id,
         retry_after_s: error.retry_after_s(),
         visible: true,
-        message: Some(error.note()),
+        message: told(error),
     }));
+}
+
+/// The code says most; addresses and words of the network stay in the record.
+fn told(error: &UpstreamError) -> Option<String> {
+    match error {
+        UpstreamError::SessionLost | UpstreamError::CircuitOpen { .. } => Some(error.note()),
+        _ => None,
+    }
 }
 
 /// A portal shows wrapped URIs, a server endpoint the bytes as they came.

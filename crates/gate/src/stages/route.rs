@@ -155,6 +155,7 @@ async fn prompt(x: &Exchange, name: &str, action: Action) -> Result<Route, Rejec
     };
     let original = &prompt.def.name;
     let path: &[&str] = if action == Action::Complete { &["ref", "name"] } else { &["name"] };
+    let keep = action == Action::GetPrompt && !prompt.decision.uses_args;
     Ok(Route {
         destination: Destination::Upstream(Arc::clone(&prompt.server)),
         action,
@@ -162,7 +163,7 @@ async fn prompt(x: &Exchange, name: &str, action: Action) -> Result<Route, Rejec
         class: ToolClass::Read,
         pin: None,
         input_schema: None,
-        decision: None,
+        decision: keep.then(|| prompt.decision.clone()),
         params: renamed(x, path, original),
     })
 }

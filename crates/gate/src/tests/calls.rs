@@ -425,3 +425,45 @@ async fn p35_one_upstream_session_per_principal() {
         seen.iter().filter(|(method, _, _)| method == "tools/call").map(|(_, session, _)| session.clone()).collect();
     assert_eq!(sessions.len(), 2);
 }
+
+#[tokio::test]
+async fn o4_running_calls_survive_a_change_of_their_server() {
+    let mut bench = Bench::new(BOTH).await;
+    for server in ["old", "new"] {
+        let params = json!({"name": format!("{server}_hang"), "arguments": {}});
+        let handle = bench.start(&modern("alice"), "tools/call", params);
+        bench.mock(server).state.hanging.notified().await;
+        let at = usize::from(server == "new");
+        bench.reload(|r| {
+            r["servers"][at]["auth_type"] = "bearer".into();
+            r["servers"][at]["auth_credentials"] = "a-new-secret-value".into();
+        });
+        bench.tool(&modern("alice"), &format!("{server}_echo"), json!({})).await.json();
+        bench.mock(server).state.unhang.notify_one();
+        assert_eq!(super::bench::end(handle).await.text(), "at last", "{server}");
+    }
+}
+
+#[tokio::test]
+async fn p33_mirrored_headers_must_agree_with_the_body() {
+    let bench = Bench::with(BOTH, |r| r["servers"][0]["classes"]["read"] = json!(["regional"])).await;
+    bench.mock("old").state.tools.lock().unwrap().push(json!({
+        "name": "regional",
+        "inputSchema": {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+    }));
+    let params = json!({"name": "old_regional", "arguments": {"region": "eu"}});
+    let name = || http::HeaderName::from_static("mcp-param-region");
+    for (given, good) in [(Some("eu"), true), (Some("us"), false), (None, false)] {
+        let mut call = modern("alice").request("tools/call", params.clone());
+        call.param_headers.extend(given.map(|value| (name(), http::HeaderValue::from_static(value))));
+        let reply = super::bench::end(bench.gate.call(call)).await;
+        if good {
+            reply.json();
+        } else {
+            assert_eq!(reply.error_code(), -32020, "{given:?}");
+        }
+    }
+    assert_eq!(bench.mock("old").state.executed("regional"), 1);
+    let call = legacy("alice").request("tools/call", params);
+    super::bench::end(bench.gate.call(call)).await.json();
+}

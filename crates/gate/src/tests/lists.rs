@@ -490,3 +490,40 @@ async fn p32_a_call_under_way_and_a_list_do_not_disturb_each_other() {
     bench.mock("old").state.unhang.notify_one();
     end(handle).await.json();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p25_many_cold_lists_at_once_are_one_upstream_list() {
+    let bench = Bench::with(&[("old", Speaks::Legacy)], |r| many(r, 500)).await;
+    add_many(&bench, 500, 100);
+    let alice = modern("alice");
+    let all = futures_util::future::join_all((0..100).map(|_| bench.tool_names(&alice))).await;
+    assert!(all.iter().all(|found| found.len() == 501));
+    assert_eq!(bench.mock("old").state.count("tools/list"), 1);
+}
+
+#[tokio::test]
+async fn lists_for_made_up_capabilities_do_not_pile_up() {
+    let bench = Bench::new(&[("new", Speaks::Modern)]).await;
+    let long = "x".repeat(100_000);
+    for n in 0..20 {
+        let from = modern("alice").able(json!({"experimental": {"n": n, "long": long}}));
+        bench.list(&from, "tools/list").await.unwrap();
+    }
+    assert!(bench.gate.0.lists.keys().iter().all(|capabilities| capabilities.len() < 600));
+}
+
+#[tokio::test]
+async fn modern_lists_name_their_server() {
+    let bench = Bench::new(BOTH).await;
+    let info = |list: Value| list["_meta"]["io.modelcontextprotocol/serverInfo"]["name"].clone();
+    for (from, name) in [
+        (modern("alice"), json!("bartizan")),
+        (modern("alice").at("old"), json!("mock")),
+        (modern("alice").at("new"), json!("mock")),
+        (legacy("alice"), Value::Null),
+        (legacy("alice").at("old"), Value::Null),
+        (legacy("alice").at("new"), Value::Null),
+    ] {
+        assert_eq!(info(bench.list(&from, "tools/list").await.unwrap()), name, "{:?}", from.endpoint);
+    }
+}
