@@ -38,25 +38,22 @@ impl Feed {
     /// # Errors
     /// When the database does not answer.
     pub async fn at_head(store: &Store) -> Result<Self, StoreError> {
-        let listener = match store.pools() {
-            Pools::Sqlite(_) => None,
-            Pools::Postgres(pool) => listen(pool).await,
-        };
+        let listener = listen(store).await;
         Ok(Self { store: store.clone(), seq: change::head(store).await?, listener })
     }
 
     /// Waits until a look is due: [`POLL`], or less when somebody announced a change.
     pub async fn wait(&mut self) {
         let Some(listener) = &mut self.listener else {
-            return tokio::time::sleep(POLL).await;
+            tokio::time::sleep(POLL).await;
+            self.listener = listen(&self.store).await;
+            return;
         };
-        match tokio::time::timeout(POLL, listener.recv()).await {
-            Ok(Ok(_)) | Err(_) => {}
-            // The connection is gone; it is made anew by the next `recv`. Do not spin.
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "no notifications from the database");
-                tokio::time::sleep(POLL).await;
-            }
+        if let Ok(Err(error)) = tokio::time::timeout(POLL, listener.recv()).await {
+            tracing::debug!(%error, "no notifications from the database");
+            // Dropped, because it would keep its connection and a closing pool waiting.
+            self.listener = None;
+            tokio::time::sleep(POLL).await;
         }
     }
 
@@ -81,7 +78,9 @@ impl Feed {
     }
 }
 
-async fn listen(pool: &sqlx::PgPool) -> Option<PgListener> {
+/// `None` on SQLite, and while the connection cannot be made.
+async fn listen(store: &Store) -> Option<PgListener> {
+    let Pools::Postgres(pool) = store.pools() else { return None };
     let mut listener = PgListener::connect_with(pool).await.ok()?;
     listener.listen(CHANNEL).await.ok()?;
     Some(listener)

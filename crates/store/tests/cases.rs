@@ -106,6 +106,19 @@ async fn case_a_feed_waits_no_longer_than_a_poll(store: Store, _: Arc<ManualCloc
     assert!(matches!(feed.poll().await.unwrap(), News::Changes(changes) if changes.len() == 1));
 }
 
+async fn case_a_waiting_feed_does_not_hold_up_closing(store: Store, _: Arc<ManualClock>) {
+    let mut feed = Feed::at_head(&store).await.unwrap();
+    let waiting = tokio::spawn(async move {
+        for _ in 0..3 {
+            feed.wait().await;
+        }
+        feed.poll().await.is_err()
+    });
+    store.ping().await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(30), store.close()).await.expect("closes");
+    assert!(waiting.await.unwrap());
+}
+
 async fn case_leases_have_one_owner_and_a_growing_fence(store: Store, clock: Arc<ManualClock>) {
     let a = lease::claim(&store, "sync", "a", "10.0.0.1:1", 30_000).await.unwrap().unwrap();
     assert_eq!((a.owner.as_str(), a.address.as_str(), a.fence), ("a", "10.0.0.1:1", 1));
@@ -433,6 +446,7 @@ cases! {
     case_no_change_is_skipped_under_concurrency => o1_no_change_is_skipped_under_concurrency,
     case_a_reader_behind_pruned_changes_reads_everything => o1_a_reader_behind_pruned_changes_reads_everything,
     case_a_feed_waits_no_longer_than_a_poll => o1_a_feed_waits_no_longer_than_a_poll,
+    case_a_waiting_feed_does_not_hold_up_closing => o1_a_waiting_feed_does_not_hold_up_closing,
     case_leases_have_one_owner_and_a_growing_fence => o2_leases_have_one_owner_and_a_growing_fence,
     case_one_of_many_claims_wins => o2_one_of_many_claims_wins,
     case_service_tokens => a11_rows_of_service_tokens,

@@ -78,6 +78,7 @@ pub(super) fn spawn(inner: &Arc<Inner>) {
     let (weak, store) = (Arc::downgrade(inner), inner.store.clone());
     runtime.spawn(async move {
         let mut feed: Option<Feed> = None;
+        let mut failing = false;
         loop {
             let began = Instant::now();
             let looked = match &mut feed {
@@ -89,6 +90,11 @@ pub(super) fn spawn(inner: &Arc<Inner>) {
                 }),
             };
             let Some(inner) = weak.upgrade() else { return };
+            // Once per outage, not once per look.
+            if let (Err(error), false) = (&looked, failing) {
+                tracing::warn!(%error, "the change feed does not answer");
+            }
+            failing = looked.is_err();
             match looked {
                 Ok(News::Changes(changes)) => {
                     if changes.iter().any(|change| change.topic == TOPIC) {
@@ -100,7 +106,7 @@ pub(super) fn spawn(inner: &Arc<Inner>) {
                     inner.forget();
                     inner.freshness.seen(began);
                 }
-                Err(error) => tracing::warn!(%error, "the change feed does not answer"),
+                Err(_) => {}
             }
             drop(inner);
             match &mut feed {
