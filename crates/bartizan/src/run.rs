@@ -37,19 +37,32 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 pub(crate) struct Ending {
     term: Signal,
     int: Signal,
+    /// A closed terminal ends `dev`; for `serve` the same signal means reload.
+    hangup: Option<Signal>,
 }
 
 impl Ending {
-    pub(crate) fn new() -> Result<Self, Failure> {
+    pub(crate) fn new(on_hangup: bool) -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::cannot_run("failed", error.to_string()));
-        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
+        let hangup = if on_hangup { Some(listen(SignalKind::hangup())?) } else { None };
+        Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())?, hangup })
     }
 
     async fn wait(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}
+            () = hung_up(self.hangup.as_mut()) => {}
         }
+    }
+}
+
+async fn hung_up(signal: Option<&mut Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
     }
 }
 

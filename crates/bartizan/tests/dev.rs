@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bartizan_testkit::client::{Identity, LegacyClient, ModernClient};
 use bartizan_testkit::http::Http;
+
 use common::{BIN, Dev, run, run_in};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -115,12 +117,15 @@ async fn u1_the_printed_command_shows_the_first_denied_call() {
 
 #[tokio::test]
 async fn u2_dev_removes_its_data_at_the_end() {
-    let mut dev = Dev::start().await;
-    let folder = dev.text("data_dir");
-    assert!(Path::new(&folder).is_dir());
-    let status = dev.process.terminate(Duration::from_secs(60)).await.unwrap();
-    assert_eq!(status.code(), Some(0));
-    assert!(!Path::new(&folder).exists());
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut dev = Dev::start().await;
+        let folder = dev.text("data_dir");
+        assert!(Path::new(&folder).is_dir());
+        dev.process.signal(signal).unwrap();
+        let status = dev.process.ended(Duration::from_secs(60)).await.unwrap();
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        assert!(!Path::new(&folder).exists(), "{signal:?}");
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
     refuse_production(arguments)?;
     // Logs would bury what is printed; warnings still come through.
     logging::start(&Environment::from_process(), "warn");
-    let ending = Ending::new()?;
+    let ending = Ending::new(true)?;
     let clock = clock();
     let folder = tempfile::Builder::new()
         .prefix("bartizan-dev-")

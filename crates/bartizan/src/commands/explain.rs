@@ -215,7 +215,7 @@ impl Answer {
                 value
             })
             .collect();
-        let decided = self.stages.iter().find(|stage| !stage.pass).or(self.stages.last());
+        let decided = self.stages.iter().find(|stage| !stage.pass).or_else(|| self.stages.last());
         json!({
             "allowed": self.allowed(), "visible": self.visible,
             "code": decided.and_then(|stage| stage.code), "rule": decided.and_then(|stage| stage.rule.clone()),

@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     }
     let places = Places::of(&loaded)?;
     make_private_folder(&places.data_dir)?;
-    let ending = Ending::new()?;
+    let ending = Ending::new(false)?;
     let reloader = Reloader::new(path, flags, &loaded.watch)?;
     let public = run::bind(listen).await?;
     let operations = run::bind(loaded.file.operations.listen).await?;
