@@ -9,6 +9,7 @@ use bartizan_model::Principal;
 use http::HeaderMap;
 
 use crate::respond::{Challenge, ProblemKind};
+use crate::route::WELL_KNOWN;
 use crate::settings::Settings;
 
 /// The caller, or why there is none. `anonymous` is used when no credential was sent;
@@ -39,7 +40,6 @@ pub(crate) fn challenge(
     portal_host: Option<&str>,
     invalid: bool,
 ) -> Challenge {
-    const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
     if let Some(host) = portal_host {
         return Challenge { resource_metadata: format!("https://{host}{WELL_KNOWN}/mcp"), invalid };
     }

@@ -165,7 +165,7 @@ fn batch(
     refusal: Problem,
 ) -> Result<Incoming, Problem> {
     let session =
-        single_header(headers, &headers::SESSION_ID).and_then(find).filter(|session| session.revision.has_batches());
+        single_header(headers, &headers::SESSION_ID).and_then(find).filter(|session| session.revision().has_batches());
     let session = session.ok_or(refusal)?;
     let messages = Message::parse_batch(body, limits)?;
     if messages.iter().any(|message| message.method() == Some("initialize")) {

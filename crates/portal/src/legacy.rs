@@ -3,8 +3,10 @@
 
 mod feed;
 mod open;
+pub(crate) mod sse;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bartizan_gate::{GovernedCall, ListCall, Unknown};
 use bartizan_model::Era;
@@ -19,7 +21,7 @@ use crate::decode::{Decoded, Way, accepts, single_header};
 use crate::portal::{Arrival, Portal};
 use crate::pump::{Call, Work};
 use crate::respond::{self, Asked, Problem, ProblemKind, Reply};
-use crate::sessions::Session;
+use crate::sessions::{Session, Transport};
 use crate::streams::{Reader, parse_event_id};
 
 /// One POSTed message.
@@ -47,7 +49,16 @@ pub(crate) async fn post(
             return Ok(respond::accepted());
         }
     }
-    match request(portal, &arrival, &session, message, params, Wire { events, bytes }).await? {
+    match request(
+        portal,
+        &arrival,
+        &session,
+        message,
+        params,
+        Wire { events, bytes, hold: portal.0.settings.head_hold },
+    )
+    .await?
+    {
         Work::Done(reply) => Ok(respond::single(reply)),
         Work::Cancelled => Ok(respond::accepted()),
         Work::Running(call) => Ok(stream(portal, &session, Vec::new(), vec![*call])),
@@ -57,8 +68,12 @@ pub(crate) async fn post(
 /// How a request came and what its answer may be.
 #[derive(Clone, Copy)]
 struct Wire {
+    /// The client reads streams.
     events: bool,
+    /// Size of the request.
     bytes: u64,
+    /// How long the answer's head may be held back.
+    hold: Duration,
 }
 
 /// A batch of 2025-03-26: taken apart, answered together.
@@ -86,10 +101,13 @@ pub(crate) async fn batch(
         return Ok(respond::accepted());
     }
     let (portal_ref, arrival, session_ref) = (portal, &arrival, &session);
+    let hold = portal.0.settings.head_hold;
     let works = requests.into_iter().map(|(message, params)| async move {
         let bytes = message.raw().len() as u64;
         match params {
-            Ok(params) => request(portal_ref, arrival, session_ref, message, params, Wire { events, bytes }).await,
+            Ok(params) => {
+                request(portal_ref, arrival, session_ref, message, params, Wire { events, bytes, hold }).await
+            }
             Err(error) => Ok(Work::Done(asked(&message)?.error(&error.to_rpc()))),
         }
     });
@@ -112,7 +130,7 @@ pub(crate) async fn batch(
 /// stream lives on without its reader; the client can come back for the rest.
 fn stream(portal: &Portal, session: &Arc<Session>, replies: Vec<Reply>, calls: Vec<Call>) -> Response<Body> {
     let channel = session.open_post();
-    if session.revision >= Revision::V2025_11_25 {
+    if session.revision() >= Revision::V2025_11_25 {
         // So that a client that loses the connection early knows where to resume.
         channel.prime();
     }
@@ -152,7 +170,7 @@ async fn request(
     if let Err(error) = params.check(method) {
         return Ok(Work::Done(asked.error(&error.to_rpc())));
     }
-    if !session.offered.has(method) {
+    if !session.offered().has(method) {
         return Ok(Work::Done(asked.unknown(&Unknown::Method(method.to_owned()))));
     }
     let gate = &portal.0.gate;
@@ -193,7 +211,7 @@ async fn request(
                 request_bytes: wire.bytes,
             });
             let call = Call { handle, asked, profile, running: Some(running), first: None };
-            Ok(call.begin(portal.0.settings.head_hold, wire.events, &portal.0.drain).await)
+            Ok(call.begin(wire.hold, wire.events, &portal.0.drain).await)
         }
     }
 }
@@ -231,7 +249,7 @@ fn session_of(portal: &Portal, arrival: &Arrival<'_>) -> Result<Arc<Session>, Pr
     {
         return Err(ProblemKind::Unexpected("MCP-Protocol-Version is not that of a session").into());
     }
-    let found = portal.0.sessions.get(id, &arrival.principal, &arrival.endpoint);
+    let found = portal.0.sessions.get(id, &arrival.principal, &arrival.endpoint, Transport::Streamable);
     found.ok_or_else(|| ProblemKind::Session.into())
 }
 

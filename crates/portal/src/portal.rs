@@ -8,7 +8,7 @@ use bartizan_gate::{Access, Caller, Endpoint, Gate};
 use bartizan_identity::Identity;
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind};
 use bartizan_telemetry::{Metrics, TraceContext};
-use bartizan_wire::{ClientProfile, Params};
+use bartizan_wire::{ClientProfile, Params, RawJson};
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -23,7 +23,8 @@ use crate::decode::{Incoming, decode, media};
 use crate::drain::{Drain, Phase};
 use crate::listener::{Bounds, serve};
 use crate::respond::{self, Problem, ProblemKind, REQUEST_ID};
-use crate::sessions::{Session, Sessions};
+use crate::route::Place;
+use crate::sessions::{Session, Sessions, Transport};
 use crate::settings::Settings;
 use crate::{cors, legacy, modern, route};
 
@@ -177,12 +178,15 @@ impl Portal {
         let inner = &self.0;
         let host_portal = inner.portal_of(host);
         let own_host = host_portal.is_some().then_some(host);
-        let path = route::parse(parts.uri.path(), &inner.settings.base_path);
+        let (path, place) = route::parse(parts.uri.path(), &inner.settings.base_path);
         let endpoint = path.endpoint(host_portal).ok_or(ProblemKind::Endpoint)?;
         if parts.method == Method::OPTIONS {
             return Ok(cors::preflight());
         }
         let url = || inner.endpoint_url(&endpoint, own_host);
+        if place == Place::Metadata {
+            return metadata(&parts.method, &url());
+        }
         if parts.method == Method::GET && respond::wants_page(&parts.headers) {
             return Err(ProblemKind::Method { allow: ALLOW, page: Some(url()) }.into());
         }
@@ -204,6 +208,9 @@ impl Portal {
             Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
         }
         let arrival = Arrival { headers: &parts.headers, endpoint, principal, ip };
+        if place == Place::Sse {
+            return self.old_transport(parts, arrival, body, own_host).await;
+        }
         match parts.method {
             Method::POST => self.post(arrival, body).await,
             Method::GET => legacy::get(self, &arrival).await,
@@ -218,13 +225,10 @@ impl Portal {
     {
         let inner = &self.0;
         let events = media(arrival.headers)?;
-        let limits = &inner.settings.limits;
-        let body = read_body(arrival.headers, body, limits.request_body, inner.settings.client_read())
-            .await
-            .map_err(|error| unreadable(error, limits.request_body))?;
+        let body = self.read(&arrival, body).await?;
         let bytes = body.len() as u64;
-        let find = |id: &str| inner.sessions.get(id, &arrival.principal, &arrival.endpoint);
-        match decode(arrival.headers, body, limits.json_depth, find)? {
+        let find = |id: &str| inner.sessions.get(id, &arrival.principal, &arrival.endpoint, Transport::Streamable);
+        match decode(arrival.headers, body, inner.settings.limits.json_depth, find)? {
             Incoming::One(decoded) if decoded.way.era() == bartizan_model::Era::Modern => {
                 modern::post(self, arrival, *decoded, events, bytes).await
             }
@@ -232,6 +236,55 @@ impl Portal {
             Incoming::Batch(messages, session) => legacy::batch(self, arrival, messages, session, events).await,
         }
     }
+
+    async fn read<B>(&self, arrival: &Arrival<'_>, body: B) -> Result<Bytes, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let settings = &self.0.settings;
+        let limit = settings.limits.request_body;
+        let read = read_body(arrival.headers, body, limit, settings.client_read()).await;
+        read.map_err(|error| unreadable(error, limit).into())
+    }
+
+    /// HTTP+SSE of 2024-11-05 (P8).
+    async fn old_transport<B>(
+        &self,
+        parts: &Parts,
+        arrival: Arrival<'_>,
+        body: B,
+        own_host: Option<&str>,
+    ) -> Result<Response<Body>, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        match parts.method {
+            Method::GET => {
+                let base = if own_host.is_some() { "" } else { self.0.settings.base_path.as_str() };
+                let path = if own_host.is_some() { "/mcp".to_owned() } else { endpoint_path(&arrival.endpoint) };
+                let path = path.strip_suffix("mcp").unwrap_or("/");
+                legacy::sse::open(self, &arrival, &format!("{base}{path}sse"))
+            }
+            Method::POST => {
+                media(arrival.headers)?;
+                let body = self.read(&arrival, body).await?;
+                legacy::sse::post(self, arrival, parts.uri.query().unwrap_or_default(), body).await
+            }
+            _ => Err(ProblemKind::Method { allow: "GET, POST, OPTIONS", page: None }.into()),
+        }
+    }
+}
+
+/// What an endpoint is as a protected resource (RFC 9728): the same for every name, so
+/// that it tells nothing about what exists.
+fn metadata(method: &Method, url: &str) -> Result<Response<Body>, Problem> {
+    if *method != Method::GET {
+        return Err(ProblemKind::Method { allow: "GET, OPTIONS", page: None }.into());
+    }
+    let url = RawJson::string(url);
+    let (name, header) = (RawJson::string("bartizan"), RawJson::array([&RawJson::string("header")]));
+    let document = [("resource", &url), ("resource_name", &name), ("bearer_methods_supported", &header)];
+    Ok(respond::json(http::StatusCode::OK, RawJson::object(document).into_bytes()))
 }
 
 /// Methods of an endpoint.

@@ -1,4 +1,5 @@
-//! Paths of the data plane (P1, P6): `/mcp`, `/portals/{id}/mcp`, `/servers/{id}/mcp`.
+//! Paths of the data plane (P1, P6): `/mcp`, `/portals/{id}/mcp`, `/servers/{id}/mcp`,
+//! the same with `/sse` for clients of 2024-11-05 (P8), and the metadata of each.
 
 use bartizan_gate::Endpoint;
 use bartizan_model::{PortalId, ServerId};
@@ -16,20 +17,55 @@ pub(crate) enum Path<'a> {
     Unknown,
 }
 
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The endpoint itself.
+    Mcp,
+    /// Its form for HTTP+SSE.
+    Sse,
+    /// Its protected resource metadata (RFC 9728).
+    Metadata,
+}
+
+/// What comes before the path of a resource in the path of its metadata.
+pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
 /// Reads a path. `base` is the path of the public URL, which a proxy in front may or
 /// may not have removed.
-pub(crate) fn parse<'a>(path: &'a str, base: &str) -> Path<'a> {
-    let inner = match path.strip_prefix(base) {
-        Some(inner) if !base.is_empty() && inner.starts_with('/') => inner,
-        _ => path,
-    };
-    let mut parts = inner.split('/');
-    match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(""), Some("mcp"), None, None, None) => Path::Root,
-        (Some(""), Some("portals"), Some(id), Some("mcp"), None) => Path::Portal(id),
-        (Some(""), Some("servers"), Some(id), Some("mcp"), None) => Path::Server(id),
-        _ => Path::Unknown,
+pub(crate) fn parse<'a>(path: &'a str, base: &str) -> (Path<'a>, Place) {
+    if let Some(resource) = path.strip_prefix(WELL_KNOWN) {
+        let resource = without(resource, base);
+        return match parse_plain(resource) {
+            _ if resource.is_empty() => (Path::Root, Place::Metadata),
+            (path, Place::Mcp) => (path, Place::Metadata),
+            _ => (Path::Unknown, Place::Metadata),
+        };
     }
+    parse_plain(without(path, base))
+}
+
+fn without<'a>(path: &'a str, base: &str) -> &'a str {
+    match path.strip_prefix(base) {
+        Some(inner) if !base.is_empty() && (inner.is_empty() || inner.starts_with('/')) => inner,
+        _ => path,
+    }
+}
+
+fn parse_plain(path: &str) -> (Path<'_>, Place) {
+    let place = |last: &str| match last {
+        "mcp" => Some(Place::Mcp),
+        "sse" => Some(Place::Sse),
+        _ => None,
+    };
+    let mut parts = path.split('/');
+    let found = match (parts.next(), parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(""), Some(last), None, None, None) => place(last).map(|place| (Path::Root, place)),
+        (Some(""), Some("portals"), Some(id), Some(last), None) => place(last).map(|place| (Path::Portal(id), place)),
+        (Some(""), Some("servers"), Some(id), Some(last), None) => place(last).map(|place| (Path::Server(id), place)),
+        _ => None,
+    };
+    found.unwrap_or((Path::Unknown, Place::Mcp))
 }
 
 impl Path<'_> {
@@ -53,16 +89,43 @@ mod tests {
 
     #[test]
     fn p1_p6_paths() {
-        assert_eq!(parse("/mcp", ""), Path::Root);
-        assert_eq!(parse("/portals/a/mcp", ""), Path::Portal("a"));
-        assert_eq!(parse("/servers/a-b/mcp", ""), Path::Server("a-b"));
+        let mcp = |path, base| match parse(path, base) {
+            (path, Place::Mcp) => path,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(mcp("/mcp", ""), Path::Root);
+        assert_eq!(mcp("/portals/a/mcp", ""), Path::Portal("a"));
+        assert_eq!(mcp("/servers/a-b/mcp", ""), Path::Server("a-b"));
         for other in ["/", "", "mcp", "/mcp/", "//mcp", "/portals/a", "/portals//mcp/x", "/servers/a/mcp/", "/MCP"] {
-            assert_eq!(parse(other, ""), Path::Unknown, "{other}");
+            assert_eq!(mcp(other, ""), Path::Unknown, "{other}");
         }
-        assert_eq!(parse("/gw/mcp", "/gw"), Path::Root);
-        assert_eq!(parse("/mcp", "/gw"), Path::Root);
-        assert_eq!(parse("/gwmcp", "/gw"), Path::Unknown);
-        assert_eq!(parse("/gw/servers/a/mcp", "/gw"), Path::Server("a"));
+        assert_eq!(mcp("/gw/mcp", "/gw"), Path::Root);
+        assert_eq!(mcp("/mcp", "/gw"), Path::Root);
+        assert_eq!(mcp("/gwmcp", "/gw"), Path::Unknown);
+        assert_eq!(mcp("/gw/servers/a/mcp", "/gw"), Path::Server("a"));
+    }
+
+    #[test]
+    fn p8_paths_of_the_old_transport() {
+        assert_eq!(parse("/sse", ""), (Path::Root, Place::Sse));
+        assert_eq!(parse("/gw/portals/a/sse", "/gw"), (Path::Portal("a"), Place::Sse));
+        assert_eq!(parse("/servers/a/sse", ""), (Path::Server("a"), Place::Sse));
+    }
+
+    #[test]
+    fn a18_paths_of_metadata() {
+        let of = |rest: &str, base| {
+            let path = format!("{WELL_KNOWN}{rest}");
+            let (path, place) = parse(&path, base);
+            assert_eq!(place, Place::Metadata);
+            format!("{path:?}")
+        };
+        assert_eq!(of("", ""), "Root");
+        assert_eq!(of("/mcp", ""), "Root");
+        assert_eq!(of("/gw/servers/a/mcp", "/gw"), "Server(\"a\")");
+        assert_eq!(of("/gw", "/gw"), "Root");
+        assert_eq!(of("/sse", ""), "Unknown");
+        assert_eq!(of("x", ""), "Unknown");
     }
 
     #[test]

@@ -17,13 +17,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bartizan_gate::Endpoint;
 use bartizan_model::{Clock, Principal};
 use bartizan_telemetry::Metrics;
-use bartizan_wire::ClientProfile;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub(crate) use asks::Batch;
 pub(crate) use offered::Offered;
-pub(crate) use session::{Opening, Running, Session};
+pub(crate) use session::{About, Opening, Running, Session, Transport};
 
 const SHARDS: usize = 16;
 /// Sessions of one process; at the bound the one unused for longest goes.
@@ -66,8 +65,8 @@ impl Sessions {
         &self,
         principal: &Principal,
         endpoint: Endpoint,
-        profile: ClientProfile,
-        offered: Offered,
+        about: About,
+        transport: Transport,
     ) -> Option<Arc<Session>> {
         let mut random = [0_u8; 32];
         aws_lc_rs::rand::fill(&mut random).ok()?;
@@ -77,8 +76,8 @@ impl Sessions {
             id: Arc::clone(&id),
             owner: Arc::clone(principal.key()),
             endpoint,
-            profile,
-            offered,
+            about,
+            transport,
             now_ms: now,
         }));
         if self.count.load(Ordering::Relaxed) >= MAX_SESSIONS {
@@ -94,7 +93,13 @@ impl Sessions {
 
     /// The session of this id, if it is alive, this principal's, and of this endpoint.
     /// Whatever is wrong, the answer is the same.
-    pub(crate) fn get(&self, id: &str, principal: &Principal, endpoint: &Endpoint) -> Option<Arc<Session>> {
+    pub(crate) fn get(
+        &self,
+        id: &str,
+        principal: &Principal,
+        endpoint: &Endpoint,
+        transport: Transport,
+    ) -> Option<Arc<Session>> {
         if id.is_empty() || id.len() > MAX_ID {
             return None;
         }
@@ -103,7 +108,7 @@ impl Sessions {
             let shard = self.shard(id).read().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(shard.get(id)?)
         };
-        if *found.owner != **principal.key() || found.endpoint != *endpoint {
+        if *found.owner != **principal.key() || found.endpoint != *endpoint || found.transport != transport {
             return None;
         }
         if found.is_idle(now, self.idle_ms) {

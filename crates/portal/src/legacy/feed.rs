@@ -14,7 +14,7 @@ use crate::body::Body;
 use crate::portal::{Arrival, Portal};
 use crate::pump::wants_log;
 use crate::respond::{self, Asked, Problem, ProblemKind, Reply};
-use crate::sessions::Session;
+use crate::sessions::{Session, Transport};
 use crate::streams::Reader;
 
 /// How often it is looked whether somebody still reads. A stream unread at two looks
@@ -30,7 +30,7 @@ pub(super) async fn open(
     session: &Arc<Session>,
 ) -> Result<Response<Body>, Problem> {
     let channel = session.get_stream();
-    if session.revision >= Revision::V2025_11_25 {
+    if session.revision() >= Revision::V2025_11_25 {
         channel.prime();
     }
     // Attached before the feed is looked at, so that the feed sees a reader.
@@ -72,7 +72,11 @@ pub(super) async fn subscribe(
 }
 
 /// The session's subscription at the gate; made when there is none.
-async fn listen(portal: &Portal, session: &Arc<Session>, caller: &Caller) -> Result<SubscriptionControl, CallReply> {
+pub(super) async fn listen(
+    portal: &Portal,
+    session: &Arc<Session>,
+    caller: &Caller,
+) -> Result<SubscriptionControl, CallReply> {
     let mut feed = session.feed.lock().await;
     if let Some(feed) = feed.as_ref() {
         return Ok(feed.clone());
@@ -97,6 +101,8 @@ async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
         tokio::select! {
             biased;
             () = session.ended() => break,
+            // The one stream of an old client also carries its answers; it ends later.
+            () = drain.closing(), if session.transport == Transport::Sse => break,
             () = drain.closing() => {
                 let channel = session.get_stream();
                 channel.retry(portal.0.settings.retry_ms);

@@ -8,17 +8,38 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::portal::{Arrival, Portal};
-use crate::respond::{self, Asked, Problem, ProblemKind};
-use crate::sessions::Offered;
+use crate::respond::{self, Asked, Problem, ProblemKind, Reply};
+use crate::sessions::{About, Offered, Transport};
 
-/// Opens a session. The version is the client's when bartizan speaks it, else the
-/// latest legacy one.
+/// Opens a session.
 pub(super) async fn initialize(
     portal: &Portal,
     arrival: &Arrival<'_>,
     message: &Message,
     params: &Params,
 ) -> Result<Response<Body>, Problem> {
+    let (about, reply) = match handshake(portal, arrival, message, params).await? {
+        Ok(agreed) => agreed,
+        Err(reply) => return Ok(respond::single(reply)),
+    };
+    let session = portal.0.sessions.open(&arrival.principal, arrival.endpoint.clone(), about, Transport::Streamable);
+    let session = session.ok_or_else(|| ProblemKind::Internal.of(message.id()))?;
+    let mut answer = respond::json(StatusCode::OK, reply.body);
+    if let Ok(value) = HeaderValue::from_str(&session.id) {
+        answer.headers_mut().insert(headers::SESSION_ID, value);
+    }
+    Ok(answer)
+}
+
+/// What both sides say to each other, and the answer to the client; or the answer
+/// when there is no session. The version is the client's when bartizan speaks it, else
+/// the latest legacy one.
+pub(super) async fn handshake(
+    portal: &Portal,
+    arrival: &Arrival<'_>,
+    message: &Message,
+    params: &Params,
+) -> Result<Result<(About, Reply), Reply>, Problem> {
     if message.kind() != Kind::Request {
         return Err(ProblemKind::Unexpected("initialize is a request").into());
     }
@@ -26,20 +47,12 @@ pub(super) async fn initialize(
     let asked = Asked { message: message.clone(), id, era: Era::Legacy };
     let profile = match ClientProfile::legacy(params) {
         Ok(profile) => profile,
-        Err(error) => return Ok(respond::single(asked.error(&error))),
+        Err(error) => return Ok(Err(asked.error(&error))),
     };
     let shared = Arc::new(profile.clone());
     let caller = arrival.caller(&shared, None, Some(params));
-    let result = match portal.0.gate.discover(&arrival.endpoint, &caller).await {
-        Ok(found) => found.result,
-        Err(reply) => return Ok(respond::single(asked.reply(None, reply))),
-    };
-    let offered = Offered::of(&result);
-    let session = portal.0.sessions.open(&arrival.principal, arrival.endpoint.clone(), profile, offered);
-    let session = session.ok_or_else(|| ProblemKind::Internal.of(Some(&asked.id)))?;
-    let mut answer = respond::json(StatusCode::OK, asked.result(&result).body);
-    if let Ok(value) = HeaderValue::from_str(&session.id) {
-        answer.headers_mut().insert(headers::SESSION_ID, value);
-    }
-    Ok(answer)
+    Ok(match portal.0.gate.discover(&arrival.endpoint, &caller).await {
+        Ok(found) => Ok((About::new(profile, Offered::of(&found.result)), asked.result(&found.result))),
+        Err(reply) => Err(asked.reply(None, reply)),
+    })
 }

@@ -25,9 +25,36 @@ pub(crate) struct Opening {
     pub(crate) id: Arc<str>,
     pub(crate) owner: Arc<str>,
     pub(crate) endpoint: Endpoint,
-    pub(crate) profile: ClientProfile,
-    pub(crate) offered: Offered,
+    pub(crate) about: About,
+    pub(crate) transport: Transport,
     pub(crate) now_ms: i64,
+}
+
+/// How messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// Streamable HTTP: the session is named by a header.
+    Streamable,
+    /// HTTP+SSE: everything to the client goes onto one stream, and the session ends
+    /// with it.
+    Sse,
+}
+
+/// What both sides said when the session began.
+#[derive(Clone)]
+pub(crate) struct About {
+    /// What the client said about itself.
+    pub(crate) profile: Arc<ClientProfile>,
+    /// What it was told.
+    pub(crate) offered: Offered,
+    /// Name and version the client gave itself.
+    client: (Option<Arc<str>>, Option<Arc<str>>),
+}
+
+impl About {
+    pub(crate) fn new(profile: ClientProfile, offered: Offered) -> Self {
+        Self { client: client_of(&profile), profile: Arc::new(profile), offered }
+    }
 }
 
 /// One legacy session.
@@ -38,12 +65,8 @@ pub(crate) struct Session {
     pub(crate) endpoint: Endpoint,
     /// First 16 hex digits of SHA-256 over the id, for the record.
     pub(crate) hash: Arc<str>,
-    pub(crate) revision: Revision,
-    /// What `initialize` told the client.
-    pub(crate) offered: Offered,
-    /// Name and version the client gave itself.
-    client: (Option<Arc<str>>, Option<Arc<str>>),
-    profile: RwLock<Arc<ClientProfile>>,
+    pub(crate) transport: Transport,
+    about: RwLock<About>,
     used_ms: AtomicI64,
     state: Mutex<State>,
     ended: CancellationToken,
@@ -114,10 +137,8 @@ impl Session {
             owner: opening.owner,
             endpoint: opening.endpoint,
             hash: hash.into(),
-            revision: opening.profile.revision,
-            offered: opening.offered,
-            client: client_of(&opening.profile),
-            profile: RwLock::new(Arc::new(opening.profile)),
+            transport: opening.transport,
+            about: RwLock::new(opening.about),
             used_ms: AtomicI64::new(opening.now_ms),
             state: Mutex::default(),
             ended: CancellationToken::new(),
@@ -129,22 +150,41 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn about(&self) -> std::sync::RwLockReadGuard<'_, About> {
+        self.about.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What the client said about itself.
     pub(crate) fn profile(&self) -> Arc<ClientProfile> {
-        Arc::clone(&self.profile.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.about().profile)
+    }
+
+    /// The negotiated revision.
+    pub(crate) fn revision(&self) -> Revision {
+        self.about().profile.revision
+    }
+
+    /// What the client was told.
+    pub(crate) fn offered(&self) -> Offered {
+        self.about().offered
     }
 
     /// Name and version the client gave itself.
     pub(crate) fn client(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
-        self.client.clone()
+        self.about().client.clone()
+    }
+
+    /// The handshake of a session whose stream was there first (HTTP+SSE).
+    pub(crate) fn introduce(&self, about: About) {
+        *self.about.write().unwrap_or_else(PoisonError::into_inner) = about;
     }
 
     /// `logging/setLevel`.
     pub(crate) fn set_log_level(&self, level: LogLevel) {
-        let mut profile = self.profile.write().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = ClientProfile::clone(&profile);
+        let mut about = self.about.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = ClientProfile::clone(&about.profile);
         changed.log_level = Some(level);
-        *profile = Arc::new(changed);
+        about.profile = Arc::new(changed);
     }
 
     pub(super) fn touch(&self, now_ms: i64) {
@@ -234,6 +274,11 @@ impl Session {
         let state = self.lock();
         let posts = state.posts.iter().map(|post| &post.channel);
         posts.chain(&state.get).find(|channel| channel.id() == Some(id)).cloned()
+    }
+
+    /// True while a request is in progress.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.lock().running.is_empty()
     }
 
     /// Registers a request in progress.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bartizan_model::{ManualClock, PortalId, PrincipalKind, ServerId};
-use bartizan_wire::{AskAnswer, LogLevel, RawJson, RequestId, Revision};
+use bartizan_wire::{AskAnswer, ClientProfile, LogLevel, RawJson, RequestId, Revision};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -30,13 +30,12 @@ fn portal() -> Endpoint {
 
 impl World {
     fn open(&self, name: &str) -> Arc<Session> {
-        self.sessions
-            .open(&user(name), portal(), ClientProfile::plain(Revision::V2025_11_25), Offered::default())
-            .unwrap()
+        let about = About::new(ClientProfile::plain(Revision::V2025_11_25), Offered::default());
+        self.sessions.open(&user(name), portal(), about, Transport::Streamable).unwrap()
     }
 
     fn finds(&self, id: &str, name: &str) -> bool {
-        self.sessions.get(id, &user(name), &portal()).is_some()
+        self.sessions.get(id, &user(name), &portal(), Transport::Streamable).is_some()
     }
 }
 
@@ -47,9 +46,11 @@ fn p26_a_session_is_bound_to_its_principal_and_endpoint() {
     assert!(world.finds(&session.id, "alice"));
     assert!(!world.finds(&session.id, "bob"));
     let service = Principal::new(PrincipalKind::Service, "alice", []);
-    assert!(world.sessions.get(&session.id, &service, &portal()).is_none());
+    assert!(world.sessions.get(&session.id, &service, &portal(), Transport::Streamable).is_none());
     let other = Endpoint::Server(ServerId::parse("default").unwrap());
-    assert!(world.sessions.get(&session.id, &user("alice"), &other).is_none());
+    assert!(world.sessions.get(&session.id, &user("alice"), &other, Transport::Streamable).is_none());
+    let other = world.sessions.get(&session.id, &user("alice"), &portal(), Transport::Sse);
+    assert!(other.is_none());
     // Asking with the wrong name does not end it.
     assert!(world.finds(&session.id, "alice"));
 }

@@ -114,6 +114,11 @@ impl Channel {
         self.append(true, |out, id| frame(out, id, b""));
     }
 
+    /// Appends an event of another type than `message`, which is not for replay.
+    pub(crate) fn named(&self, event: &str, data: &str) {
+        self.append(true, |out, _| out.put_slice(format!("event: {event}\ndata: {data}\n\n").as_bytes()));
+    }
+
     /// Tells the client how long to wait before it comes back, milliseconds.
     pub(crate) fn retry(&self, ms: u64) {
         self.append(true, |out, id| {
@@ -155,7 +160,6 @@ impl Channel {
     }
 
     /// Ends when no reader is attached.
-    #[cfg(test)]
     pub(crate) async fn detached(&self) {
         self.until(|state| !state.attached).await;
     }
