@@ -47,6 +47,8 @@ pub(crate) struct Usage {
     pub(crate) portal: bool,
     /// More of the resource than its class and server.
     pub(crate) name: bool,
+    /// The principal or the resource at all.
+    pub(crate) entities: bool,
     /// The argument members, if arguments are mentioned at all.
     pub(crate) args: Option<Shape>,
 }
@@ -133,6 +135,7 @@ impl Inference {
             Expr::Var(Var::Context) => Err(whole("context")),
             Expr::Var(var) => {
                 self.usage.name |= *var == Var::Resource;
+                self.usage.entities = true;
                 self.known(Term::Entity)
             }
             Expr::UnaryOp { op, expr } => self.unary(*op, expr),
@@ -274,11 +277,13 @@ impl Inference {
             Expr::Var(Var::Context) => self.circumstance(attr),
             Expr::Var(Var::Principal) => {
                 check_attribute("principal", attr, &["id"])?;
+                self.usage.entities = true;
                 self.known(Term::Text)
             }
             Expr::Var(Var::Resource) => {
                 check_attribute("resource", attr, &["id", "name", "uri", "class", "server"])?;
                 self.usage.name |= !matches!(attr, "class" | "server");
+                self.usage.entities = true;
                 self.known(Term::Text)
             }
             Expr::Var(Var::Action) => check_attribute("action", attr, &[]).map(|()| self.args),

@@ -8,8 +8,11 @@ use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bartizan_model::ToolClass;
-use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, StaticPolicy, Template, Var};
+use bartizan_model::{PrincipalKind, ToolClass};
+use cedar_policy::pst::{
+    ActionConstraint, BinaryOp, Clause, Expr, Literal, PrincipalConstraint, ResourceConstraint, StaticPolicy, Template,
+    Var,
+};
 use cedar_policy::{
     Authorizer, Context, Effect, Entities, Entity, EntityUid, Policy, PolicySet, Request, RestrictedExpression,
 };
@@ -139,13 +142,21 @@ impl Condition {
     }
 }
 
-/// A policy of its own with the scope of a template and some clauses, balanced.
+/// A policy of its own with some clauses of a template, balanced. Its scope is open: that
+/// of the template is matched before, and then needs no entities.
 fn program(template: &Template, clauses: &[Clause]) -> Result<PolicySet, String> {
     let clauses = clauses.iter().map(|clause| match clause {
         Clause::When(expr) => Clause::When(balanced(expr)),
         Clause::Unless(expr) => Clause::Unless(balanced(expr)),
     });
-    let body = template.clone().try_with_clauses(clauses).map_err(|error| error.to_string())?;
+    let open = Template::new(
+        template.id.clone(),
+        template.effect,
+        PrincipalConstraint::Any,
+        ActionConstraint::Any,
+        ResourceConstraint::Any,
+    );
+    let body = open.try_with_clauses(clauses).map_err(|error| error.to_string())?;
     let body = StaticPolicy::try_from(body).map_err(|error| error.to_string())?;
     let policy = Policy::from_pst(body.into()).map_err(|error| error.to_string())?;
     let mut set = PolicySet::new();
@@ -234,6 +245,7 @@ pub(crate) struct Facts<'q> {
     vocabulary: &'q Vocabulary,
     keys: &'q Keys,
     request: OnceCell<Result<Parts, String>>,
+    entities: OnceCell<Result<Entities, String>>,
     document: OnceCell<Result<Document<'q>, &'static str>>,
 }
 
@@ -241,12 +253,14 @@ struct Parts {
     principal: EntityUid,
     action: EntityUid,
     resource: EntityUid,
-    entities: Entities,
+    /// For conditions that look at neither principal nor resource.
+    nothing: Entities,
 }
 
 impl<'q> Facts<'q> {
     pub(crate) fn new(query: &'q Query<'q>, action: Action, vocabulary: &'q Vocabulary, keys: &'q Keys) -> Self {
-        Self { query, action, vocabulary, keys, request: OnceCell::new(), document: OnceCell::new() }
+        let (request, entities, document) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Self { query, action, vocabulary, keys, request, entities, document }
     }
 
     fn document(&self) -> Result<&Document<'q>, String> {
@@ -257,52 +271,57 @@ impl<'q> Facts<'q> {
     }
 
     fn parts(&self) -> Result<&Parts, String> {
-        self.request.get_or_init(|| self.build()).as_ref().map_err(Clone::clone)
+        self.request.get_or_init(|| self.build_parts()).as_ref().map_err(Clone::clone)
     }
 
-    fn build(&self) -> Result<Parts, String> {
+    fn entities(&self, parts: &Parts) -> Result<&Entities, String> {
+        self.entities.get_or_init(|| self.build_entities(parts)).as_ref().map_err(Clone::clone)
+    }
+
+    fn build_parts(&self) -> Result<Parts, String> {
+        let query = self.query;
+        let server = query.server.map_or("", |server| server.as_str());
+        let kind = ResourceKind::of(self.action);
+        let id = match kind {
+            ResourceKind::Portal => query.portal.map_or("", |portal| portal.as_str()).to_owned(),
+            ResourceKind::Server => server.to_owned(),
+            ResourceKind::Tool | ResourceKind::Prompt | ResourceKind::Resource => entity_id(server, query.name),
+        };
+        let unknown = || "unknown entity type".to_owned();
+        Ok(Parts {
+            principal: self.vocabulary.principal(query.principal.kind, &query.principal.id),
+            action: self.vocabulary.action(self.action).ok_or_else(unknown)?,
+            resource: self.vocabulary.resource(kind, &id).ok_or_else(unknown)?,
+            nothing: Entities::empty(),
+        })
+    }
+
+    fn build_entities(&self, parts: &Parts) -> Result<Entities, String> {
         let query = self.query;
         let text = |value: &str| RestrictedExpression::new_string(value.to_owned());
         let server = query.server.map_or("", |server| server.as_str());
         let kind = ResourceKind::of(self.action);
-        let (id, attributes) = match kind {
-            ResourceKind::Portal => {
-                let id = query.portal.map_or("", |portal| portal.as_str());
-                (id.to_owned(), vec![("id", text(id))])
+        let attributes = match kind {
+            ResourceKind::Portal | ResourceKind::Server => vec![("id", text(parts.resource.id().unescaped()))],
+            ResourceKind::Tool => {
+                vec![("name", text(query.name)), ("class", text(query.class.as_str())), ("server", text(server))]
             }
-            ResourceKind::Server => (server.to_owned(), vec![("id", text(server))]),
-            ResourceKind::Tool => (
-                entity_id(server, query.name),
-                vec![("name", text(query.name)), ("class", text(query.class.as_str())), ("server", text(server))],
-            ),
-            ResourceKind::Prompt => {
-                (entity_id(server, query.name), vec![("name", text(query.name)), ("server", text(server))])
-            }
-            ResourceKind::Resource => {
-                (entity_id(server, query.name), vec![("uri", text(query.name)), ("server", text(server))])
-            }
+            ResourceKind::Prompt => vec![("name", text(query.name)), ("server", text(server))],
+            ResourceKind::Resource => vec![("uri", text(query.name)), ("server", text(server))],
         };
         let mut parents = HashSet::new();
         if matches!(kind, ResourceKind::Tool | ResourceKind::Prompt | ResourceKind::Resource) {
             parents.extend(self.vocabulary.resource(ResourceKind::Server, server));
         }
-        let unknown = || "unknown entity type".to_owned();
-        let resource = self.vocabulary.resource(kind, &id).ok_or_else(unknown)?;
-        let principal = self.vocabulary.principal(query.principal.kind, &query.principal.id);
         let groups = match query.principal.kind {
-            bartizan_model::PrincipalKind::Anonymous => HashSet::new(),
+            PrincipalKind::Anonymous => HashSet::new(),
             _ => query.principal.groups.iter().map(|group| self.vocabulary.group(group)).collect(),
         };
         let entities = [
-            entity(principal.clone(), vec![("id", text(&query.principal.id))], groups)?,
-            entity(resource.clone(), attributes, parents)?,
+            entity(parts.principal.clone(), vec![("id", text(&query.principal.id))], groups)?,
+            entity(parts.resource.clone(), attributes, parents)?,
         ];
-        Ok(Parts {
-            principal,
-            action: self.vocabulary.action(self.action).ok_or_else(unknown)?,
-            resource,
-            entities: Entities::from_entities(entities, None).map_err(|error| error.to_string())?,
-        })
+        Entities::from_entities(entities, None).map_err(|error| error.to_string())
     }
 
     /// Evaluates one statement. `Err` says why it cannot be evaluated.
@@ -312,7 +331,8 @@ impl<'q> Facts<'q> {
         let request =
             Request::new(parts.principal.clone(), parts.action.clone(), parts.resource.clone(), context, None)
                 .map_err(|error| error.to_string())?;
-        let response = Authorizer::new().is_authorized(&request, set, &parts.entities);
+        let entities = if usage.entities { self.entities(parts)? } else { &parts.nothing };
+        let response = Authorizer::new().is_authorized(&request, set, entities);
         if let Some(error) = response.diagnostics().errors().next() {
             return Err(error.to_string());
         }
