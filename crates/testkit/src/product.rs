@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::http::Http;
+use crate::postgres::Postgres;
 use crate::process::{self, Output, Process};
 use crate::{tools, wait};
 
@@ -114,6 +115,8 @@ pub struct Product {
     public: u16,
     operations: u16,
     tokens: BTreeMap<String, String>,
+    /// Last, so that it outlives the process that uses it.
+    _postgres: Option<Postgres>,
     /// A client for raw requests.
     pub http: Http,
 }
@@ -128,8 +131,14 @@ impl Product {
     ///
     /// # Errors
     /// When any of it fails; the message has what the product printed.
-    pub async fn serve(config: Config) -> Result<Self> {
+    pub async fn serve(mut config: Config) -> Result<Self> {
         let folder = TempDir::new()?;
+        let mut postgres = None;
+        if tools::on_postgres() && config.file.get("store").is_none() {
+            let started = Postgres::start().await?;
+            config.file["store"] = json!({"data_dir": folder.path().join("data"), "url": started.url()});
+            postgres = Some(started);
+        }
         std::fs::write(folder.path().join("key"), b"0123456789abcdefFEDCBA9876543210")?;
         restrict(&folder.path().join("key"))?;
         let mut last = None;
@@ -140,7 +149,8 @@ impl Product {
             let tokens = make_tokens(&path, &config).await?;
             match launch(&path, &config.env, operations).await {
                 Ok(process) => {
-                    return Ok(Self { process, folder, config, public, operations, tokens, http: Http::new() });
+                    let (http, _postgres) = (Http::new(), postgres);
+                    return Ok(Self { process, folder, config, public, operations, tokens, _postgres, http });
                 }
                 Err(error) if format!("{error:#}").to_lowercase().contains("in use") => last = Some(error),
                 Err(error) => return Err(error),
@@ -225,7 +235,10 @@ impl Product {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn rewrite(&mut self, config: Config) -> Result<()> {
+    pub fn rewrite(&mut self, mut config: Config) -> Result<()> {
+        if let (None, Some(store)) = (config.file.get("store"), self.config.file.get("store")) {
+            config.file["store"] = store.clone();
+        }
         write_config(self.folder.path(), &config.file, self.public, self.operations)?;
         self.config = config;
         Ok(())

@@ -84,13 +84,22 @@ fn missing(part: Part) -> Option<String> {
     })
 }
 
+/// Whether products of this test keep their data in PostgreSQL (row O1): in the test program
+/// `e2e_postgres`, which runs the tests of others once more, or with `BARTIZAN_E2E_STORE=postgres`.
+pub fn on_postgres() -> bool {
+    let program = current_exe().ok();
+    let name = program.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with("e2e_postgres") || var_os("BARTIZAN_E2E_STORE").is_some_and(|store| store == "postgres")
+}
+
 /// Whether a test may run. If something is not installed, says so in the form the test
 /// runner looks for; under `CI=true` that is a failure.
 ///
 /// # Panics
 /// Under CI, when something is missing.
 pub fn ready(test: &str, parts: &[Part]) -> bool {
-    let lacking: Vec<String> = parts.iter().filter_map(|part| missing(*part)).collect();
+    let store = (on_postgres() && !parts.contains(&Part::Postgres)).then_some(Part::Postgres);
+    let lacking: Vec<String> = parts.iter().copied().chain(store).filter_map(missing).collect();
     if lacking.is_empty() {
         return true;
     }

@@ -1,5 +1,7 @@
 //! Several processes over one PostgreSQL behind a round-robin (O2's harness).
 
+#![allow(clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,6 +1,8 @@
 //! The record through the whole product: nothing answered is missing, no write
 //! without an intent, whatever happens to the process or the disk.
 
+#![allow(clippy::indexing_slicing, reason = "helpers of tests")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -77,7 +77,11 @@ async fn over_everything(test: &str, client: RealClient, mode: &str, transport: 
     assert!(report.names("resources").len() >= 7);
     if client.answers() {
         let long = report.step("call", "every_trigger-long-running-operation");
-        assert_eq!(long["progress"].as_array().map(Vec::len), Some(4), "{long}");
+        let values: Vec<f64> = long["progress"].as_array().unwrap().iter().filter_map(Value::as_f64).collect();
+        // On one channel the server's own question (it asks for roots after a while) may fall into this
+        // call and park it; reports made meanwhile are gone, those after it must come.
+        assert!(values.is_sorted() && values.last() == Some(&4.0), "{long}");
+        assert!(values.len() == 4 || transport != "streamableHttp", "{long}");
         let elicited = report.said("every_trigger-elicitation-request");
         assert!(elicited.contains("User provided the requested information"), "{elicited}");
         let sampled = report.said("every_trigger-sampling-request");
