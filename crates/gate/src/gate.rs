@@ -97,7 +97,8 @@ impl Gate {
     /// Puts a gate together.
     pub fn new(deps: GateDeps) -> Self {
         let tasks = TaskTracker::new();
-        let lists = Lists::new(deps.upstreams.clone(), Arc::clone(&deps.clock), tasks.clone());
+        let deadline = Duration::from_millis(deps.limits.list_ms);
+        let lists = Lists::new(deps.upstreams.clone(), deadline, Arc::clone(&deps.clock), tasks.clone());
         Self(Arc::new(Inner {
             limiter: Limiter::new(Arc::clone(&deps.clock)),
             lists: Arc::new(lists),
@@ -188,7 +189,7 @@ impl Gate {
         self.0.hubs.snapshot_changed();
     }
 
-    /// Calls that run or are parked.
+    /// Tasks of the gate: running and parked calls, lists being fetched, listeners.
     pub fn running(&self) -> usize {
         self.0.tasks.len()
     }

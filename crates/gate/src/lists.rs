@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bartizan_catalog::{Kind, ServerLists, ServerSpec};
@@ -50,6 +51,8 @@ struct Key {
 /// All cached lists.
 pub(crate) struct Lists {
     upstreams: Upstreams,
+    /// Longest wait for one list with everything that belongs to it.
+    deadline: Duration,
     clock: Arc<dyn Clock>,
     tasks: TaskTracker,
     slots: RwLock<HashMap<Key, Arc<Slot<List>>>>,
@@ -71,9 +74,10 @@ pub(crate) struct Asker<'a> {
 
 impl Lists {
     /// An empty cache.
-    pub(crate) fn new(upstreams: Upstreams, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(upstreams: Upstreams, deadline: Duration, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
         Self {
             upstreams,
+            deadline,
             clock,
             tasks,
             slots: RwLock::default(),
@@ -179,7 +183,8 @@ impl Lists {
         slot: Arc<Slot<List>>,
     ) -> Result<Good<List>, ReasonCode> {
         let target = credential::target(spec, asker.principal);
-        let listed = self.list_or_nothing(&target, kind, asker.profile).await.map_err(|error| error.code())?;
+        let listing = tokio::time::timeout(self.deadline, self.list_or_nothing(&target, kind, asker.profile));
+        let listed = listing.await.unwrap_or(Err(UpstreamError::Timeout)).map_err(|error| error.code())?;
         let private = listed.as_ref().is_some_and(|listed| listed.era == Era::Modern && listed.private);
         if private && !self.is_private(spec) {
             // From now on everybody has a list of their own; this one is the asker's.

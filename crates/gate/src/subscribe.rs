@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, uri};
 use bartizan_config::resources::ServerStatus;
@@ -17,8 +18,10 @@ use bartizan_upstream::{ListKind, ServerNote};
 use bartizan_wire::RawJson;
 use bartizan_wire::listen::Filter;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::call::{CallReply, Caller, Endpoint, Unknown};
 use crate::gate::{Access, Inner, access};
@@ -27,6 +30,10 @@ pub(crate) use hub::{Hub, Hubs};
 
 /// Notes a listener may be behind before the oldest are dropped.
 const BEHIND: usize = 256;
+/// Subscriptions asked for at once.
+const AT_ONCE: usize = 32;
+/// Time in which the subscriptions of a new listener are made; the rest is not accepted.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Commands of a listener under way.
 const COMMANDS: usize = 8;
 
@@ -117,12 +124,8 @@ pub(crate) async fn open(
         sender,
     };
     listener.attach();
-    let mut accepted = listener.filter.clone();
-    for wanted in filter.uris {
-        if listener.add(&wanted).await {
-            accepted.uris.push(wanted);
-        }
-    }
+    let uris = listener.add_all(filter.uris).await;
+    let accepted = Filter { uris, ..listener.filter.clone() };
     let accepted = listener.within(accepted).await;
     let snapshots = gate.hubs.snapshots();
     let closing = gate.closing.clone();
@@ -218,6 +221,34 @@ impl Listener {
         }
         self.uris.insert(exposed.to_owned(), (hub, original));
         true
+    }
+
+    /// Adds as many as the servers accept in time; the client is told which.
+    async fn add_all(&mut self, wanted: Vec<String>) -> Vec<String> {
+        let until = Instant::now() + PATIENCE;
+        let mut accepted = Vec::new();
+        for some in wanted.chunks(AT_ONCE) {
+            if Instant::now() >= until {
+                break;
+            }
+            let upstreams = &self.gate.upstreams;
+            let adding = some.iter().filter_map(|exposed| Some((exposed, self.resolve(exposed)?))).map(
+                |(exposed, (hub, original))| async move {
+                    let added = upstreams.subscribe(&hub.target, &original).await.is_ok();
+                    added.then(|| (exposed.clone(), (hub, original)))
+                },
+            );
+            let added: Vec<_> = join_all(adding).await.into_iter().flatten().collect();
+            for (exposed, target) in added {
+                if let Some((hub, original)) = self.uris.insert(exposed.clone(), target) {
+                    // Named twice: counted once.
+                    let _ = self.gate.upstreams.unsubscribe(&hub.target, &original).await;
+                } else {
+                    accepted.push(exposed);
+                }
+            }
+        }
+        accepted
     }
 
     async fn remove(&mut self, exposed: &str) {

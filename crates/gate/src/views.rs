@@ -73,11 +73,19 @@ impl Seen {
         self.is_current(wanted, now_ms) && self.parts.iter().all(|part| part.holds(wanted.need, now_ms))
     }
 
+    /// A view of more servers that is good for these.
+    fn serves(&self, wanted: &Wanted<'_>, now_ms: i64) -> bool {
+        let among = |part: &&Part| wanted.servers.iter().any(|spec| spec.id == part.spec.id);
+        self.is_of(wanted, now_ms) && self.parts.iter().filter(among).all(|part| part.holds(wanted.need, now_ms))
+    }
+
+    fn is_of(&self, wanted: &Wanted<'_>, now_ms: i64) -> bool {
+        self.valid_until_ms > now_ms && std::ptr::eq(self.snapshot.as_ptr(), Arc::as_ptr(wanted.snapshot))
+    }
+
     /// Made from what is known now, however old that is.
     fn is_current(&self, wanted: &Wanted<'_>, now_ms: i64) -> bool {
-        self.valid_until_ms > now_ms
-            && std::ptr::eq(self.snapshot.as_ptr(), Arc::as_ptr(wanted.snapshot))
-            && self.parts.iter().all(|part| part.slot.is_at(part.fetched.generation))
+        self.is_of(wanted, now_ms) && self.parts.iter().all(|part| part.slot.is_at(part.fetched.generation))
     }
 
     /// The servers it was made from.
@@ -169,6 +177,12 @@ impl Views {
         now_ms: i64,
         owner: impl Fn(&View) -> Option<ServerId>,
     ) -> Arc<Seen> {
+        // Who calls has mostly listed before.
+        if let Some(seen) = self.kept.get(&wanted.whole_key())
+            && seen.serves(wanted, now_ms)
+        {
+            return seen;
+        }
         let key = wanted.key();
         let cached = self.kept.get(&key);
         if let Some(seen) = &cached
@@ -256,7 +270,16 @@ impl Wanted<'_> {
         })
     }
 
+    /// Key of the view of exactly these servers.
     fn key(&self) -> Key {
+        // The endpoint of one server has no parts.
+        let whole = self.whole || matches!(self.endpoint, Endpoint::Server(_));
+        let servers = (!whole).then(|| self.servers.iter().map(|spec| spec.position).collect());
+        Key { servers, ..self.whole_key() }
+    }
+
+    /// Key of the view of all servers.
+    fn whole_key(&self) -> Key {
         let used = self.snapshot.policies.context_use();
         let caller = self.caller;
         Key {
@@ -264,7 +287,7 @@ impl Wanted<'_> {
             principal: Arc::clone(&caller.principal),
             snapshot: self.snapshot.version,
             kind: self.kind,
-            servers: (!self.whole).then(|| self.servers.iter().map(|spec| spec.position).collect()),
+            servers: None,
             capabilities: compact(&caller.profile.capabilities),
             ip: caller.ip.filter(|_| used.ip),
             client: caller.client.clone().filter(|_| used.client),

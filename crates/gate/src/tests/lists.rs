@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use bartizan_config::settings::{AuditMode, WireLimits};
 use bartizan_model::{PrincipalKind, ReasonCode};
 use serde_json::{Value, json};
 
@@ -182,6 +183,17 @@ async fn p32_one_bad_server_harms_nobody() {
     bench.mock("old").state.broken.store(false, Ordering::SeqCst);
     bench.clock.advance_ms(5_000);
     assert!(bench.tool_names(&modern("alice")).await.contains(&"old_echo".to_owned()), "recovers by itself");
+}
+
+#[tokio::test]
+async fn p32_a_stalled_server_is_left_out_in_time() {
+    let limits = WireLimits { list_ms: 200, ..WireLimits::default() };
+    let bench = Bench::built(BOTH, AuditMode::Strict, limits, |_| {}).await;
+    bench.mock("old").state.hold_lists.store(true, Ordering::SeqCst);
+    let list = bench.list(&modern("alice"), "tools/list").await.unwrap();
+    assert!(names(&list, "tools").contains(&"new_echo".to_owned()));
+    let outcome = &list["_meta"]["bartizan/server_outcomes"]["old"];
+    assert_eq!(*outcome, json!({"status": "error", "code": "upstream_timeout"}));
 }
 
 #[tokio::test]
