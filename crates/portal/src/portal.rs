@@ -181,7 +181,7 @@ impl Portal {
         let (path, place) = route::parse(parts.uri.path(), &inner.settings.base_path);
         let endpoint = path.endpoint(host_portal).ok_or(ProblemKind::Endpoint)?;
         if parts.method == Method::OPTIONS {
-            return Ok(cors::preflight());
+            return Ok(cors::preflight(&parts.headers));
         }
         let url = || inner.endpoint_url(&endpoint, own_host);
         if place == Place::Metadata {
@@ -325,7 +325,7 @@ impl Arrival<'_> {
             profile: Arc::clone(profile),
             ip: Some(self.ip),
             session: session.map(|session| Arc::clone(&session.hash)),
-            traceparent: trace.map(|trace| trace.child().to_string().into()),
+            traceparent: trace.map(|trace| trace.to_string().into()),
             trace_id: trace.map(|trace| trace.trace_id_hex().into()),
             client,
             client_version,

@@ -87,11 +87,15 @@ impl Call {
             // A modern client closed its stream: that cancels the call (protocol 3.10).
             self.handle.cancel();
         }
-        if let Some(running) = &self.running {
-            for id in running.drop_asks() {
-                let params = RawJson::object([("requestId", &id.to_raw())]);
-                let _ = channel.try_message(&build::notification("notifications/cancelled", Some(&params)));
-            }
+    }
+
+    /// Takes back the questions that are still open: their answers help nobody now.
+    fn withdraw(&self, channel: &Channel) {
+        let Some(running) = &self.running else { return };
+        for id in running.drop_asks() {
+            let params = RawJson::object([("requestId", &id.to_raw())]);
+            // A stream that is closed needs no word about its questions.
+            let _ = channel.try_message(&build::notification("notifications/cancelled", Some(&params)));
         }
     }
 
@@ -118,14 +122,22 @@ impl Call {
                     }
                 }
                 Heard::Said(Some(CallOutput::Ask { asks, answers })) => self.ask(channel, asks, answers).await?,
-                Heard::Said(Some(CallOutput::Done(reply))) => return channel.message(&self.reply(reply).body).await,
-                Heard::Said(None) => return channel.message(&self.asked.lost().body).await,
+                Heard::Said(Some(CallOutput::Done(reply))) => {
+                    self.withdraw(channel);
+                    return channel.message(&self.reply(reply).body).await;
+                }
+                Heard::Said(None) => {
+                    self.withdraw(channel);
+                    return channel.message(&self.asked.lost().body).await;
+                }
                 Heard::Over => {
                     self.handle.cancel();
+                    self.withdraw(channel);
                     return channel.try_message(&self.asked.shut_down().body);
                 }
                 Heard::Cancelled | Heard::Late => {
                     self.handle.cancel();
+                    self.withdraw(channel);
                     return Ok(());
                 }
             }

@@ -72,10 +72,15 @@ async fn o10_pages_of_allowed_origins_may_read_answers() {
     let world = World::start().await;
     let client = world.client("servers/fix/mcp");
     let origin = ("origin", "http://localhost:6274");
-    let reply = client.send(http::Method::OPTIONS, &[origin, ("access-control-request-method", "POST")], "").await;
+    let wanted = ("access-control-request-headers", "authorization, mcp-method, mcp-param-region");
+    let preflight = [origin, ("access-control-request-method", "POST"), wanted];
+    let reply = Client::new(world.url("servers/fix/mcp"), None).send(http::Method::OPTIONS, &preflight, "").await;
     assert_eq!(reply.status, 204);
     assert_eq!(reply.header("access-control-allow-origin"), Some(origin.1));
-    assert!(reply.header("access-control-allow-headers").unwrap().to_lowercase().contains("mcp-method"));
+    assert_eq!(reply.header("access-control-allow-headers"), Some(wanted.1));
+    let evil = [("origin", "http://evil.example"), wanted];
+    let reply = client.send(http::Method::OPTIONS, &evil, "").await;
+    assert_eq!((reply.status, reply.header("access-control-allow-headers")), (403, None));
     let anonymous = Client::new(world.url("servers/fix/mcp"), None);
     let reply = anonymous.post(&[origin], "{}").await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (401, Some(origin.1)));

@@ -112,6 +112,23 @@ async fn p9_questions_are_real_requests_and_their_answers_come_by_post() {
 }
 
 #[tokio::test]
+async fn p9_the_questions_of_a_cancelled_call_are_withdrawn() {
+    for world in worlds().await {
+        let client = Client::opened(world.url(FIX), Some(ALICE)).await;
+        let params = json!({"name": "test_elicitation", "arguments": {"message": "who?"}});
+        let mut events = client.legacy(&json!("c"), "tools/call", &params).await.events();
+        let question = until(&mut events, |m| m["method"] == "elicitation/create").await;
+        assert_eq!(client.notify("notifications/cancelled", &json!({"requestId": "c"})).await, 202);
+        let rest = drain(events).await;
+        assert_eq!(rest.len(), 1, "{rest:?}");
+        assert_eq!(rest[0]["method"], "notifications/cancelled");
+        assert_eq!(rest[0]["params"]["requestId"], question["id"]);
+        // Too late.
+        assert_eq!(client.answer(&question["id"], &json!({"action": "decline"})).await, 202);
+    }
+}
+
+#[tokio::test]
 async fn p9_an_error_is_an_answer_too() {
     let world = World::start().await;
     let client = Client::opened(world.url(FIX), Some(ALICE)).await;
