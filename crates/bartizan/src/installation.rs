@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bartizan_config::{Environment, Loaded, Override, render};
+use bartizan_config::{Environment, Loaded, Override, Severity, render};
 use bartizan_model::{Clock, SystemClock};
 use bartizan_store::{Store, StoreError, StoreUrl};
 
@@ -30,8 +30,18 @@ pub(crate) fn read(path: &Path, flags: &[Override]) -> Result<Loaded, Failure> {
 
 /// Reads a configuration that must be free of errors, as far as this command needs it.
 pub(crate) fn read_valid(path: &Path) -> Result<Loaded, Failure> {
+    valid(path, |_| false)
+}
+
+/// Reads a configuration whose secrets this command does not need.
+pub(crate) fn read_without_secrets(path: &Path) -> Result<Loaded, Failure> {
+    valid(path, |code| matches!(code, "secret_unresolved"))
+}
+
+fn valid(path: &Path, harmless: impl Fn(&str) -> bool) -> Result<Loaded, Failure> {
     let loaded = read(path, &[])?;
-    let report = loaded.report();
+    let mut report = loaded.report();
+    report.problems.retain(|problem| problem.severity == Severity::Error && !harmless(problem.code));
     if report.has_errors() {
         eprint!("{}", render::report(&report, render::Format::Text, false));
         return Err(Failure::cannot_run("invalid", format!("{} has errors", path.display())));
@@ -74,7 +84,7 @@ impl Places {
                 Err(Failure::cannot_run("bad_argument", format!("{} is not a folder", folder.display())))
             }
             (Some(folder), _) => Ok(Self::of_folder(folder)),
-            (None, Some(file)) => Self::of(&read(file, &[])?),
+            (None, Some(file)) => Self::of(&read_without_secrets(file)?),
             (None, None) => Err(Failure::cannot_run("bad_argument", "give --config or --data-dir")),
         }
     }

@@ -18,6 +18,7 @@ mod reload;
 mod run;
 mod state;
 mod time;
+mod traces;
 
 use cli::{Cli, Command, ServerCommand};
 use output::{Done, Failure, OK, Out};

@@ -67,10 +67,11 @@ impl Node {
     pub(crate) fn assemble(input: NodeInput) -> Result<Arc<Self>, Failure> {
         let NodeInput { file, snapshot, store, keys, clock, .. } = input;
         let cannot = |code: &'static str| move |error: String| Failure::cannot_run(code, error);
-        let metrics = Metrics::new();
-        crate::panic::install(metrics.clone());
         let connect = Duration::from_millis(file.limits.connect_ms);
         let egress = Egress::new(&file.egress, connect).map_err(|e| cannot("bad_egress")(e.to_string()))?;
+        let tracer = crate::traces::tracer(file.telemetry.otlp_endpoint.as_deref(), &egress);
+        let metrics = Metrics::with_tracer(tracer);
+        crate::panic::install(metrics.clone());
         let vault = Vault::new(keys).map_err(|e| cannot("bad_key")(e.to_string()))?;
         let audit = Audit::open(&input.audit_dir, file.audit.mode, Some(store.clone()), Arc::clone(&clock))
             .map_err(|e| cannot("audit_unavailable")(e.to_string()))?;

@@ -12,3 +12,16 @@ pub(crate) fn install(metrics: Metrics) {
         tracing::error!(place, thread, "panic");
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted() {
+        let metrics = Metrics::new();
+        install(metrics.clone());
+        assert!(std::panic::catch_unwind(|| panic!("for the test")).is_err());
+        assert_eq!(metrics.panic_count(), 1);
+    }
+}

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bartizan_catalog::Snapshot;
+use bartizan_catalog::{ServerSpec, Snapshot};
+use bartizan_config::resources::ServerStatus;
 use bartizan_config::settings::File;
 use bartizan_config::{Override, ReloadError, Report};
 use bartizan_model::event::EventKind;
@@ -131,7 +132,7 @@ struct Refusal {
 
 fn prepare(path: &Path, flags: &[Override]) -> Result<Next, Refusal> {
     let mut loaded = read(path, flags).map_err(|failure| Refusal { text: failure.message, errors: 1 })?;
-    let snapshot = check::examine(&mut loaded);
+    let snapshot = check::examine_again(&mut loaded);
     let report: Report = loaded.report();
     match snapshot {
         Some(snapshot) if !report.has_errors() => {
@@ -145,13 +146,24 @@ async fn take(node: &Node, next: Next) {
     let restart = settings(&next.file) != settings(&node.file);
     node.restart_needed.store(restart, Ordering::Release);
     let same = next.snapshot.version == node.live.load().version;
-    let generation = node.live.replace(Arc::new(next.snapshot));
+    let (former, current) = (node.live.load(), Arc::new(next.snapshot));
+    let generation = node.live.replace(Arc::clone(&current));
     node.gate.snapshot_changed();
+    for gone in former.order.iter().filter(|spec| !goes_on(spec, &current)) {
+        // Sessions and processes end when the calls on them have.
+        node.upstreams.forget(&gone.id);
+    }
     tracing::info!(generation, same, warnings = next.warnings, "the configuration was read again and is in use");
     if restart {
         tracing::warn!("settings changed that need a restart; resources are in use already");
     }
     node.record(EventKind::Admin, "config/reload", Some(format!("generation {generation}"))).await;
+}
+
+/// Whether what was opened for a server may still be used.
+fn goes_on(spec: &ServerSpec, current: &Snapshot) -> bool {
+    let same = |now: &Arc<ServerSpec>| now.version == spec.version && now.status == ServerStatus::Enabled;
+    current.servers.get(&spec.id).is_some_and(same)
 }
 
 async fn refuse(node: &Node, refusal: Refusal) {

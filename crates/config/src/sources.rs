@@ -123,8 +123,9 @@ fn mask(line: &str) -> String {
         let key = key.get(start..).unwrap_or_default();
         let value = after.get(1..).unwrap_or_default().trim();
         // The names of service tokens are no secrets.
-        let secret = key != "service_token" && (SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
-            || ends.iter().any(|end| key.to_ascii_uppercase().ends_with(end)));
+        let secret = key != "service_token"
+            && (SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
+                || ends.iter().any(|end| key.to_ascii_uppercase().ends_with(end)));
         let harmless = value.is_empty() || value.contains("${") || matches!(value, "|" | ">" | "|-" | ">-");
         if secret && !harmless {
             return format!("{before}: …");

@@ -52,11 +52,17 @@ fn summary(path: &Path, loaded: &Loaded) -> String {
 
 /// All checks that need nothing but this machine. Returns the compiled resources if they can be used.
 pub(crate) fn examine(loaded: &mut Loaded) -> Option<Snapshot> {
-    let findings = checks::serve(&loaded.file);
-    loaded.add(findings, Severity::Error);
     let findings = key(loaded);
     loaded.add(findings, Severity::Error);
     let findings = egress(&loaded.file.egress);
+    loaded.add(findings, Severity::Error);
+    examine_again(loaded)
+}
+
+/// The checks of a reload: keys and certificate authorities were read at the start, and
+/// their files need not be there any more.
+pub(crate) fn examine_again(loaded: &mut Loaded) -> Option<Snapshot> {
+    let findings = checks::serve(&loaded.file);
     loaded.add(findings, Severity::Error);
     compile(loaded)
 }

@@ -15,14 +15,14 @@ use serde_json::{Value, json};
 
 use crate::cli::Explain;
 use crate::commands::check;
-use crate::installation::{clock, read_valid};
+use crate::installation::{clock, read_without_secrets};
 use crate::output::{Done, FINDINGS, Failure, OK, Out, table};
 
 /// Largest file of arguments, 4 MiB: the bound of a request.
 const ARGS_LIMIT: u64 = 4 << 20;
 
 pub(crate) async fn run(arguments: &Explain, out: Out) -> Done {
-    let mut loaded = read_valid(&arguments.config.config)?;
+    let mut loaded = read_without_secrets(&arguments.config.config)?;
     let Some(snapshot) = check::compile(&mut loaded) else {
         eprint!("{}", loaded.report());
         return Err(Failure::cannot_run("invalid", "the configuration has errors"));

@@ -4,11 +4,11 @@ use bartizan_store::Store;
 use serde_json::json;
 
 use crate::cli::Migrate;
-use crate::installation::{Places, read, store_failure};
+use crate::installation::{Places, read_without_secrets, store_failure};
 use crate::output::{Done, OK, Out};
 
 pub(crate) async fn run(arguments: &Migrate, out: Out) -> Done {
-    let places = Places::of(&read(&arguments.config.config, &[])?)?;
+    let places = Places::of(&read_without_secrets(&arguments.config.config)?)?;
     let plan = Store::plan(&places.url).await.map_err(store_failure)?;
     if !arguments.plan {
         places.open().await?.close().await;

@@ -2,47 +2,61 @@
 
 use std::path::Path;
 
+use bartizan_audit::Audit;
+use bartizan_config::settings::AuditMode;
 use bartizan_identity::{TokenError, TokenInfo, Tokens};
+use bartizan_model::event::{AuditEvent, EventKind, Who};
+use bartizan_model::{EventId, PrincipalKind};
 use serde_json::{Value, json};
 
 use crate::cli::TokenCommand;
-use crate::installation::{Places, clock, read};
+use crate::installation::{Places, clock, make_private_folder, read_without_secrets};
 use crate::output::{Done, Failure, OK, Out, table};
 use crate::time::rfc3339;
 
 pub(crate) async fn run(command: &TokenCommand, out: Out) -> Done {
     match command {
         TokenCommand::Create { config, name, ttl } => {
-            let tokens = open(&config.config).await?;
-            let (client_id, secret) = tokens.create(name, *ttl).await.map_err(failure)?;
-            let value = json!({"name": name, "client_id": client_id, "client_secret": secret.expose(), "bearer": secret.expose()});
+            let desk = Desk::open(&config.config).await?;
+            let (client_id, secret) = desk.tokens.create(name, *ttl).await.map_err(failure)?;
+            desk.record("token/create", name).await?;
+            let value = json!({"name": name, "client_id": client_id, "client_secret": secret.expose(),
+                "bearer": secret.expose()});
             out.note("keep the secret: it is not shown again");
             out.either(&value, || {
                 format!("name       {name}\nclient id  {client_id}\nsecret     {}\n", secret.expose())
             });
         }
         TokenCommand::Rotate { config, token, grace } => {
-            let tokens = open(&config.config).await?;
-            let secret = tokens.rotate(token, *grace).await.map_err(failure)?;
+            let desk = Desk::open(&config.config).await?;
+            let secret = desk.tokens.rotate(token, *grace).await.map_err(failure)?;
+            desk.record("token/rotate", token).await?;
             let value = json!({"token": token, "client_secret": secret.expose(), "bearer": secret.expose(),
                 "grace_s": grace.as_secs()});
             out.note(&format!("the former secret stays good for {} s", grace.as_secs()));
             out.either(&value, || format!("secret  {}\n", secret.expose()));
         }
         TokenCommand::Suspend { config, token } => {
-            let changed = open(&config.config).await?.suspend(token).await.map_err(failure)?;
+            let desk = Desk::open(&config.config).await?;
+            let changed = desk.tokens.suspend(token).await.map_err(failure)?;
+            desk.record("token/suspend", token).await?;
             done(out, token, "suspended", changed);
         }
         TokenCommand::Resume { config, token } => {
-            let changed = open(&config.config).await?.resume(token).await.map_err(failure)?;
+            let desk = Desk::open(&config.config).await?;
+            let changed = desk.tokens.resume(token).await.map_err(failure)?;
+            desk.record("token/resume", token).await?;
             done(out, token, "resumed", changed);
         }
         TokenCommand::Delete { config, token } => {
-            open(&config.config).await?.delete(token).await.map_err(failure)?;
+            let desk = Desk::open(&config.config).await?;
+            desk.tokens.delete(token).await.map_err(failure)?;
+            desk.record("token/delete", token).await?;
             done(out, token, "deleted", true);
         }
         TokenCommand::List { config } => {
-            let all = open(&config.config).await?.list().await.map_err(failure)?;
+            let store = Places::of(&read_without_secrets(&config.config)?)?.open().await?;
+            let all = Tokens::new(store, clock()).list().await.map_err(failure)?;
             let values: Vec<Value> = all.iter().map(value).collect();
             out.either(&json!({"tokens": values}), || text(&all));
         }
@@ -50,9 +64,36 @@ pub(crate) async fn run(command: &TokenCommand, out: Out) -> Done {
     Ok(OK)
 }
 
-async fn open(config: &Path) -> Result<Tokens, Failure> {
-    let store = Places::of(&read(config, &[])?)?.open().await?;
-    Ok(Tokens::new(store, clock()))
+/// Where tokens are changed: nothing is changed unless it can be put on record.
+struct Desk {
+    tokens: Tokens,
+    audit: Audit,
+}
+
+impl Desk {
+    async fn open(config: &Path) -> Result<Self, Failure> {
+        let places = Places::of(&read_without_secrets(config)?)?;
+        make_private_folder(&places.data_dir)?;
+        let store = places.open().await?;
+        let audit = Audit::open(&places.audit(), AuditMode::Strict, Some(store.clone()), clock())
+            .map_err(|error| Failure::cannot_run("audit_unavailable", error.to_string()))?;
+        Ok(Self { tokens: Tokens::new(store, clock()), audit })
+    }
+
+    async fn record(&self, method: &str, token: &str) -> Result<(), Failure> {
+        let now = clock().now_ms();
+        // The operating system let this user at the data; bartizan knows no more of them.
+        let uid = rustix::process::getuid().as_raw();
+        let who = Who { principal: "service:bartizan-cli".to_owned(), ..Who::default() };
+        let mut event = AuditEvent::new(EventId::new(now), now, EventKind::Token, PrincipalKind::Service, who, method);
+        event.target = Some(token.to_owned());
+        event.note = Some(format!("by operating system user {uid}"));
+        let kept = self.audit.append_durable(event).await;
+        self.audit.close().await;
+        kept.map(drop).map_err(|error| {
+            Failure::cannot_run("audit_unavailable", format!("{method} was done and is not on record: {error}"))
+        })
+    }
 }
 
 fn failure(error: TokenError) -> Failure {
