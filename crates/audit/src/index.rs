@@ -10,6 +10,7 @@ use std::time::Duration;
 use bartizan_store::Store;
 use bartizan_store::repo::audit_index::{self as repo, Batch, Position};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::error::AuditError;
 use crate::folder::{Folder, writers};
@@ -20,6 +21,12 @@ use reader::Reader;
 const BATCH: usize = 1_024;
 /// How long the task collects before it reads, so that a busy record costs few transactions.
 const COLLECT: Duration = Duration::from_millis(300);
+/// Share of one core that building behind may take: after a batch the task rests this
+/// many times as long. Calls come first; under a lasting peak the index falls behind and
+/// catches up later. Whoever waits for the index is not slowed down.
+const REST: u32 = 9;
+/// Longest rest.
+const MAX_REST: Duration = Duration::from_secs(1);
 /// Time between attempts while the store does not answer.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -50,16 +57,23 @@ pub(crate) fn spawn(dir: PathBuf, writer: String, store: Store, shared: Arc<Shar
         }
         loop {
             let Some(core) = weak.upgrade() else { return };
-            if let Err(error) = core.catch_up().await {
-                tracing::warn!(%error, "the audit index is behind");
-                drop(core);
-                tokio::time::sleep(RETRY).await;
-                continue;
+            match core.step().await {
+                Ok(Some(worked)) => {
+                    drop(core);
+                    tokio::time::sleep((worked * REST).min(MAX_REST)).await;
+                }
+                Ok(None) => {
+                    let shared = Arc::clone(&core.shared);
+                    drop(core);
+                    shared.progress.notified().await;
+                    tokio::time::sleep(COLLECT).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the audit index is behind");
+                    drop(core);
+                    tokio::time::sleep(RETRY).await;
+                }
             }
-            let shared = Arc::clone(&core.shared);
-            drop(core);
-            shared.progress.notified().await;
-            tokio::time::sleep(COLLECT).await;
         }
     });
     Ok(Indexer { core })
@@ -90,17 +104,24 @@ impl Indexer {
 
 impl Core {
     async fn catch_up(&self) -> Result<(), AuditError> {
-        let mut reader = self.reader.lock().await;
+        while self.step().await?.is_some() {}
+        Ok(())
+    }
+
+    /// One batch. Returns how long it took; `None` when there is nothing to do.
+    async fn step(&self) -> Result<Option<Duration>, AuditError> {
+        let mut kept = self.reader.lock().await;
+        let start = Instant::now();
         let bound = self.shared.acked();
-        let mut current = match reader.take() {
-            Some(current) => current,
+        // A reader is only kept after a step without errors.
+        let reader = match kept.take() {
+            Some(reader) => reader,
             None => Reader::new(&self.dir, &self.writer, repo::position(&self.store, &self.writer).await?),
         };
-        // A reader is only kept after a round without errors.
-        current = run(&self.store, current, Some(bound)).await?;
-        self.indexed.store(current.seq(), Ordering::Release);
-        *reader = Some(current);
-        Ok(())
+        let (reader, advanced) = step(&self.store, reader, Some(bound)).await?;
+        self.indexed.store(reader.seq(), Ordering::Release);
+        *kept = Some(reader);
+        Ok(advanced.then(|| start.elapsed()))
     }
 
     async fn finish_abandoned(&self) {
@@ -123,20 +144,29 @@ async fn finish(dir: &Path, writer: &str, store: &Store) -> Result<(), AuditErro
 }
 
 /// Reads and indexes batch by batch up to the bound.
-async fn run(store: &Store, mut reader: Reader, bound: Option<Acked>) -> Result<Reader, AuditError> {
+async fn run(store: &Store, mut reader: Reader, bound: Option<Acked>) -> Result<(), AuditError> {
     loop {
-        let from = reader.position();
-        let (next, rows) = read(reader, bound).await?;
-        reader = next;
-        let to = reader.position();
-        let Some(to) = to.filter(|to| from.as_ref() != Some(to)) else { return Ok(reader) };
-        let batch = Batch { writer: reader.writer(), from: from.as_ref(), to: &to, rows: &rows };
-        if !repo::index(store, &batch).await? {
-            // Somebody else moved the position: go on from there.
-            let position: Option<Position> = repo::position(store, reader.writer()).await?;
-            reader.reset(position);
+        let (next, advanced) = step(store, reader, bound).await?;
+        if !advanced {
+            return Ok(());
         }
+        reader = next;
     }
+}
+
+/// Reads and indexes one batch. Returns whether there was one.
+async fn step(store: &Store, reader: Reader, bound: Option<Acked>) -> Result<(Reader, bool), AuditError> {
+    let from = reader.position();
+    let (mut reader, rows) = read(reader, bound).await?;
+    let to = reader.position();
+    let Some(to) = to.filter(|to| from.as_ref() != Some(to)) else { return Ok((reader, false)) };
+    let batch = Batch { writer: reader.writer(), from: from.as_ref(), to: &to, rows: &rows };
+    if !repo::index(store, &batch).await? {
+        // Somebody else moved the position: go on from there.
+        let position: Option<Position> = repo::position(store, reader.writer()).await?;
+        reader.reset(position);
+    }
+    Ok((reader, true))
 }
 
 /// Reads a batch on a thread that may block.

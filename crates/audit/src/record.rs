@@ -68,6 +68,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) writer: &'a str,
     /// The bytes after `_hash`, up to and with the closing brace.
     body: &'a [u8],
+    /// The bytes after the chain's members, up to and with the closing brace.
+    event: &'a [u8],
 }
 
 impl<'a> Parsed<'a> {
@@ -80,7 +82,8 @@ impl<'a> Parsed<'a> {
         let (digits, rest) = rest.split_at_checked(rest.iter().position(|b| *b == b',')?)?;
         let rest = rest.strip_prefix(WRITER)?;
         let (writer, rest) = rest.split_at_checked(rest.iter().position(|b| *b == b'"')?)?;
-        if !rest.starts_with(b"\",\"") || !rest.ends_with(b"\"}") || rest.contains(&0) {
+        let event = rest.strip_prefix(b"\",")?;
+        if !event.starts_with(b"\"") || !event.ends_with(b"\"}") || event.contains(&0) {
             return None;
         }
         // No sign and no leading zero: `parse` alone would take `+1` and `01`.
@@ -93,12 +96,19 @@ impl<'a> Parsed<'a> {
             seq: std::str::from_utf8(digits).ok()?.parse().ok()?,
             writer: std::str::from_utf8(writer).ok()?,
             body,
+            event,
         })
     }
 
     /// True when the content has the hash that the line names.
     pub(crate) fn is_intact(&self) -> bool {
         Hex::of(&[b"{", self.body]) == self.hash
+    }
+
+    /// The event as a canonical JSON object without the chain's members; `None` when it
+    /// is not UTF-8.
+    pub(crate) fn event_json(&self) -> Option<String> {
+        Some(format!("{{{}", std::str::from_utf8(self.event).ok()?))
     }
 
     pub(crate) fn link(&self) -> Link {
@@ -129,7 +139,7 @@ pub(crate) struct IndexedVerdict {
     pub(crate) code: Option<String>,
 }
 
-/// The event of a line, with the identity where it is still known. Not for hot paths.
+/// The event of a line, or of its [`Parsed::event_json`], with the identity where it is still known. Not for hot paths.
 pub(crate) fn event(line: &str, who: Option<&str>) -> Option<AuditEvent> {
     let mut members: Map<String, Value> = serde_json::from_str(line).ok()?;
     // The model has a number where the line has hex digits.

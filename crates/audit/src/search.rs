@@ -20,7 +20,8 @@ pub struct Row {
     pub event: AuditEvent,
     /// True when the identity was erased.
     pub erased: bool,
-    /// The canonical line as in the segment.
+    /// The event as canonical JSON, as in the segment but without the chain's members; its
+    /// `who` is the commitment.
     pub record: String,
 }
 

@@ -136,9 +136,9 @@ impl Reader {
     }
 
     fn row(&mut self, line: &[u8]) -> Option<(Link, IndexRow)> {
-        let link = Parsed::new(line)?.link();
-        let record = std::str::from_utf8(line).ok()?;
-        let fields: Indexed = serde_json::from_str(record).ok()?;
+        let parsed = Parsed::new(line)?;
+        let (link, record) = (parsed.link(), parsed.event_json()?);
+        let fields: Indexed = serde_json::from_str(&record).ok()?;
         let (principal, who) = match self.side.find(&self.folder, self.segment, &fields.who) {
             Some((principal, who)) => (principal.clone(), Some(who.clone())),
             None => (None, None),
@@ -156,7 +156,7 @@ impl Reader {
             code: fields.verdict.code,
             id: fields.id,
             who,
-            record: record.to_owned(),
+            record,
         };
         Some((link, row))
     }

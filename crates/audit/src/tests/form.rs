@@ -131,8 +131,13 @@ proptest! {
         let mut without = value.as_object().unwrap().clone();
         without.remove("_hash");
         prop_assert_eq!(Hex::of(&[canonical(&Value::Object(without)).as_bytes()]), link.hash);
+        let json = parsed.event_json().unwrap();
+        let mut only: Map<String, Value> = value.as_object().unwrap().clone();
+        only.retain(|name, _| !name.starts_with('_'));
+        prop_assert_eq!(&json, &canonical(&Value::Object(only)));
         let mut who = Vec::new();
         push_who(&mut who, &event.who);
+        prop_assert_eq!(record::event(&json, None).map(|event| event.id), Some(event.id));
         let who = String::from_utf8(who).unwrap();
         prop_assert_eq!(record::event(text, Some(&who)), Some(event));
     }

@@ -73,7 +73,7 @@ pub struct IndexRow {
     pub id: String,
     /// Identity as JSON; `None` once erased.
     pub who: Option<String>,
-    /// The canonical record as in the segment.
+    /// The event as canonical JSON.
     pub record: String,
 }
 
