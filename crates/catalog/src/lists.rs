@@ -2,8 +2,9 @@
 //! decisions need.
 
 use std::collections::HashSet;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use bartizan_model::ServerId;
 use bartizan_wire::{RawJson, canonical, splice};
 
 use crate::digest::sha256_hex;
@@ -21,22 +22,53 @@ pub enum Kind {
     Templates,
 }
 
-/// A definition with the hash that pins it.
+/// Forms of one definition that are kept. A definition is shown under one name per
+/// portal, or a few where portals differ.
+const KEPT_FORMS: usize = 8;
+
+/// A definition with what is worked out from it once, for everybody.
 #[derive(Debug)]
-struct Pinned {
+struct Definition {
     raw: RawJson,
+    /// `_meta`, when it is an object.
+    meta: Option<RawJson>,
     pin: OnceLock<Arc<str>>,
+    shown: Mutex<Vec<(Shown, RawJson)>>,
 }
 
-impl Pinned {
-    fn new(raw: RawJson) -> Self {
-        Self { raw, pin: OnceLock::new() }
+/// How a definition is shown: equal values give equal texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    /// Equal lists of two servers are one list, so the server is part of the key.
+    pub(crate) server: ServerId,
+    pub(crate) exposed: Arc<str>,
+    /// The name says less than the original.
+    pub(crate) changed: bool,
+}
+
+impl Definition {
+    fn new(raw: RawJson, members: &[(String, RawJson)]) -> Self {
+        let meta = member(members, "_meta").filter(|meta| meta.is_object()).cloned();
+        Self { raw, meta, pin: OnceLock::new(), shown: Mutex::default() }
     }
 
     /// SHA-256 over the canonical text (RFC 8785), so that spelling and order of members
     /// do not matter. Computed when first asked for.
     fn pin(&self) -> &Arc<str> {
         self.pin.get_or_init(|| sha256_hex(&[canonical::rfc8785(&self.raw).as_bytes()], 32).into())
+    }
+
+    /// The text for one way of showing, made once.
+    fn shown(&self, how: &Shown, make: impl FnOnce() -> RawJson) -> RawJson {
+        let mut kept = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = kept.iter().find(|(form, _)| form == how) {
+            return text.clone();
+        }
+        let text = make();
+        if kept.len() < KEPT_FORMS {
+            kept.push((how.clone(), text.clone()));
+        }
+        text
     }
 }
 
@@ -53,7 +85,7 @@ pub struct ToolDef {
     pub read_only_hint: Option<bool>,
     /// `annotations.destructiveHint`.
     pub destructive_hint: Option<bool>,
-    definition: Pinned,
+    definition: Definition,
 }
 
 /// A prompt definition.
@@ -63,7 +95,7 @@ pub struct PromptDef {
     pub name: Arc<str>,
     /// Name for people.
     pub title: Option<Arc<str>>,
-    definition: Pinned,
+    definition: Definition,
 }
 
 /// A resource.
@@ -71,7 +103,7 @@ pub struct PromptDef {
 pub struct ResourceDef {
     /// Original URI.
     pub uri: Arc<str>,
-    definition: Pinned,
+    definition: Definition,
 }
 
 /// A resource template.
@@ -79,7 +111,7 @@ pub struct ResourceDef {
 pub struct TemplateDef {
     /// Original template (RFC 6570).
     pub uri_template: Arc<str>,
-    definition: Pinned,
+    definition: Definition,
 }
 
 macro_rules! definition {
@@ -94,12 +126,22 @@ macro_rules! definition {
             pub fn pin(&self) -> &Arc<str> {
                 self.definition.pin()
             }
+
+            /// The text for one way of showing, made once.
+            pub(crate) fn shown(&self, how: &Shown, make: impl FnOnce() -> RawJson) -> RawJson {
+                self.definition.shown(how, make)
+            }
         }
     )+};
 }
 definition!(ToolDef, PromptDef, ResourceDef, TemplateDef);
 
 impl ToolDef {
+    /// `_meta`, when it is an object.
+    pub(crate) fn meta(&self) -> Option<&RawJson> {
+        self.definition.meta.as_ref()
+    }
+
     /// Reads a definition. `None` when it is not an object, has no name or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
         let members = members(&raw)?;
@@ -114,30 +156,41 @@ impl ToolDef {
             input_schema: member(&members, "inputSchema").cloned(),
             read_only_hint: hint("readOnlyHint"),
             destructive_hint: hint("destructiveHint"),
-            definition: Pinned::new(raw),
+            definition: Definition::new(raw, &members),
         })
     }
 }
 
 impl PromptDef {
+    /// `_meta`, when it is an object.
+    pub(crate) fn meta(&self) -> Option<&RawJson> {
+        self.definition.meta.as_ref()
+    }
+
     /// Reads a definition. `None` when it is not an object, has no name or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
         let members = members(&raw)?;
-        Some(Self { name: text(&members, "name")?, title: text(&members, "title"), definition: Pinned::new(raw) })
+        Some(Self {
+            name: text(&members, "name")?,
+            title: text(&members, "title"),
+            definition: Definition::new(raw, &members),
+        })
     }
 }
 
 impl ResourceDef {
     /// Reads a resource. `None` when it is not an object, has no URI or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
-        Some(Self { uri: text(&members(&raw)?, "uri")?, definition: Pinned::new(raw) })
+        let members = members(&raw)?;
+        Some(Self { uri: text(&members, "uri")?, definition: Definition::new(raw, &members) })
     }
 }
 
 impl TemplateDef {
     /// Reads a template. `None` when it is not an object, has no template or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
-        Some(Self { uri_template: text(&members(&raw)?, "uriTemplate")?, definition: Pinned::new(raw) })
+        let members = members(&raw)?;
+        Some(Self { uri_template: text(&members, "uriTemplate")?, definition: Definition::new(raw, &members) })
     }
 }
 

@@ -9,7 +9,7 @@ use bartizan_model::{PortalId, Principal, ReasonCode, ToolClass};
 use bartizan_policy::{Action, Decision, Query, RequestContext};
 
 use super::{Report, View, ViewPrompt, ViewResource, ViewTemplate, ViewTool, render};
-use crate::lists::ServerLists;
+use crate::lists::{ServerLists, Shown};
 use crate::names::{Given, Namer, RESERVED_NAMES};
 use crate::snapshot::Snapshot;
 use crate::spec::{PortalSpec, ServerSpec};
@@ -193,6 +193,10 @@ fn names<'a, D>(
     given
 }
 
+fn shown(server: &ServerSpec, given: &Given) -> Shown {
+    Shown { server: server.id.clone(), exposed: Arc::clone(&given.name), changed: given.changed }
+}
+
 fn is_visible(visible: &[bool], offer: usize) -> bool {
     visible.get(offer).copied().unwrap_or(false)
 }
@@ -215,16 +219,13 @@ fn tools(
         if !decision.allow && !ungranted {
             continue;
         }
-        let rendered = match portal {
-            Some(_) => render::named(
-                entry.def.raw(),
-                &entry.server.id,
-                &entry.def.name,
-                &given,
-                entry.def.title.is_some(),
-                ungranted.then_some(&decision),
-            ),
-            None => entry.def.raw().clone(),
+        let rendered = if portal.is_some() {
+            let how = shown(entry.server, &given);
+            let (def, titled) = (entry.def, entry.def.title.is_some());
+            let plain = def.shown(&how, || render::named(def.raw(), def.meta(), &def.name, titled, &how));
+            if ungranted { render::ungranted(&plain, &decision) } else { plain }
+        } else {
+            entry.def.raw().clone()
         };
         view.tools_by_name.insert(Arc::clone(&given.name), view.tools.len());
         view.tools.push(ViewTool {
@@ -254,10 +255,12 @@ fn prompts(
         if !decision.allow {
             continue;
         }
-        let (raw, id) = (entry.def.raw(), &entry.server.id);
-        let rendered = match portal {
-            Some(_) => render::named(raw, id, &entry.def.name, &given, entry.def.title.is_some(), None),
-            None => raw.clone(),
+        let rendered = if portal.is_some() {
+            let how = shown(entry.server, &given);
+            let (def, titled) = (entry.def, entry.def.title.is_some());
+            def.shown(&how, || render::named(def.raw(), def.meta(), &def.name, titled, &how))
+        } else {
+            entry.def.raw().clone()
         };
         view.prompts_by_name.insert(Arc::clone(&given.name), view.prompts.len());
         view.prompts.push(ViewPrompt {
@@ -280,7 +283,8 @@ fn resources(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &
         }
         let (exposed, rendered) = if view.portal {
             let exposed: Arc<str> = uri::wrap(&entry.server.id, &entry.def.uri).into();
-            let rendered = render::wrapped(entry.def.raw(), "uri", &exposed);
+            let how = Shown { server: entry.server.id.clone(), exposed: Arc::clone(&exposed), changed: false };
+            let rendered = entry.def.shown(&how, || render::wrapped(entry.def.raw(), "uri", &exposed));
             (exposed, rendered)
         } else {
             (Arc::clone(&entry.def.uri), entry.def.raw().clone())
@@ -311,7 +315,8 @@ fn templates(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &
         }
         let (exposed, rendered) = if view.portal {
             let exposed: Arc<str> = uri::wrap(&entry.server.id, &entry.def.uri_template).into();
-            let rendered = render::wrapped(entry.def.raw(), "uriTemplate", &exposed);
+            let how = Shown { server: entry.server.id.clone(), exposed: Arc::clone(&exposed), changed: false };
+            let rendered = entry.def.shown(&how, || render::wrapped(entry.def.raw(), "uriTemplate", &exposed));
             (exposed, rendered)
         } else {
             (Arc::clone(&entry.def.uri_template), entry.def.raw().clone())

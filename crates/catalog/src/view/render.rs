@@ -4,7 +4,7 @@ use bartizan_model::ServerId;
 use bartizan_policy::Decision;
 use bartizan_wire::{RawJson, splice};
 
-use crate::names::Given;
+use crate::lists::Shown;
 use crate::uri;
 
 /// `_meta` members in which tools name the resource that shows them.
@@ -13,33 +13,34 @@ const UI_MEMBERS: [&str; 2] = ["ui/resourceUri", "openai/outputTemplate"];
 /// A tool or prompt under its exposed name. The original name is in
 /// `_meta["bartizan/origin"]`; when the exposed name had to be changed and there is no
 /// title, also in `title`.
-pub(super) fn named(
-    raw: &RawJson,
-    server: &ServerId,
-    original: &str,
-    given: &Given,
-    has_title: bool,
-    ungranted: Option<&Decision>,
-) -> RawJson {
-    let name = RawJson::string(&given.name);
-    let original_text = RawJson::string(original);
-    let origin = RawJson::object([("server", &RawJson::string(server.as_str())), ("name", &original_text)]);
-    let before = splice::get(raw, "_meta").filter(RawJson::is_object);
-    let empty = RawJson::empty_object();
-    let mut meta = splice::set(before.as_ref().unwrap_or(&empty), "bartizan/origin", &origin);
-    if let Some(before) = before.filter(|before| before.as_str().contains("ui://") || before.as_str().contains("\\")) {
-        meta = with_wrapped_ui(server, &before, meta);
+pub(super) fn named(raw: &RawJson, meta: Option<&RawJson>, original: &str, has_title: bool, how: &Shown) -> RawJson {
+    let name = RawJson::string(&how.exposed);
+    let original = RawJson::string(original);
+    let origin = RawJson::object([("server", &RawJson::string(how.server.as_str())), ("name", &original)]);
+    let meta = match meta {
+        None => RawJson::object([("bartizan/origin", &origin)]),
+        Some(before) => {
+            let meta = splice::set(before, "bartizan/origin", &origin);
+            // A text with escapes may spell anything.
+            let links = before.as_str().contains("ui://") || before.as_str().contains('\\');
+            if links { with_wrapped_ui(&how.server, before, meta) } else { meta }
+        }
+    };
+    let title = (how.changed && !has_title).then_some(("title", Some(&original)));
+    let edits = [("name", Some(&name)), ("_meta", Some(&meta))];
+    match title {
+        None => splice::edit(raw, &edits),
+        Some(title) => {
+            let [name, meta] = edits;
+            splice::edit(raw, &[name, meta, title])
+        }
     }
-    if let Some(code) = ungranted.and_then(|decision| decision.code) {
-        let decision = RawJson::object([("code", &RawJson::string(code.as_str()))]);
-        meta = splice::set(&meta, "bartizan/decision", &decision);
-    }
-    let title = (given.changed && !has_title).then_some(&original_text);
-    let mut edits = vec![("name", Some(&name)), ("_meta", Some(&meta))];
-    if title.is_some() {
-        edits.push(("title", title));
-    }
-    splice::edit(raw, &edits)
+}
+
+/// The mark of a tool that is listed although nothing grants it.
+pub(super) fn ungranted(rendered: &RawJson, decision: &Decision) -> RawJson {
+    let code = RawJson::string(decision.code.map_or("", |code| code.as_str()));
+    splice::set_path(rendered, &["_meta", "bartizan/decision"], &RawJson::object([("code", &code)]))
 }
 
 /// Links to `ui://` resources follow the portal's form of them.
