@@ -48,7 +48,7 @@ pub struct Caller {
     pub ip: Option<IpAddr>,
     /// First 16 hex digits of SHA-256 over the session id (legacy clients).
     pub session: Option<Arc<str>>,
-    /// W3C `traceparent` of the call, to be sent upstream.
+    /// W3C `traceparent` as the client sent it; the upstream gets a child of it.
     pub traceparent: Option<Arc<str>>,
     /// W3C trace id, 32 hex digits, for the record.
     pub trace_id: Option<Arc<str>>,

@@ -18,6 +18,7 @@ use crate::gate::Inner;
 use crate::limits::Slots;
 use crate::park::ParkId;
 use crate::request_state::State;
+use crate::spans::Spans;
 use crate::stages::Stage;
 
 /// How a stage answers when it lets a call not go on.
@@ -136,6 +137,7 @@ pub(crate) struct Exchange {
     pub(crate) params: Params,
     pub(crate) param_headers: Vec<(HeaderName, HeaderValue)>,
     pub(crate) request_bytes: u64,
+    pub(crate) spans: Spans,
     pub(crate) output: mpsc::Sender<Box<CallOutput>>,
     pub(crate) signals: Arc<Signals>,
     /// The stage the call is in.

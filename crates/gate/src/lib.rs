@@ -24,6 +24,7 @@ mod run;
 #[cfg(any(test, feature = "sabotage"))]
 mod sabotage;
 mod slot;
+mod spans;
 mod stages;
 mod subscribe;
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! read it, then the file of the stage you are after. The first stage that refuses
 //! ends the way, and [`record`](crate::stages::record) follows in every case.
 
+use tokio::time::Instant;
+
 use crate::exchange::{Exchange, Reject};
 use crate::stages::{Stage, authorize, credential, forward, intend, limit, route, state};
 
@@ -16,8 +18,11 @@ pub(crate) const ORDER: [Stage; 7] =
 pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     for stage in ORDER {
         x.at = stage;
+        let began = Instant::now();
         if x.enter(stage).await {
-            step(stage, x).await?;
+            let result = step(stage, x).await;
+            x.spans.stage(stage, x.started, began, result.is_err());
+            result?;
         }
     }
     Ok(())

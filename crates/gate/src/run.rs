@@ -16,6 +16,7 @@ use crate::exchange::{Exchange, Finish};
 use crate::gate::Inner;
 use crate::limits::Slots;
 use crate::pipeline;
+use crate::spans::Spans;
 use crate::stages::{Stage, record};
 
 /// Messages a call may be ahead of its client.
@@ -40,6 +41,8 @@ pub(crate) fn exchange(
     dry: bool,
 ) -> Box<Exchange> {
     let at_ms = gate.clock.now_ms();
+    let tracer = gate.metrics.tracer();
+    let spans = if dry { Spans::default() } else { Spans::start(tracer, call.caller.traceparent.as_deref()) };
     Box::new(Exchange {
         gate: Arc::clone(gate),
         snapshot: gate.snapshot.load_full(),
@@ -52,6 +55,7 @@ pub(crate) fn exchange(
         params: call.params,
         param_headers: call.param_headers,
         request_bytes: call.request_bytes,
+        spans,
         output,
         signals,
         at: Stage::Route,

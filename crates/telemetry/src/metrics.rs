@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::Tracer;
+
 /// Servers with a label of their own; further ones are counted as `other`.
 pub const MAX_SERVERS: usize = 1_000;
 
@@ -68,6 +70,7 @@ struct Inner {
     audit_dropped: Counter<u64, AtomicU64>,
     panics: Counter<u64, AtomicU64>,
     servers: RwLock<HashSet<Arc<str>>>,
+    tracer: Tracer,
 }
 
 impl Default for Metrics {
@@ -77,8 +80,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An empty registry with every metric of the reference registered.
+    /// An empty registry with every metric of the reference registered; spans go nowhere.
     pub fn new() -> Self {
+        Self::with_tracer(Tracer::off())
+    }
+
+    /// The same, with a tracer beside it: all that a process reports about itself.
+    pub fn with_tracer(tracer: Tracer) -> Self {
         let mut registry = Registry::with_prefix("bartizan");
         let requests = Family::default();
         registry.register("mcp_request", "MCP requests by method, era and HTTP status", requests.clone());
@@ -120,6 +128,7 @@ impl Metrics {
             audit_dropped,
             panics,
             servers: RwLock::default(),
+            tracer,
         }))
     }
 
@@ -170,6 +179,11 @@ impl Metrics {
         self.0.audit_queue.set(i64::try_from(queued).unwrap_or(i64::MAX));
         let seen = self.0.audit_dropped.get();
         self.0.audit_dropped.inc_by(dropped.saturating_sub(seen));
+    }
+
+    /// Where finished spans go.
+    pub fn tracer(&self) -> &Tracer {
+        &self.0.tracer
     }
 
     /// A panic was caught.

@@ -26,6 +26,7 @@ pub(crate) async fn run(x: &mut Exchange) {
     event.upstream_us = x.finish.upstream_us;
     event.response_bytes = x.finish.response_bytes;
     event.total_us = u64::try_from(x.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    x.spans.finish(x.gate.metrics.tracer(), &event);
     count(x, &event);
     if let Err(error) = x.gate.audit.append(event).await {
         tracing::error!(event_id = %x.id, %error, "a call could not be recorded; its answer is withheld");
@@ -69,6 +70,7 @@ fn outcome_label(outcome: Outcome) -> &'static str {
 /// An event with everything that is known about the call, before its end.
 pub(crate) fn event(x: &Exchange, id: EventId, kind: EventKind) -> AuditEvent {
     let mut event = caller_event(&x.caller, id, x.at_ms, kind, x.method());
+    event.trace_id = x.spans.trace_id().or(event.trace_id);
     event.portal = x.endpoint.portal().cloned();
     event.policy_version = x.snapshot.version;
     event.request_bytes = x.request_bytes;

@@ -66,7 +66,7 @@ pub(crate) async fn run(x: &mut Exchange, route: &Route, spec: &Arc<ServerSpec>)
             profile: Arc::clone(&x.caller.profile),
             param_headers: x.param_headers.clone(),
             input_schema: route.input_schema.clone(),
-            traceparent: x.caller.traceparent.as_deref().map(str::to_owned),
+            traceparent: x.spans.upstream(),
             resume: resume.take(),
         };
         let since = Instant::now();
