@@ -61,6 +61,16 @@ function installed(part) {
   return existsSync(file) && readFileSync(file, "utf8").trim() === stampOf(part);
 }
 
+/** A registry may have a bad moment: one more try. */
+function twice(work) {
+  try {
+    work();
+  } catch (error) {
+    console.error(`install: ${error.message}; once more`);
+    work();
+  }
+}
+
 function main() {
   const words = process.argv.slice(2);
   const check = words.includes("--check");
@@ -79,10 +89,12 @@ function main() {
       continue;
     }
     console.error(`installing ${name} into ${part.folder}`);
-    // Another version or a half-finished run may be there.
-    rmSync(part.folder, { recursive: true, force: true });
-    mkdirSync(part.folder, { recursive: true });
-    part.install(part.folder);
+    twice(() => {
+      // Another version or a half-finished run may be there.
+      rmSync(part.folder, { recursive: true, force: true });
+      mkdirSync(part.folder, { recursive: true });
+      part.install(part.folder);
+    });
     writeFileSync(stampFile(part), `${stampOf(part)}\n`);
     report.installed.push(name);
   }
