@@ -66,6 +66,27 @@ async fn case_every_field_of_every_kind_is_found_again(store: Store) {
     audit.close().await;
 }
 
+async fn case_an_event_is_found_by_its_id_whenever_it_began(store: Store) {
+    let dir = TempDir::new().unwrap();
+    let audit = open(dir.path(), Some(&store));
+    let mut ids = Vec::new();
+    for late_ms in [0, 60_000, 7_200_000] {
+        let mut event = common::event(1);
+        event.id = bartizan_model::EventId::new(event.at_ms + late_ms);
+        ids.push(event.id.to_string());
+        audit.append(event).await.unwrap();
+    }
+    audit.flush().await.unwrap();
+    for id in ids {
+        let rows = common::all(&store, Query { id: Some(id.clone()), ..Query::default() }).await;
+        assert_eq!(rows.iter().map(|row| row.event.id.to_string()).collect::<Vec<_>>(), [id]);
+    }
+    for nothing in ["", "no-id", "0190f0c0-0000-7000-8000-000000000000"] {
+        assert!(common::all(&store, Query { id: Some(nothing.to_owned()), ..Query::default() }).await.is_empty());
+    }
+    audit.close().await;
+}
+
 async fn case_a_rebuilt_index_is_equal(store: Store) {
     let dir = TempDir::new().unwrap();
     for start in [0, 60] {
@@ -224,6 +245,7 @@ macro_rules! cases {
 
 cases! {
     case_every_field_of_every_kind_is_found_again => l1_every_field_of_every_kind_is_found_again,
+    case_an_event_is_found_by_its_id_whenever_it_began => l1_an_event_is_found_by_its_id_whenever_it_began,
     case_a_rebuilt_index_is_equal => l9_a_rebuilt_index_is_equal,
     case_a_late_index_catches_up => l9_a_late_index_catches_up,
     case_a_live_index_may_be_rebuilt => l9_a_live_index_may_be_rebuilt,
