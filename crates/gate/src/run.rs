@@ -3,6 +3,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bartizan_model::EventId;
 use bartizan_model::event::Outcome;
@@ -28,7 +29,7 @@ pub(crate) fn start(gate: &Arc<Inner>, call: GovernedCall) -> CallHandle {
     let signals = Arc::new(Signals::default());
     let exchange = exchange(gate, call, output, Arc::clone(&signals), false);
     let handle = CallHandle::new(exchange.id, receiver, signals);
-    gate.tasks.spawn(drive(exchange));
+    gate.tasks.spawn(drive(exchange, Counted::new(gate)));
     handle
 }
 
@@ -83,8 +84,24 @@ pub(crate) fn exchange(
     })
 }
 
+/// One in the count of running calls.
+struct Counted(Arc<Inner>);
+
+impl Counted {
+    fn new(gate: &Arc<Inner>) -> Self {
+        gate.calls.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(gate))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.calls.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Stages, record, answer.
-async fn drive(mut x: Box<Exchange>) {
+async fn drive(mut x: Box<Exchange>, _counted: Counted) {
     match AssertUnwindSafe(pipeline::run(&mut x)).catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(reject)) => x.rejected(reject),

@@ -1,6 +1,7 @@
 //! Tests of whole calls, against servers of both eras on real sockets.
 
 mod bench;
+mod caches;
 mod calls;
 mod explains;
 mod listens;

@@ -255,12 +255,13 @@ impl Bench {
     /// The gate's work is done: every started call is recorded.
     pub(crate) async fn idle(&self) {
         for _ in 0..2_000 {
-            if self.gate.running() == 0 {
+            if self.gate.tasks() == 0 {
+                assert_eq!(self.gate.running(), 0);
                 return;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        panic!("{} tasks still run", self.gate.running());
+        panic!("{} tasks still run", self.gate.tasks());
     }
 }
 

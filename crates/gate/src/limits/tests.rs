@@ -1,0 +1,196 @@
+use bartizan_model::ManualClock;
+
+use super::*;
+
+fn limit(id: &str, per: &[LimitKey]) -> RateLimit {
+    RateLimit {
+        id: id.into(),
+        per: per.to_vec(),
+        server: None,
+        tools: Vec::new(),
+        per_minute: None,
+        burst: None,
+        concurrent: None,
+        bytes_per_minute: None,
+    }
+}
+
+fn subject(user: &str) -> Subject<'_> {
+    Subject { address: None, user, client: None, portal: None, server: None, tool: None, bytes: 100 }
+}
+
+fn limiter() -> (Arc<ManualClock>, Limiter) {
+    let clock = Arc::new(ManualClock::at(1_000_000));
+    (Arc::clone(&clock), Limiter::new(clock))
+}
+
+#[test]
+fn o11_off_by_default() {
+    let (_, limiter) = limiter();
+    assert!(limiter.set(1, &[]).is_none());
+}
+
+#[test]
+fn o11_rate_counters_are_exact_and_refill() {
+    let (clock, limiter) = limiter();
+    let mut config = limit("r", &[LimitKey::User]);
+    config.per_minute = Some(6);
+    let set = limiter.set(1, &[config]).unwrap();
+    for _ in 0..6 {
+        set.take(&subject("a")).unwrap();
+    }
+    let refused = set.take(&subject("a")).unwrap_err();
+    assert_eq!((refused.limit.as_ref(), refused.retry_after_s, refused.never), ("r", 10, false));
+    set.take(&subject("b")).expect("another user has a counter of its own");
+    clock.advance_ms(9_999);
+    assert!(set.take(&subject("a")).is_err());
+    clock.advance_ms(1);
+    set.take(&subject("a")).unwrap();
+    assert!(set.take(&subject("a")).is_err());
+}
+
+#[test]
+fn o11_burst_is_separate_from_the_rate() {
+    let (_, limiter) = limiter();
+    let mut config = limit("r", &[LimitKey::User]);
+    config.per_minute = Some(60);
+    config.burst = Some(2);
+    let set = limiter.set(1, &[config]).unwrap();
+    assert!(set.take(&subject("a")).is_ok() && set.take(&subject("a")).is_ok());
+    assert_eq!(set.take(&subject("a")).unwrap_err().retry_after_s, 1);
+}
+
+#[test]
+fn o11_concurrency_is_given_back_on_drop() {
+    let (_, limiter) = limiter();
+    let mut config = limit("c", &[LimitKey::User]);
+    config.concurrent = Some(2);
+    let set = limiter.set(1, &[config]).unwrap();
+    let one = set.take(&subject("a")).unwrap();
+    let two = set.take(&subject("a")).unwrap();
+    assert!(set.take(&subject("a")).is_err());
+    drop(one);
+    let three = set.take(&subject("a")).unwrap();
+    drop((two, three));
+    assert_eq!(set.keys(), 0, "no counter is left behind");
+}
+
+#[test]
+fn o11_a_refusal_gives_back_slots_already_taken() {
+    let (_, limiter) = limiter();
+    let mut first = limit("c", &[LimitKey::User]);
+    first.concurrent = Some(1);
+    let mut second = limit("r", &[LimitKey::User]);
+    second.per_minute = Some(1);
+    let set = limiter.set(1, &[first, second]).unwrap();
+    drop(set.take(&subject("a")).unwrap());
+    assert_eq!(set.take(&subject("a")).unwrap_err().limit.as_ref(), "r");
+    assert_eq!(set.take(&subject("a")).unwrap_err().limit.as_ref(), "r", "not the concurrency limit");
+}
+
+#[test]
+fn o11_bytes_per_minute() {
+    let (clock, limiter) = limiter();
+    let mut config = limit("b", &[LimitKey::User]);
+    config.bytes_per_minute = Some(250);
+    let set = limiter.set(1, &[config]).unwrap();
+    assert!(set.take(&subject("a")).is_ok() && set.take(&subject("a")).is_ok());
+    assert!(!set.take(&subject("a")).unwrap_err().never);
+    clock.advance_ms(60_000);
+    assert!(set.take(&subject("a")).is_ok());
+    let mut huge = subject("b");
+    huge.bytes = u64::MAX;
+    assert!(set.take(&huge).unwrap_err().never);
+}
+
+#[test]
+fn u6_probing_counts_nothing() {
+    let (_, limiter) = limiter();
+    let mut config = limit("r", &[LimitKey::User]);
+    config.per_minute = Some(1);
+    config.concurrent = Some(1);
+    let set = limiter.set(1, &[config]).unwrap();
+    for _ in 0..5 {
+        set.probe(&subject("a")).unwrap();
+    }
+    let held = set.take(&subject("a")).unwrap();
+    assert!(set.probe(&subject("a")).is_err());
+    drop(held);
+    assert_eq!(set.probe(&subject("a")).unwrap_err().retry_after_s, 60);
+}
+
+#[test]
+fn o11_zero_means_nothing_passes() {
+    let (_, limiter) = limiter();
+    for field in 0..3 {
+        let mut config = limit("z", &[]);
+        match field {
+            0 => config.per_minute = Some(0),
+            1 => config.concurrent = Some(0),
+            _ => config.bytes_per_minute = Some(0),
+        }
+        let set = limiter.set(10 + field, &[config]).unwrap();
+        assert!(set.take(&subject("a")).unwrap_err().never);
+        assert_eq!(set.keys(), 0);
+    }
+}
+
+#[test]
+fn o11_server_and_tool_filters_and_combined_keys() {
+    let (_, limiter) = limiter();
+    let server = ServerId::parse("git").unwrap();
+    let mut config = limit("t", &[LimitKey::User, LimitKey::Tool]);
+    config.server = Some(server.clone());
+    config.tools = vec!["push".into()];
+    config.per_minute = Some(1);
+    let set = limiter.set(1, &[config]).unwrap();
+    let other = ServerId::parse("wiki").unwrap();
+    let call = |user, server, tool| Subject { server: Some(server), tool: Some(tool), ..subject(user) };
+    for _ in 0..3 {
+        set.take(&call("a", &other, "push")).unwrap();
+        set.take(&call("a", &server, "pull")).unwrap();
+        set.take(&subject("a")).unwrap();
+    }
+    set.take(&call("a", &server, "push")).unwrap();
+    set.take(&call("b", &server, "push")).unwrap();
+    assert!(set.take(&call("a", &server, "push")).is_err());
+    assert_eq!(set.applicable(&call("a", &server, "push")).len(), 1);
+    assert!(set.applicable(&call("a", &other, "push")).is_empty());
+}
+
+#[test]
+fn o11_keys_with_crafted_names_stay_apart() {
+    let (_, limiter) = limiter();
+    let mut config = limit("k", &[LimitKey::User, LimitKey::Client]);
+    config.per_minute = Some(1);
+    let set = limiter.set(1, &[config]).unwrap();
+    let call = |user, client| Subject { client: Some(client), ..subject(user) };
+    set.take(&call("a", "x\nc1:y")).unwrap();
+    set.take(&call("a\nc1:x", "y")).unwrap();
+    set.take(&call("a", "x")).unwrap();
+}
+
+#[test]
+fn o4_counters_survive_a_reload_that_does_not_change_them() {
+    let (_, limiter) = limiter();
+    let mut config = limit("r", &[LimitKey::User]);
+    config.per_minute = Some(1);
+    limiter.set(1, &[config.clone()]).unwrap().take(&subject("a")).unwrap();
+    assert!(limiter.set(2, &[config.clone()]).unwrap().take(&subject("a")).is_err());
+    config.per_minute = Some(2);
+    assert!(limiter.set(3, &[config]).unwrap().take(&subject("a")).is_ok());
+}
+
+#[test]
+fn o11_idle_counters_are_dropped() {
+    let (clock, limiter) = limiter();
+    let mut config = limit("r", &[LimitKey::User]);
+    config.per_minute = Some(60);
+    let set = limiter.set(1, &[config]).unwrap();
+    for n in 0..SWEEP_EVERY - 1 {
+        set.take(&subject(&format!("user{n}"))).unwrap();
+    }
+    clock.advance_ms(120_000);
+    set.take(&subject("last")).unwrap();
+    assert!(set.keys() <= 2, "{} counters left", set.keys());
+}
