@@ -139,14 +139,13 @@ async fn publish(node: Arc<Node>) {
 /// Tells subscribers when a grant has expired: lists look different then.
 async fn expire(node: Arc<Node>) {
     loop {
-        let next = node.live.load().next_change_ms();
         let now = node.clock.now_ms();
-        let wait = next
-            .filter(|at| *at > now)
-            .map_or(EXPIRY_LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0)).min(EXPIRY_LOOK));
+        let next = node.live.load().next_change_ms(now);
+        let wait =
+            next.map_or(EXPIRY_LOOK, |at| Duration::from_millis(u64::try_from(at - now).unwrap_or(0)).min(EXPIRY_LOOK));
         // A reload may bring an earlier expiry, so never sleep long.
         tokio::time::sleep(wait.clamp(Duration::from_millis(1), Duration::from_secs(1))).await;
-        if next.is_some_and(|at| at > now && at <= node.clock.now_ms()) {
+        if next.is_some_and(|at| at <= node.clock.now_ms()) {
             tracing::info!("a grant has expired");
             node.gate.snapshot_changed();
         }

@@ -162,9 +162,9 @@ async fn l1_the_record_by_command() {
     assert!(rebuilt["indexed"].as_u64().unwrap() >= 4);
     // One changed byte is found.
     let folder = product.data().join("audit");
-    let segments = walk(&folder).into_iter().filter(|file| file.ends_with("00000001.log"));
+    let mut segments = walk(&folder).into_iter().filter(|file| file.ends_with("00000001.log"));
     let changed = |file: &std::path::PathBuf| std::fs::read_to_string(file).unwrap().contains("\"allow\":true");
-    let segment = segments.filter(changed).next().unwrap();
+    let segment = segments.find(changed).unwrap();
     let text = std::fs::read_to_string(&segment).unwrap();
     std::fs::write(&segment, text.replacen("\"allow\":true", "\"allow\":trux", 1)).unwrap();
     let output = product.command(&["audit", "verify"]).await.unwrap();
