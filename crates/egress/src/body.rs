@@ -86,7 +86,8 @@ impl Body {
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let _ = tokio::time::timeout(LINGER, self.collect_bytes(MAX_LINGER)).await;
+                let r = tokio::time::timeout(LINGER, self.collect_bytes(MAX_LINGER)).await;
+                eprintln!("DBG {r:?}");
             });
         }
     }

@@ -182,7 +182,10 @@ fn classify_v6(ip: Ipv6Addr) -> Option<Rule> {
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Some(Rule::Unspecified),
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(Rule::Loopback),
-        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254] | [0xfd20, 0x0ce, 0, 0, 0, 0, 0, 0x254] => Some(Rule::Metadata),
+        [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254]
+        | [0xfd20, 0x0ce, 0, 0, 0, 0, 0, 0x254]
+        | [0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        | [0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42] => Some(Rule::Metadata),
         [0xff00..=0xffff, ..] => Some(Rule::Multicast),
         [0xfc00..=0xfdff, ..] | [0xfec0..=0xfeff, ..] => Some(Rule::Private),
         [0xfe80..=0xfebf, ..] => Some(Rule::LinkLocal),

@@ -196,3 +196,41 @@ async fn tls_needs_a_trusted_certificate() {
     let error = post(&local(), &format!("https://{}/", server.addr), "").await.unwrap_err();
     assert!(matches!(error, EgressError::Tls { .. }), "{error}");
 }
+
+/// Chunked answers whose last chunk comes `late` after the first.
+async fn late_end(late: Duration) -> (String, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let connections = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut tcp, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(async move {
+                let mut buf = [0; 4096];
+                while matches!(tcp.read(&mut buf).await, Ok(1..)) {
+                    let _ = tcp.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n").await;
+                    tokio::time::sleep(late).await;
+                    let _ = tcp.write_all(b"0\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    (format!("http://{addr}/"), connections)
+}
+
+#[tokio::test]
+async fn a_body_whose_end_comes_soon_keeps_its_connection() {
+    for (late, want) in [(0, 1), (20, 1), (1_000, 3)] {
+        let (url, connections) = late_end(Duration::from_millis(late)).await;
+        let egress = local();
+        let url = egress.check_url(&url).unwrap();
+        for _ in 0..3 {
+            let mut response = egress.client().send(&url, Method::GET, HeaderMap::new(), Bytes::new()).await.unwrap();
+            assert_eq!(response.body_mut().chunk().await.unwrap().unwrap(), "abc");
+            response.into_body().finish();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), want, "{late} ms");
+    }
+}

@@ -19,7 +19,7 @@ use crate::notes;
 use crate::peer::Peer;
 use crate::server::Server;
 use crate::slots::Busy;
-use crate::types::{Discovered, UpstreamEvent, UpstreamReply};
+use crate::types::{Discovered, ServerNote, UpstreamEvent, UpstreamReply};
 
 pub(crate) use open::{Options, open};
 use read::Reading;
@@ -160,6 +160,9 @@ impl UpstreamCall {
                 self.error(message.error().unwrap_or_else(|| RpcError::new(codes::INTERNAL_ERROR, "no error object")))
             }
         };
+        if let Reading::Events { events, .. } = std::mem::replace(&mut self.reading, Reading::Over) {
+            events.finish();
+        }
         self.end(reply)
     }
 
@@ -202,10 +205,15 @@ impl UpstreamCall {
 
     fn notified(&mut self, message: &Message) -> Option<UpstreamEvent> {
         if let Some(note) = notes::of(message) {
-            if let Some(principal) = self.reading.owner() {
-                self.server.watchers.tell(principal, note);
+            let heard = match self.reading.owner() {
+                Some(principal) => self.server.watchers.tell(principal, note.clone()),
+                None => false,
+            };
+            // Each message goes one way only; without a listener the caller at least learns
+            // that what it keeps of a list is stale.
+            if heard || !matches!(note, ServerNote::ListChanged(_)) {
+                return None;
             }
-            return None;
         }
         let method = message.method()?;
         let params = message.params();

@@ -193,6 +193,7 @@ pub(crate) async fn request(
                 }
             }
             if let Some(outcome) = outcome {
+                events.finish();
                 break outcome;
             }
         },

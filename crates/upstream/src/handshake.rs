@@ -11,6 +11,8 @@ use crate::types::Discovered;
 
 /// Most versions of `supported` that are looked at.
 const MAX_VERSIONS: usize = 64;
+/// Longest answer to `initialize` or `server/discover` kept per session, in bytes.
+const MAX_SAID: usize = 1 << 20;
 /// Longest instructions kept, in bytes.
 const MAX_INSTRUCTIONS: usize = 64 * 1024;
 
@@ -76,14 +78,27 @@ pub(crate) fn after_version_error(error: &RpcError) -> Discovery {
 }
 
 /// Reads a DiscoverResult.
-pub(crate) fn discovered(result: &RawJson, revision: Revision) -> Discovered {
+///
+/// # Errors
+/// When it is too large to be kept.
+pub(crate) fn discovered(result: &RawJson, revision: Revision) -> Result<Discovered, UpstreamError> {
+    check_size(result)?;
     let raw = result.detached();
     let info = splice::get_path(&raw, &["_meta", meta_key::SERVER_INFO]).or_else(|| raw.get("serverInfo"));
-    read(raw, revision, info)
+    Ok(read(raw, revision, info))
+}
+
+/// One of these is kept for every session.
+fn check_size(result: &RawJson) -> Result<(), UpstreamError> {
+    if result.len() > MAX_SAID { Err(UpstreamError::TooLarge) } else { Ok(()) }
 }
 
 /// Reads an InitializeResult.
+///
+/// # Errors
+/// When it names no legacy version, or is too large to be kept.
 pub(crate) fn initialized(result: &RawJson) -> Result<Discovered, UpstreamError> {
+    check_size(result)?;
     let version = result.get("protocolVersion");
     let version = version.as_ref().and_then(RawJson::as_string).unwrap_or_default();
     let revision = Revision::parse(&version)

@@ -140,7 +140,7 @@ impl Upstreams {
         let server = self.server(target);
         server.breaker.admit()?;
         let asking = async {
-            match server.lease(&target.principal, profile).await?.peer {
+            match server.lease(&target.principal, profile, false).await?.peer {
                 Peer::Modern(peer) => server.refresh(&peer).await,
                 peer => peer.said().ok_or_else(|| UpstreamError::protocol("the server said nothing about itself")),
             }

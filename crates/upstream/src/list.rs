@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bartizan_model::Era;
 use bartizan_wire::headers::param_headers;
-use bartizan_wire::{ClientProfile, LATEST_LEGACY, RawJson, RpcError, codes, splice};
+use bartizan_wire::{ClientProfile, RawJson, RpcError, codes, splice};
 
 use crate::call::{Options, open};
 use crate::error::UpstreamError;
@@ -36,23 +36,13 @@ pub(crate) async fn list(
     fetched
 }
 
-/// The same capabilities in the form from which params for either era can be made.
-pub(crate) fn neutral(profile: &ClientProfile) -> Arc<ClientProfile> {
-    Arc::new(ClientProfile {
-        capabilities: profile.capabilities.clone(),
-        client_info: profile.client_info.clone(),
-        ..ClientProfile::plain(LATEST_LEGACY)
-    })
-}
-
 async fn fetch(
     server: &Arc<Server>,
     principal: &Arc<str>,
     kind: ListKind,
     profile: &Arc<ClientProfile>,
 ) -> Result<ListResult, UpstreamError> {
-    let profile = neutral(profile);
-    let peer = server.lease(principal, &profile).await?.peer;
+    let peer = server.lease(principal, profile, false).await?.peer;
     let era = peer.revision().era();
     let declared = peer.said().is_none_or(|said| said.capabilities.get(kind.capability()).is_some());
     let mut pages = Pages::new(era);
@@ -65,7 +55,7 @@ async fn fetch(
             Some(cursor) => RawJson::object([("cursor", &RawJson::string(cursor))]),
             None => RawJson::empty_object(),
         };
-        let request = CallRequest::new(kind.method(), Some(params), Arc::clone(&profile));
+        let request = CallRequest::new(kind.method(), Some(params), Arc::clone(profile));
         match ask(server, principal, request).await? {
             Ok(result) => {
                 if pages.add(kind, &result)? {

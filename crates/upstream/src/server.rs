@@ -1,5 +1,8 @@
 //! One upstream server: its verdict, sessions, breaker and watchers.
 
+mod establish;
+mod verdict;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -7,59 +10,30 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bartizan_catalog::ServerSpec;
-use bartizan_egress::Url;
 use bartizan_model::Era;
-use bartizan_wire::{ClientProfile, Revision};
+use bartizan_wire::ClientProfile;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::breaker::Breaker;
-use crate::channel::sse::{self, Opened};
-use crate::channel::stdio;
 use crate::env::Env;
 use crate::error::UpstreamError;
-use crate::exchange::ladder::{self, Init, Probe};
+use crate::exchange::ladder;
 use crate::notes::NoteSink;
-use crate::peer::{Lease, LegacyHttp, ModernHttp, Peer};
-use crate::plan::{Candidate, Plan};
+use crate::peer::{Lease, LegacyHttp, Peer};
+use crate::plan::Plan;
 use crate::slots::{Key, Pool};
-use crate::spawn::Recipe;
-use crate::types::{Discovered, ServerHealth};
+use crate::types::ServerHealth;
 use crate::watch::Watchers;
+use verdict::{Kind, Verdict};
 
-/// Age at which a verdict is checked again (protocol reference 4.2, trap 4).
-const VERDICT_MS: i64 = 24 * 3_600_000;
-/// Least time between two checks that something odd asked for.
-const RECHECK_MS: i64 = 60_000;
-/// Time for starting a local server, probe included.
-const START: Duration = Duration::from_secs(60);
-/// A restart that is due sooner than this is waited for.
-const SHORT_WAIT: Duration = Duration::from_secs(2);
-/// A process that lived this long was no failed start.
-const LIVED: Duration = Duration::from_secs(60);
-/// Wait for a process slot.
-const SLOT_WAIT: Duration = Duration::from_secs(5);
 /// A legacy session unused for this long is ended.
 const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 /// A local process or event stream unused for this long is ended.
 const CHANNEL_IDLE: Duration = Duration::from_secs(10 * 60);
 /// Keys with sessions of their own.
 const MAX_POOLS: usize = 4096;
-
-/// Which era and transport a server speaks, and when that was found out.
-pub(crate) struct Verdict {
-    pub(crate) kind: Kind,
-    at_ms: AtomicI64,
-}
-
-#[derive(Clone)]
-pub(crate) enum Kind {
-    Modern(Arc<ModernHttp>),
-    Legacy(Url),
-    Sse(Url),
-    Stdio(Era),
-}
 
 /// One server at one version of its specification.
 pub(crate) struct Server {
@@ -107,11 +81,13 @@ impl Server {
         self.restarts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something to send to, for one call of this owner; the caller sets the time limit.
+    /// Something to send to, for one request of this owner; the caller sets the time limit.
+    /// A `call` is a request during which the server may ask the client.
     pub(crate) async fn lease(
         self: &Arc<Self>,
         principal: &Arc<str>,
         profile: &Arc<ClientProfile>,
+        call: bool,
     ) -> Result<Lease, UpstreamError> {
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
         let mut verdict = self.verdict.load_full();
@@ -127,7 +103,7 @@ impl Server {
         let modern = matches!(verdict.as_ref().map(|v| &v.kind), Some(Kind::Stdio(Era::Modern)));
         let digest = if modern { "".into() } else { self.env.digest(profile) };
         let key = Key { principal: Arc::clone(principal), digest };
-        let alone = !modern && may_be_asked(profile);
+        let alone = call && !modern && may_be_asked(profile);
         self.pool(&key)?.lease(self, &key, profile, alone).await
     }
 
@@ -161,164 +137,6 @@ impl Server {
         pools.iter().find_map(|pool| pool.any())
     }
 
-    /// Makes a session, or finds that none is needed. Runs in a task of its own.
-    pub(crate) async fn establish(&self, key: &Key, profile: &ClientProfile) -> Result<Peer, UpstreamError> {
-        let plan = self.plan.as_ref().map_err(Clone::clone)?;
-        let made = match plan {
-            Plan::Http { ladder, headers } => {
-                let establishing = self.establish_http(ladder, headers, key, profile);
-                tokio::time::timeout(self.env.list_time(), establishing).await
-            }
-            Plan::Stdio(recipe) => tokio::time::timeout(START, self.establish_stdio(recipe, key, profile)).await,
-        };
-        let made = made.unwrap_or(Err(UpstreamError::Timeout));
-        match &made {
-            Ok(_) => self.breaker.succeeded(),
-            Err(error) => self.breaker.failed(error),
-        }
-        made
-    }
-
-    async fn establish_http(
-        &self,
-        ladder: &[Candidate],
-        headers: &http::HeaderMap,
-        key: &Key,
-        profile: &ClientProfile,
-    ) -> Result<Peer, UpstreamError> {
-        let notes = self.sink(&key.principal);
-        let verdict = self.verdict.load_full();
-        match verdict.as_ref().map(|verdict| &verdict.kind) {
-            Some(Kind::Modern(peer)) => return Ok(Peer::Modern(Arc::clone(peer))),
-            Some(Kind::Legacy(url)) => match ladder::initialize(&self.env, url, headers, profile).await? {
-                Init::Session(peer) => return Ok(Peer::Legacy(peer)),
-                Init::Refused(refused) if !ladder::advances(&refused) && !refused.is_modern() => {
-                    return Err(refused.to_upstream());
-                }
-                // It is not there any more, or has become modern: look again.
-                Init::Refused(_) => self.verdict.store(None),
-            },
-            Some(Kind::Sse(url)) => match sse::open(&self.env, url, headers, Arc::clone(&notes)).await? {
-                Opened::Channel(channel) => {
-                    ladder::initialize_channel(&self.env, &channel, profile).await?;
-                    return Ok(Peer::Channel(channel));
-                }
-                Opened::NotHere(_) => self.verdict.store(None),
-            },
-            Some(Kind::Stdio(_)) | None => {}
-        }
-        let (peer, url) = ladder::climb(&self.env, ladder, headers, profile, &notes).await?;
-        let kind = match &peer {
-            Peer::Modern(peer) => Kind::Modern(Arc::clone(peer)),
-            Peer::Legacy(_) => Kind::Legacy(url),
-            Peer::Channel(_) => Kind::Sse(url),
-        };
-        self.decide(kind);
-        Ok(peer)
-    }
-
-    fn decide(&self, kind: Kind) -> Arc<Verdict> {
-        let verdict = Arc::new(Verdict { kind, at_ms: AtomicI64::new(self.env.clock.now_ms()) });
-        self.verdict.store(Some(Arc::clone(&verdict)));
-        verdict
-    }
-
-    /// The era of a local server, probed once for all who wait. The probe goes on when the
-    /// caller gives up: otherwise a slow program would never get a verdict.
-    async fn stdio_verdict(self: &Arc<Self>) -> Result<Arc<Verdict>, UpstreamError> {
-        let server = Arc::clone(self);
-        let probe = tokio::spawn(async move {
-            let _one = Arc::clone(&server.probing).lock_owned().await;
-            if let Some(verdict) = server.verdict.load_full() {
-                return Ok(verdict);
-            }
-            let Ok(Plan::Stdio(recipe)) = &server.plan else {
-                return Err(UpstreamError::unavailable("not a local server"));
-            };
-            server.wait_for_restart().await?;
-            let era = server.probe_stdio(recipe).await.inspect_err(|error| {
-                server.restarts().failed();
-                server.breaker.failed(error);
-            })?;
-            Ok(server.decide(Kind::Stdio(era)))
-        });
-        probe.await.map_err(|_| UpstreamError::unavailable("the probe was stopped"))?
-    }
-
-    async fn probe_stdio(&self, recipe: &Recipe) -> Result<Era, UpstreamError> {
-        let permit = self.process_permit().await?;
-        Ok(match stdio::probe(&self.env, recipe, permit).await? {
-            stdio::Probe::Modern => Era::Modern,
-            stdio::Probe::Legacy => Era::Legacy,
-        })
-    }
-
-    async fn process_permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit, UpstreamError> {
-        let processes = &self.env.processes;
-        if let Ok(permit) = Arc::clone(processes).try_acquire_owned() {
-            return Ok(permit);
-        }
-        self.env.evict_idle_process();
-        match tokio::time::timeout(SLOT_WAIT, Arc::clone(processes).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(UpstreamError::unavailable("too many local processes")),
-        }
-    }
-
-    /// Local servers that ended by themselves are not started again at once.
-    async fn wait_for_restart(&self) -> Result<(), UpstreamError> {
-        let left = self.restarts().left();
-        if left > SHORT_WAIT {
-            let seconds = left.as_secs() + 1;
-            let why = "the program ended several times; waiting before the next start".to_owned();
-            return Err(UpstreamError::Unavailable { why, retry_after_s: Some(seconds) });
-        }
-        tokio::time::sleep(left).await;
-        Ok(())
-    }
-
-    async fn establish_stdio(
-        &self,
-        recipe: &Recipe,
-        key: &Key,
-        profile: &ClientProfile,
-    ) -> Result<Peer, UpstreamError> {
-        self.wait_for_restart().await?;
-        let era = match self.verdict.load_full().as_ref().map(|verdict| &verdict.kind) {
-            Some(Kind::Stdio(era)) => *era,
-            _ => return Err(UpstreamError::unavailable("the server's era is not known any more; try again")),
-        };
-        let permit = self.process_permit().await?;
-        let started = stdio::start(&self.env, recipe, permit, era, self.sink(&key.principal)).await;
-        let channel = started.inspect_err(|_| {
-            self.restarts().failed();
-        })?;
-        self.watch_life(&channel);
-        let stop = channel.stop.clone().drop_guard();
-        match era {
-            Era::Modern => channel.set_said(stdio::discover(&self.env, &channel).await?),
-            Era::Legacy => ladder::initialize_channel(&self.env, &channel, profile).await?,
-        }
-        stop.disarm();
-        Ok(Peer::Channel(channel))
-    }
-
-    /// Counts crashes for the back-off.
-    fn watch_life(&self, channel: &Arc<crate::channel::Channel>) {
-        let (server, channel) = (self.this.clone(), Arc::clone(channel));
-        tokio::spawn(async move {
-            channel.gone.cancelled().await;
-            let Some(server) = server.upgrade() else { return };
-            if channel.crashed.load(Ordering::Acquire) {
-                let mut restarts = server.restarts();
-                if channel.started.elapsed() >= LIVED {
-                    restarts.succeeded();
-                }
-                restarts.failed();
-            }
-        });
-    }
-
     /// Where notes outside of calls go.
     pub(crate) fn sink(&self, principal: &Arc<str>) -> NoteSink {
         let (server, principal) = (self.this.clone(), Arc::clone(principal));
@@ -327,111 +145,6 @@ impl Server {
                 server.watchers.tell(&principal, note);
             }
         })
-    }
-
-    /// Checks a verdict of yesterday in the background; calls go on with it meanwhile.
-    fn recheck_when_old(self: &Arc<Self>, verdict: &Verdict) {
-        let age = self.env.clock.now_ms().saturating_sub(verdict.at_ms.load(Ordering::Relaxed));
-        if age > VERDICT_MS {
-            self.recheck();
-        }
-    }
-
-    /// Something did not fit the verdict: checks it, at most once a minute.
-    pub(crate) fn doubt(self: &Arc<Self>) {
-        if let Some(verdict) = self.verdict.load_full() {
-            let age = self.env.clock.now_ms().saturating_sub(verdict.at_ms.load(Ordering::Relaxed));
-            if age > RECHECK_MS {
-                self.recheck();
-            }
-        }
-    }
-
-    fn recheck(self: &Arc<Self>) {
-        if self.rechecking.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let server = Arc::clone(self);
-        tokio::spawn(async move {
-            let checking = server.recheck_now();
-            let done = tokio::time::timeout(START, checking).await;
-            if let Ok(Err(error)) = done {
-                tracing::debug!(server = %server.spec.id, %error, "re-probe failed; the verdict stays");
-            }
-            server.rechecking.store(false, Ordering::Release);
-        });
-    }
-
-    async fn recheck_now(&self) -> Result<(), UpstreamError> {
-        let Some(verdict) = self.verdict.load_full() else { return Ok(()) };
-        // Whatever comes of it, the next check is not before a minute has passed.
-        let now = self.env.clock.now_ms();
-        verdict.at_ms.store(now.saturating_sub(VERDICT_MS - RECHECK_MS), Ordering::Relaxed);
-        let (Ok(plan), kind) = (&self.plan, &verdict.kind) else { return Ok(()) };
-        let still = match (plan, kind) {
-            (Plan::Stdio(recipe), Kind::Stdio(era)) => self.probe_stdio(recipe).await? == *era,
-            (Plan::Http { headers, .. }, Kind::Legacy(url)) => match ladder::probe(&self.env, url, headers).await? {
-                Probe::Legacy(_) => true,
-                Probe::Modern(peer) => {
-                    self.decide(Kind::Modern(peer));
-                    self.retire();
-                    return Ok(());
-                }
-            },
-            (Plan::Http { headers, .. }, Kind::Modern(peer)) => {
-                match ladder::probe(&self.env, &peer.url, headers).await? {
-                    Probe::Legacy(_) => false,
-                    Probe::Modern(peer) => {
-                        self.decide(Kind::Modern(peer));
-                        return Ok(());
-                    }
-                }
-            }
-            // The next session climbs the ladder again.
-            (Plan::Http { ladder, .. }, Kind::Sse(_)) => ladder.len() == 1,
-            _ => false,
-        };
-        if still {
-            verdict.at_ms.store(self.env.clock.now_ms(), Ordering::Relaxed);
-        } else {
-            self.verdict.store(None);
-            self.retire();
-        }
-        Ok(())
-    }
-
-    /// From now on a modern server is spoken to at this revision.
-    pub(crate) fn speak(&self, revision: Revision) {
-        let Some(verdict) = self.verdict.load_full() else { return };
-        if let Kind::Modern(peer) = &verdict.kind
-            && peer.said.revision != revision
-        {
-            let said = Arc::new(Discovered { revision, ..(*peer.said).clone() });
-            let (url, headers) = (peer.url.clone(), peer.headers.clone());
-            self.decide(Kind::Modern(Arc::new(ModernHttp { url, headers, said, said_at: peer.said_at })));
-        }
-    }
-
-    /// The next session looks for the transport again.
-    pub(crate) fn forget_verdict(&self) {
-        self.verdict.store(None);
-    }
-
-    /// What a modern server says about itself now, when what it said before is too old.
-    pub(crate) async fn refresh(&self, peer: &Arc<ModernHttp>) -> Result<Arc<Discovered>, UpstreamError> {
-        if peer.is_fresh() {
-            return Ok(Arc::clone(&peer.said));
-        }
-        match ladder::probe(&self.env, &peer.url, &peer.headers).await? {
-            Probe::Modern(peer) => {
-                self.decide(Kind::Modern(Arc::clone(&peer)));
-                Ok(Arc::clone(&peer.said))
-            }
-            Probe::Legacy(_) => {
-                self.forget_verdict();
-                Err(UpstreamError::unavailable("the server changed its protocol; try again"))
-            }
-        }
     }
 
     /// Lets go of all sessions; calls under way keep theirs until they end.
@@ -480,7 +193,8 @@ impl Server {
     pub(crate) fn idlest_process(&self) -> Option<(Instant, Arc<crate::channel::Channel>)> {
         let pools: Vec<_> = self.pools().values().cloned().collect();
         let channels = pools.iter().flat_map(|pool| pool.channels());
-        let idle = channels.filter(|channel| channel.is_process() && !channel.busy.load(Ordering::Acquire));
+        let idle = channels
+            .filter(|channel| channel.is_process() && channel.is_open() && !channel.busy.load(Ordering::Acquire));
         idle.filter_map(|channel| Some((channel.idle_since()?, channel))).min_by_key(|(since, _)| *since)
     }
 
@@ -523,7 +237,7 @@ impl Server {
             transport,
             era,
             revision,
-            probed_ms: verdict.map(|verdict| verdict.at_ms.load(Ordering::Relaxed)),
+            probed_ms: verdict.map(|verdict| verdict.at_ms()),
             circuit: self.breaker.state(),
             last_error: self.breaker.last_error(),
             sessions: peers,

@@ -60,6 +60,9 @@ impl Pool {
         profile: &Arc<ClientProfile>,
         alone: bool,
     ) -> Result<Lease, UpstreamError> {
+        if let Some(lease) = self.ready(&mut self.lock(), alone) {
+            return Ok(lease);
+        }
         loop {
             let freed = self.freed.notified();
             let mut freed = std::pin::pin!(freed);
@@ -80,18 +83,22 @@ impl Pool {
         }
     }
 
+    /// A session that can be used now.
+    fn ready(self: &Arc<Self>, inner: &mut Inner, alone: bool) -> Option<Lease> {
+        inner.peers.retain(Peer::is_alive);
+        inner.peers.iter().find_map(|peer| match peer {
+            Peer::Channel(channel) if alone => {
+                let busy = Busy::claim(channel, self)?;
+                Some(Lease { peer: peer.clone(), busy: Some(busy) })
+            }
+            _ => Some(Lease { peer: peer.clone(), busy: None }),
+        })
+    }
+
     fn next(self: &Arc<Self>, server: &Arc<Server>, key: &Key, profile: &Arc<ClientProfile>, alone: bool) -> Next {
         let mut inner = self.lock();
-        inner.peers.retain(Peer::is_alive);
-        for peer in &inner.peers {
-            match peer {
-                Peer::Channel(channel) if alone => {
-                    if let Some(busy) = Busy::claim(channel, self) {
-                        return Next::Take(Lease { peer: peer.clone(), busy: Some(busy) });
-                    }
-                }
-                _ => return Next::Take(Lease { peer: peer.clone(), busy: None }),
-            }
+        if let Some(lease) = self.ready(&mut inner, alone) {
+            return Next::Take(lease);
         }
         if let Some(made) = &inner.creating {
             return Next::Wait(made.clone());

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bartizan_wire::{ClientProfile, LATEST_LEGACY, RawJson};
+use http::HeaderValue;
 use tokio::sync::{Notify, broadcast};
 
 use crate::backoff::{Backoff, jittered};
@@ -21,7 +22,7 @@ use follow::End;
 /// Notes a slow listener may lag behind.
 const CAPACITY: usize = 256;
 /// Largest note that is passed on, in bytes.
-const MAX_NOTE: usize = 256 * 1024;
+const MAX_NOTE: usize = 64 * 1024;
 /// Resource subscriptions of one owner on one server.
 const MAX_SUBSCRIPTIONS: usize = 10_000;
 /// Owners with a stream of their own, per server.
@@ -52,6 +53,8 @@ pub(crate) struct Watcher {
 struct Applied {
     peer: Option<Peer>,
     uris: HashSet<String>,
+    /// Last event id of the session's GET stream.
+    last_event: Option<HeaderValue>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,17 +62,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Watchers {
-    /// Passes a note to whoever listens.
-    pub(crate) fn tell(&self, principal: &str, note: ServerNote) {
+    /// Passes a note to whoever listens; false when nobody does.
+    pub(crate) fn tell(&self, principal: &str, note: ServerNote) -> bool {
         let size = match &note {
             ServerNote::ListChanged(_) => 0,
             ServerNote::ResourceUpdated { uri, params } => uri.len() + params.len(),
             ServerNote::Message { method, params } => method.len() + params.as_ref().map_or(0, RawJson::len),
         };
         let watcher = lock(&self.map).get(principal).cloned();
-        if let Some(watcher) = watcher.filter(|_| size <= MAX_NOTE) {
-            let _ = watcher.sender.send(note);
-        }
+        watcher.filter(|_| size <= MAX_NOTE).is_some_and(|watcher| watcher.sender.send(note).is_ok())
     }
 
     /// True while somebody listens: then the session is kept.
@@ -208,14 +209,14 @@ impl Watcher {
             Some(peer) => peer,
             None => {
                 let plain = Arc::new(ClientProfile::plain(LATEST_LEGACY));
-                let lease = server.lease(&self.principal, &plain);
+                let lease = server.lease(&self.principal, &plain, false);
                 let leased = tokio::time::timeout(server.env.list_time() * 2, lease).await;
                 leased.unwrap_or(Err(UpstreamError::Timeout))?.peer
             }
         };
         let mut applied = lock(&self.applied);
         if applied.peer.as_ref().map(Peer::identity) != Some(peer.identity()) {
-            *applied = Applied { peer: Some(peer.clone()), uris: HashSet::new() };
+            *applied = Applied { peer: Some(peer.clone()), uris: HashSet::new(), last_event: None };
         }
         Ok(peer)
     }

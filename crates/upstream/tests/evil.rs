@@ -1,4 +1,5 @@
 //! P31, P32: whole lists, and servers that stall, drip, lie or never end.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
 mod common;
 
@@ -327,4 +328,65 @@ async fn p32_unexpected_compression_is_refused() {
     .await;
     let failed = upstreams().call(&target(&mock.url("/mcp")), echo(&legacy_client(json!({})), json!({}))).await;
     assert!(matches!(failed.err(), Some(UpstreamError::Protocol { .. })));
+}
+
+#[tokio::test]
+async fn p32_after_thirty_seconds_one_attempt_decides() {
+    let sick = Arc::new(AtomicUsize::new(1));
+    let switch = Arc::clone(&sick);
+    let mock = Mock::with(modern, move |seen| {
+        (seen.method() == "tools/call" && switch.load(Ordering::SeqCst) == 1).then(|| ready(empty(503)))
+    })
+    .await;
+    let upstreams = upstreams();
+    let (target, profile) = (target(&mock.url("/mcp")), legacy_client(json!({})));
+    for _ in 0..5 {
+        assert!(upstreams.call(&target, echo(&profile, json!({}))).await.is_err());
+    }
+    let pass = async || {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(31)).await;
+        tokio::time::resume();
+    };
+    pass().await;
+    assert_eq!(upstreams.status()[0].circuit, "half_open");
+    assert!(upstreams.call(&target, echo(&profile, json!({}))).await.is_err());
+    assert!(matches!(
+        upstreams.call(&target, echo(&profile, json!({}))).await.err(),
+        Some(UpstreamError::CircuitOpen { .. })
+    ));
+    assert_eq!(mock.count("tools/call"), 6);
+    sick.store(0, Ordering::SeqCst);
+    pass().await;
+    for _ in 0..3 {
+        call(&upstreams, &target, echo(&profile, json!({}))).await;
+    }
+    assert_eq!(upstreams.status()[0].circuit, "closed");
+}
+
+#[tokio::test]
+async fn p32_an_oversize_introduction_is_not_kept() {
+    let mock = Mock::with(legacy, |seen| {
+        let said = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "x": "y".repeat(2 << 20)});
+        (seen.method() == "initialize").then(|| ready(result(seen, said)))
+    })
+    .await;
+    let big = WireLimits { upstream_body: 16 << 20, ..limits() };
+    let upstreams = upstreams_with(big, Arc::new(SystemClock));
+    let failed = upstreams.call(&target(&mock.url("/mcp")), echo(&legacy_client(json!({})), json!({}))).await;
+    assert!(matches!(failed.err(), Some(UpstreamError::TooLarge)));
+}
+
+#[tokio::test]
+async fn p4_a_call_cannot_set_other_headers() {
+    let mock = Mock::modern().await;
+    let upstreams = upstreams();
+    let mut request = echo(&modern_client(json!({})), json!({}));
+    request.param_headers = ["authorization", "mcp-method", "mcp-param-ok"]
+        .map(|name| (http::HeaderName::from_static(name), http::HeaderValue::from_static("x")))
+        .into();
+    call(&upstreams, &target(&mock.url("/mcp")), request).await;
+    let seen = &mock.seen("tools/call")[0];
+    assert_eq!(seen.header("authorization"), None);
+    assert_eq!((seen.header("mcp-method"), seen.header("mcp-param-ok")), (Some("tools/call"), Some("x")));
 }

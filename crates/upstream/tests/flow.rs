@@ -471,3 +471,40 @@ async fn p30_arguments_and_results_pass_byte_for_byte() {
     let UpstreamReply::Result(result) = finish(&mut call).await.1 else { panic!() };
     assert_eq!(result.as_str(), "{ \"x\" : 1.0,\"b\":\"\\u0041\",\"a\":10000000000000000000000 }");
 }
+
+#[tokio::test]
+async fn p10_list_changed_without_watchers_reaches_the_caller() {
+    let mock = scripted(legacy, |sse, seen| async move {
+        sse.notify("notifications/tools/list_changed", json!({}));
+        sse.notify("notifications/resources/updated", json!({"uri": "x://nobody-subscribed"}));
+        sse.result(&seen, json!({}));
+    })
+    .await;
+    let upstreams = upstreams();
+    let mut call =
+        upstreams.call(&target(&mock.url("/mcp")), echo(&legacy_client(json!({})), json!({}))).await.unwrap();
+    let (during, _) = finish(&mut call).await;
+    assert_eq!(during, [("notifications/tools/list_changed".to_owned(), json!({}))]);
+}
+
+#[tokio::test]
+async fn p10_next_can_be_dropped_at_any_moment() {
+    let mock = scripted(legacy, |sse, seen| async move {
+        let body = json!({"jsonrpc": "2.0", "id": seen.id(), "result": {"content": []}}).to_string();
+        for piece in ["data: ", &body[..10], &body[10..], "\n\n"] {
+            sse.raw(piece);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let upstreams = upstreams();
+    let mut call =
+        upstreams.call(&target(&mock.url("/mcp")), echo(&legacy_client(json!({})), json!({}))).await.unwrap();
+    loop {
+        // Polls for a millisecond and drops the future, again and again.
+        if let Ok(event) = tokio::time::timeout(Duration::from_millis(1), call.next()).await {
+            assert!(matches!(event, UpstreamEvent::Done(UpstreamReply::Result(_))));
+            break;
+        }
+    }
+}

@@ -278,3 +278,92 @@ async fn p35_forget_and_shutdown_end_sessions() {
     upstreams.shutdown().await;
     assert_eq!(mock.http("DELETE"), 2);
 }
+
+#[tokio::test]
+async fn p35_event_streams_that_end_in_order_keep_their_connection() {
+    for era in [legacy as fn(&Seen) -> Reply, modern] {
+        // As most libraries answer: one event, then the end, a moment later.
+        let mock = Mock::with(era, |seen| {
+            (seen.method() == "tools/call").then(|| {
+                let (sse, reply) = Sse::new();
+                let seen = seen.clone();
+                tokio::spawn(async move {
+                    sse.result(&seen, json!({"content": []}));
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                });
+                ready(reply)
+            })
+        })
+        .await;
+        let (upstreams, target) = (upstreams(), target(&mock.url("/mcp")));
+        for _ in 0..20 {
+            call(&upstreams, &target, echo(&legacy_client(json!({})), json!({}))).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(mock.connections.load(Ordering::SeqCst) <= 2, "{:?}", mock.connections);
+    }
+}
+
+#[tokio::test]
+async fn p35_unused_sessions_end_after_half_an_hour_and_watched_ones_stay() {
+    let mock = Mock::legacy().await;
+    let upstreams = upstreams();
+    let (idle, watched) = (owner(&mock.url("/mcp"), "user:idle"), owner(&mock.url("/mcp"), "user:watches"));
+    let profile = legacy_client(json!({}));
+    call(&upstreams, &idle, echo(&profile, json!({}))).await;
+    call(&upstreams, &watched, echo(&profile, json!({}))).await;
+    let _notes = upstreams.watch(&watched);
+    eventually(|| mock.http("GET") == 1).await;
+    let pass = async |minutes: u64| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(minutes * 60)).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    pass(29).await;
+    assert_eq!(mock.http("DELETE"), 0);
+    pass(3).await;
+    eventually(|| mock.http("DELETE") == 1).await;
+    let ended = mock.log().into_iter().find(|seen| seen.http == "DELETE").unwrap();
+    assert_eq!(ended.header("mcp-session-id"), mock.seen("tools/call")[0].header("mcp-session-id"));
+    call(&upstreams, &watched, echo(&profile, json!({}))).await;
+    assert_eq!(mock.count("initialize"), 2);
+    call(&upstreams, &idle, echo(&profile, json!({}))).await;
+    assert_eq!(mock.count("initialize"), 3);
+}
+
+#[tokio::test]
+async fn p35_many_owners_probe_a_new_server_once() {
+    let mock = Mock::with(legacy, |seen| {
+        let seen = seen.clone();
+        (seen.method() == "server/discover").then(|| -> Replying {
+            Box::pin(async move {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                legacy(&seen)
+            })
+        })
+    })
+    .await;
+    let upstreams = upstreams();
+    let calls = (0..20).map(|user| {
+        let (upstreams, target) = (upstreams.clone(), owner(&mock.url("/mcp"), &format!("user:{user}")));
+        async move { call(&upstreams, &target, echo(&legacy_client(json!({})), json!({}))).await }
+    });
+    futures_util::future::join_all(calls).await;
+    assert_eq!((mock.count("server/discover"), mock.count("initialize")), (1, 20));
+}
+
+#[tokio::test]
+async fn p35_lists_and_calls_of_one_client_share_the_session() {
+    let mock = Mock::legacy().await;
+    let (upstreams, target) = (upstreams(), target(&mock.url("/mcp")));
+    for profile in [legacy_client(json!({"sampling": {}, "tasks": {"list": {}}})), modern_client(json!({"roots": {}}))]
+    {
+        for kind in bartizan_upstream::ListKind::ALL {
+            upstreams.list(&target, kind, &profile).await.unwrap();
+        }
+        upstreams.discover(&target, &profile).await.unwrap();
+        call(&upstreams, &target, echo(&profile, json!({}))).await;
+    }
+    assert_eq!(mock.count("initialize"), 2);
+}

@@ -290,3 +290,60 @@ fn children(pid: &str) -> Vec<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
+
+#[tokio::test]
+async fn stdio_idle_processes_end_after_ten_minutes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (upstreams, target) = (upstreams(), local(dir.path(), &legacy_script("", REFUSE)));
+    let pid = pid_of(&upstreams, &target).await.to_string();
+    let pass = async |minutes: u64| {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(minutes * 60)).await;
+        tokio::time::resume();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    pass(9).await;
+    assert_eq!(pid_of(&upstreams, &target).await.to_string(), pid);
+    pass(9).await;
+    assert!(runs(&pid), "used nine minutes ago");
+    pass(2).await;
+    eventually(|| !runs(&pid)).await;
+    assert!(lines(dir.path(), "log").contains(&"end".to_owned()), "in order");
+    assert_ne!(pid_of(&upstreams, &target).await.to_string(), pid);
+}
+
+#[tokio::test]
+async fn stdio_at_most_64_processes_the_idlest_makes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = bartizan_config::settings::WireLimits { call_ms: 20_000, ..limits() };
+    let upstreams = upstreams_with(limits, std::sync::Arc::new(bartizan_model::SystemClock));
+    let script = legacy_script("", REFUSE);
+    let mut pids = Vec::new();
+    for n in 0..66 {
+        let target = target_with(dir.path(), &script, json!({}), &format!("user:{n}"));
+        pids.push(pid_of(&upstreams, &target).await.to_string());
+        assert!(pids.iter().filter(|pid| runs(pid)).count() <= 64);
+    }
+    assert!(!runs(&pids[0]) && !runs(&pids[1]) && runs(&pids[2]) && runs(&pids[65]));
+}
+
+#[tokio::test]
+async fn stdio_lists_are_answered_while_every_connection_waits_for_a_person() {
+    let dir = tempfile::tempdir().unwrap();
+    let cases = r#"*'"tools/call"'*) say '{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{"message":"?"}}' ;;"#;
+    let (upstreams, target) = (upstreams(), local(dir.path(), &legacy_script(cases, REFUSE)));
+    let profile = legacy_client(json!({"elicitation": {}}));
+    let mut parked = Vec::new();
+    for _ in 0..4 {
+        let mut call = upstreams.call(&target, echo(&profile, json!({}))).await.unwrap();
+        assert!(matches!(call.next().await, UpstreamEvent::Ask(_)));
+        parked.push(call);
+    }
+    assert_eq!(upstreams.status()[0].processes, 4, "one call each");
+    assert_eq!(upstreams.list(&target, ListKind::Tools, &profile).await.unwrap().items.len(), 1);
+    let fifth = upstreams.call(&target, echo(&profile, json!({}))).await;
+    assert!(matches!(fifth.err(), Some(UpstreamError::Timeout)), "the cap");
+    parked.pop();
+    let mut sixth = upstreams.call(&target, echo(&profile, json!({}))).await.unwrap();
+    assert!(matches!(sixth.next().await, UpstreamEvent::Ask(_)));
+}

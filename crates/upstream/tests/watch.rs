@@ -1,4 +1,5 @@
 //! P10: streams outside of calls, and counted resource subscriptions.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod common;
 
@@ -51,6 +52,11 @@ async fn with_listen() -> (Mock, Streams) {
     (mock, streams)
 }
 
+/// The next note, within ten seconds.
+async fn heard(notes: &mut tokio::sync::broadcast::Receiver<ServerNote>) -> ServerNote {
+    tokio::time::timeout(Duration::from_secs(10), notes.recv()).await.expect("a note").unwrap()
+}
+
 fn count(streams: &Streams) -> usize {
     streams.lock().unwrap().len()
 }
@@ -77,7 +83,7 @@ async fn p10_the_get_stream_is_opened_lazily_and_shared() {
     ] {
         streams.lock().unwrap()[0].message(&json!({"jsonrpc": "2.0", "method": method}));
         for watcher in &mut watchers {
-            assert_eq!(watcher.recv().await.unwrap(), ServerNote::ListChanged(kind));
+            assert_eq!(heard(watcher).await, ServerNote::ListChanged(kind));
         }
     }
     assert_eq!((mock.http("GET"), mock.count("initialize")), (1, 1));
@@ -109,7 +115,7 @@ async fn p10_a_hundred_subscribers_are_one_subscription() {
         let params = json!({"uri": "x://a", "extra": 1});
         streams.lock().unwrap().last().unwrap().notify("notifications/resources/updated", params.clone());
         loop {
-            match notes.recv().await.unwrap() {
+            match heard(&mut notes).await {
                 ServerNote::ResourceUpdated { uri, params: got } => {
                     assert_eq!((uri.as_str(), serde_json::from_str::<Value>(got.as_str()).unwrap()), ("x://a", params));
                     break;
@@ -165,7 +171,7 @@ async fn p10_a_broken_stream_is_reopened_and_missed_changes_are_said() {
         streams.lock().unwrap()[0].raw("retry: 10\ndata:\n\n");
         tokio::time::sleep(Duration::from_millis(50)).await;
         streams.lock().unwrap().clear();
-        assert_eq!(notes.recv().await.unwrap(), ServerNote::ListChanged(ListKind::Tools));
+        assert_eq!(heard(&mut notes).await, ServerNote::ListChanged(ListKind::Tools));
         eventually(|| count(&streams) == 1).await;
         drop(mock);
     }
@@ -220,9 +226,7 @@ async fn p10_requests_outside_of_calls_are_refused_and_pings_answered() {
     assert_eq!(answered(2).unwrap().json["error"]["code"], -32601);
     assert_eq!(answered(3).unwrap().json["error"]["code"], -32601);
     streams.lock().unwrap()[0].notify("notifications/message", json!({"level": "info", "data": 1}));
-    assert!(
-        matches!(notes.recv().await.unwrap(), ServerNote::Message { method, .. } if method == "notifications/message")
-    );
+    assert!(matches!(heard(&mut notes).await, ServerNote::Message { method, .. } if method == "notifications/message"));
 }
 
 #[tokio::test]
@@ -247,7 +251,23 @@ async fn p10_owners_hear_only_their_own_session() {
     let mut second = upstreams.watch(&bob);
     eventually(|| count(&streams) == 2).await;
     streams.lock().unwrap()[0].notify("notifications/resources/updated", json!({"uri": "x://alice"}));
-    assert!(matches!(first.recv().await.unwrap(), ServerNote::ResourceUpdated { uri, .. } if uri == "x://alice"));
+    assert!(matches!(heard(&mut first).await, ServerNote::ResourceUpdated { uri, .. } if uri == "x://alice"));
     assert!(second.try_recv().is_err());
     assert_eq!(mock.count("initialize"), 2);
+}
+
+#[tokio::test]
+async fn p10_the_get_stream_is_resumed_by_last_event_id() {
+    let (mock, streams) = with_stream(200).await;
+    let (upstreams, target) = (upstreams(), target(&mock.url("/mcp")));
+    let mut notes = upstreams.watch(&target);
+    eventually(|| count(&streams) == 1).await;
+    streams.lock().unwrap()[0].raw("id: g7\nretry: 10\ndata:\n\n");
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    streams.lock().unwrap().clear();
+    eventually(|| mock.http("GET") == 2 && count(&streams) == 1).await;
+    let gets: Vec<_> = mock.log().into_iter().filter(|seen| seen.http == "GET").collect();
+    assert_eq!((gets[0].header("last-event-id"), gets[1].header("last-event-id")), (None, Some("g7")));
+    streams.lock().unwrap()[0].notify("notifications/prompts/list_changed", json!({}));
+    assert_eq!(heard(&mut notes).await, ServerNote::ListChanged(ListKind::Prompts), "nothing is said twice");
 }

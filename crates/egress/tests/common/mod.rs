@@ -88,7 +88,7 @@ impl Resolve for Names {
             let answers = map
                 .get_mut(name)
                 .ok_or_else(|| EgressError::Dns { host: name.to_owned(), why: "no such name".to_owned() })?;
-            Ok(if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() })
+            Ok(if answers.len() > 1 { answers.remove(0) } else { answers.first().cloned().unwrap_or_default() })
         })
     }
 }

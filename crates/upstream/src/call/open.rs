@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_model::Era;
-use bartizan_wire::headers::{for_request, param_headers, param_values};
+use bartizan_wire::headers::{PARAM_PREFIX, for_request, param_headers, param_values};
 use bartizan_wire::translate::{self, Hop};
-use bartizan_wire::{AskAnswer, Message, RawJson, RequestId, RpcError, build, codes, meta_key, method, splice};
+use bartizan_wire::{
+    AskAnswer, ClientProfile, LATEST_LEGACY, Message, RawJson, RequestId, RpcError, build, codes, meta_key, method,
+    splice,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 
@@ -66,7 +69,7 @@ pub(crate) async fn open(
     let repeatable = method::lookup(&request.method).is_some_and(|info| info.idempotent);
     let mut refreshed = false;
     for last_try in [false, false, true] {
-        let lease = server.lease(principal, &request.profile);
+        let lease = server.lease(principal, &request.profile, !options.raw);
         let Lease { peer, busy } = tokio::time::timeout_at(until, lease).await.map_err(in_time)??;
         let mut call = UpstreamCall {
             server: Arc::clone(server),
@@ -148,6 +151,8 @@ async fn send(call: &mut UpstreamCall, request: &CallRequest, principal: &Arc<st
     let peer = call.peer.clone();
     raise_log_level(env, &peer, call).await;
     let in_flight = match &peer {
+        // Requests of bartizan's own are asked nothing, so they need not be alone.
+        Peer::Channel(channel) if call.raw => Some(channel.begin_background()?),
         Peer::Channel(channel) => Some(channel.begin()?),
         Peer::Modern(_) | Peer::Legacy(_) => None,
     };
@@ -206,7 +211,9 @@ fn upstream_params(call: &mut UpstreamCall, request: &CallRequest) -> Result<Opt
         _ => None,
     };
     let given = resumed.as_ref().or(request.params.as_ref());
-    let hop = Hop { client: &request.profile, ..call.hop() };
+    // What bartizan asks by itself was written for no era yet.
+    let neutral = call.raw.then(|| neutral(&request.profile));
+    let hop = Hop { client: neutral.as_ref().unwrap_or(&request.profile), ..call.hop() };
     let params = translate::params(&hop, &request.method, given);
     if &*request.method == "resources/read" {
         call.uri = params.as_ref().and_then(|params| Some(params.get("uri")?.as_string()?.into_owned()));
@@ -223,6 +230,15 @@ fn upstream_params(call: &mut UpstreamCall, request: &CallRequest) -> Result<Opt
     Ok(Some(splice::edit_in(&params.unwrap_or_else(RawJson::empty_object), "_meta", &edits)))
 }
 
+/// The same declarations in the form from which params for either era can be made.
+fn neutral(profile: &ClientProfile) -> ClientProfile {
+    ClientProfile {
+        capabilities: profile.capabilities.clone(),
+        client_info: profile.client_info.clone(),
+        ..ClientProfile::plain(LATEST_LEGACY)
+    }
+}
+
 fn trace(headers: &mut HeaderMap, request: &CallRequest) {
     if let Some(parent) = request.traceparent.as_deref().and_then(|parent| HeaderValue::from_str(parent).ok()) {
         headers.insert(TRACEPARENT, parent);
@@ -236,7 +252,8 @@ fn modern_headers(peer: &ModernHttp, request: &CallRequest, params: Option<&RawJ
     if &*request.method == "tools/call" {
         // What the client sent goes on, also where no annotation is known; what the schema
         // demands is made from the arguments as they are sent.
-        headers.extend(request.param_headers.iter().cloned());
+        let sent = request.param_headers.iter().filter(|(name, _)| name.as_str().starts_with(PARAM_PREFIX));
+        headers.extend(sent.cloned());
         let annotated = request.input_schema.as_ref().and_then(|schema| param_headers(schema).ok()).unwrap_or_default();
         if !annotated.is_empty() {
             for name in annotated.iter().filter_map(bartizan_wire::headers::ParamHeader::header) {

@@ -138,7 +138,7 @@ pub(crate) async fn discover(env: &Arc<Env>, channel: &Arc<Channel>) -> Result<A
     for _ in 0..2 {
         let params = handshake::discover_params(env, revision);
         match channel.request("server/discover", Some(&params)).await? {
-            Ok(result) => return Ok(Arc::new(handshake::discovered(&result, revision))),
+            Ok(result) => return Ok(Arc::new(handshake::discovered(&result, revision)?)),
             Err(error) => match handshake::after_version_error(&error) {
                 Discovery::Retry(other) => revision = other,
                 _ => return Err(UpstreamError::protocol(format!("server/discover failed with code {}", error.code))),

@@ -34,6 +34,11 @@ impl Events {
         }
     }
 
+    /// Everything wanted has come; the server should end the stream now.
+    pub(crate) fn finish(self) {
+        self.body.finish();
+    }
+
     /// For `Last-Event-ID`.
     pub(crate) fn last_event_id(&self) -> Option<&str> {
         self.decoder.last_event_id().filter(|id| !id.is_empty())

@@ -96,7 +96,7 @@ pub(crate) async fn probe(env: &Env, url: &Url, headers: &HeaderMap) -> Result<P
         let error = match request(env, &url, sent, &id, body).await {
             Ok(Reply { outcome, .. }) => match outcome {
                 Outcome::Result(result) if handshake::is_discover_result(&result) => {
-                    let said = Arc::new(handshake::discovered(&result, revision));
+                    let said = Arc::new(handshake::discovered(&result, revision)?);
                     let (headers, said_at) = (headers.clone(), Instant::now());
                     return Ok(Probe::Modern(Arc::new(ModernHttp { url, headers, said, said_at })));
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_model::Era;
-use bartizan_wire::headers::for_request;
+use bartizan_wire::headers::{LAST_EVENT_ID, for_request};
 use bartizan_wire::listen::Filter;
 use bartizan_wire::{Kind, Message, RawJson, RequestId, RpcError, build, codes};
 use bytes::Bytes;
@@ -30,6 +30,12 @@ const MAX_REOPEN: Duration = Duration::from_secs(60);
 const QUIET: Duration = Duration::from_secs(600);
 /// How often a server without a stream is asked again.
 const NO_STREAM: Duration = Duration::from_secs(300);
+
+/// Resources said to have changed after a break; with more, readers look by themselves.
+const MAX_RETOLD: usize = 64;
+
+/// Reads from a stream that is given up, at most.
+const MAX_REST: usize = 100;
 
 /// Why a connection is over.
 pub(crate) enum End {
@@ -96,6 +102,10 @@ fn all_changed(server: &Server, watcher: &Watcher) {
     for kind in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
         server.watchers.tell(&watcher.principal, ServerNote::ListChanged(kind));
     }
+    for uri in watcher.uris().into_iter().take(MAX_RETOLD) {
+        let params = RawJson::object([("uri", &RawJson::string(&uri))]);
+        server.watchers.tell(&watcher.principal, ServerNote::ResourceUpdated { uri, params });
+    }
 }
 
 /// The GET stream of a legacy session.
@@ -108,13 +118,16 @@ async fn get(
     let mut headers = session.headers.clone();
     headers.remove(CONTENT_TYPE);
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    let last = lock(&watcher.applied).last_event.clone();
+    let resumed = last.is_some();
+    headers.extend(last.map(|last| (LAST_EVENT_ID, last)));
     let opening = async {
         let response = server.env.client.send(&session.url, Method::GET, headers, Bytes::new()).await?;
         judge(&server.env, response).await
     };
     let (_, answer) =
         tokio::time::timeout(server.env.list_time(), opening).await.map_err(|_| UpstreamError::Timeout)??;
-    let events = match answer {
+    let mut events = match answer {
         Answer::Events(events) => events,
         Answer::Refused(refused) if refused.status == 404 && session.stateful => {
             lost(session);
@@ -123,45 +136,70 @@ async fn get(
         // 405 and its relatives: the server has no such stream.
         _ => return Ok(End::Silent(NO_STREAM)),
     };
-    if broken {
+    // With an event id the server sends what was missed.
+    if broken && !resumed {
         all_changed(server, watcher);
     }
     let peer = Peer::Legacy(Arc::clone(session));
-    hear(server, watcher, &peer, events).await
+    hear(server, watcher, &peer, &mut events, &[]).await
 }
 
-/// A listen stream of a modern server.
+/// A listen stream of a modern server, asked anew whenever the subscriptions change.
 async fn listen(
     server: &Arc<Server>,
     watcher: &Arc<Watcher>,
     peer: &Arc<ModernHttp>,
     broken: bool,
 ) -> Result<End, UpstreamError> {
-    let Some(params) = listen_params(server, watcher, peer.said.revision, &peer.said.capabilities) else {
-        return Ok(End::Silent(NO_STREAM));
-    };
-    let id = server.ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let mut headers = peer.headers.clone();
-    headers.extend(for_request(peer.said.revision, "subscriptions/listen", Some(&params)));
-    let body = build::request(&RequestId::number(id), "subscriptions/listen", Some(&params));
-    let opening = post(&server.env, &peer.url, headers, body);
-    let (_, answer) =
-        tokio::time::timeout(server.env.list_time(), opening).await.map_err(|_| UpstreamError::Timeout)??;
-    let Answer::Events(events) = answer else { return Ok(End::Silent(NO_STREAM)) };
-    if broken {
-        all_changed(server, watcher);
+    let modern = Peer::Modern(Arc::clone(peer));
+    let mut previous: Option<Events> = None;
+    loop {
+        let uris = watcher.uris();
+        let params = listen_params(server, &uris, peer.said.revision, &peer.said.capabilities);
+        let Some(params) = params else { return Ok(End::Silent(NO_STREAM)) };
+        let id = server.ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut headers = peer.headers.clone();
+        headers.extend(for_request(peer.said.revision, "subscriptions/listen", Some(&params)));
+        let body = build::request(&RequestId::number(id), "subscriptions/listen", Some(&params));
+        let opening = post(&server.env, &peer.url, headers, body);
+        let opened = tokio::time::timeout(server.env.list_time(), opening).await;
+        let (_, answer) = opened.map_err(|_| UpstreamError::Timeout)??;
+        let Answer::Events(mut events) = answer else { return Ok(End::Silent(NO_STREAM)) };
+        match previous.take() {
+            // The old stream was kept until now, so that nothing was missed between the two.
+            Some(old) => rest_of(server, watcher, old).await,
+            None if broken => all_changed(server, watcher),
+            None => {}
+        }
+        match hear(server, watcher, &modern, &mut events, &uris).await? {
+            End::Changed => previous = Some(events),
+            end => return Ok(end),
+        }
     }
-    hear(server, watcher, &Peer::Modern(Arc::clone(peer)), events).await
+}
+
+/// What has arrived on a stream that is given up.
+async fn rest_of(server: &Arc<Server>, watcher: &Arc<Watcher>, mut events: Events) {
+    for _ in 0..MAX_REST {
+        let Ok(Ok(Some(batch))) = tokio::time::timeout(Duration::ZERO, events.next()).await else { return };
+        for event in batch.into_iter().filter(|event| event.is_message() && !event.data.is_empty()) {
+            for message in parse(&server.env, event.data).unwrap_or_default() {
+                if message.kind() == Kind::Notification {
+                    tell(server, watcher, &message);
+                }
+            }
+        }
+    }
 }
 
 /// What to ask a modern server for; nothing when it can tell nothing of it.
 fn listen_params(
     server: &Server,
-    watcher: &Watcher,
+    uris: &[String],
     revision: bartizan_wire::Revision,
     capabilities: &RawJson,
 ) -> Option<RawJson> {
-    let wanted = Filter { tools: true, prompts: true, resources: true, uris: watcher.uris(), task_ids: Vec::new() };
+    let wanted = Filter { tools: true, prompts: true, resources: true, uris: uris.to_vec(), task_ids: Vec::new() };
     let filter = wanted.within(capabilities);
     if filter.is_empty() {
         return None;
@@ -170,19 +208,20 @@ fn listen_params(
     Some(RawJson::object([("notifications", &filter.to_raw()), ("_meta", &meta)]))
 }
 
-/// Reads a stream until it ends or something else is wanted.
+/// Reads a stream until it ends or, with a modern server, other URIs are wanted.
 async fn hear(
     server: &Arc<Server>,
     watcher: &Arc<Watcher>,
     peer: &Peer,
-    mut events: Events,
+    events: &mut Events,
+    uris: &[String],
 ) -> Result<End, UpstreamError> {
     loop {
         let batch = tokio::select! {
             batch = tokio::time::timeout(QUIET, events.next()) => batch,
             () = watcher.changed.notified() => {
                 // A modern server must be asked anew; a legacy one was told already.
-                if matches!(peer, Peer::Modern(_)) {
+                if matches!(peer, Peer::Modern(_)) && watcher.uris() != uris {
                     return Ok(End::Changed);
                 }
                 continue;
@@ -193,6 +232,9 @@ async fn hear(
         let Some(batch) = batch? else { return Ok(End::Over(wait)) };
         if let Peer::Legacy(session) = peer {
             session.used.touch();
+            if let Some(last) = events.last_event_id().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
+                lock(&watcher.applied).last_event = Some(last);
+            }
         }
         for event in batch.into_iter().filter(|event| event.is_message() && !event.data.is_empty()) {
             for message in parse(&server.env, event.data)? {
@@ -233,7 +275,8 @@ async fn listen_on(
     broken: bool,
 ) -> Result<End, UpstreamError> {
     let said = channel.said().ok_or_else(|| UpstreamError::unavailable("not ready"))?;
-    let Some(params) = listen_params(server, watcher, said.revision, &said.capabilities) else {
+    let uris = watcher.uris();
+    let Some(params) = listen_params(server, &uris, said.revision, &said.capabilities) else {
         return Ok(End::Silent(NO_STREAM));
     };
     let listen = channel.begin_background()?;
@@ -249,6 +292,9 @@ async fn listen_on(
                 Kind::Request | Kind::Notification => {}
             },
             () = watcher.changed.notified() => {
+                if watcher.uris() == uris {
+                    continue;
+                }
                 let cancel = RawJson::object([("requestId", &id.to_raw())]);
                 channel.send_aside(build::notification("notifications/cancelled", Some(&cancel)));
                 return Ok(End::Changed);
