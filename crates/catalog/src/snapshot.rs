@@ -94,10 +94,10 @@ impl Snapshot {
         })
     }
 
-    /// The earliest time, in milliseconds since the epoch, at which lists may change by
-    /// themselves because a grant expires.
-    pub fn next_change_ms(&self) -> Option<i64> {
-        self.policies.next_change_ms()
+    /// The earliest time after `now_ms`, both in milliseconds since the epoch, at which
+    /// lists may change by themselves because a grant expires.
+    pub fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
+        self.policies.next_change_ms(now_ms)
     }
 }
 

@@ -5,6 +5,10 @@
 //! follows byte for byte, so templates stay expandable. `ui://` URIs stay `ui://` URIs,
 //! because hosts treat them specially: `ui://board/main` becomes `ui://git/board/main`.
 
+mod normal;
+
+pub use normal::normal;
+
 use bartizan_model::ServerId;
 
 const PREFIX: &str = "bartizan+uri://";

@@ -298,7 +298,7 @@ fn g3_grants_expire_in_views() {
         "servers": [server("s", json!({"classes": {"write": ["w"]}}))],
         "grants": [{"id": "g", "principals": ["everyone"], "server": "s", "tools": ["w"], "expires": "1970-01-01T00:01:00Z"}],
     }));
-    assert_eq!(snapshot.next_change_ms(), Some(60_000));
+    assert_eq!(snapshot.next_change_ms(0), Some(60_000));
     let lists = lists(&snapshot, vec![("s", tools(&["w"]))]);
     let portal = bartizan_model::PortalId::parse("default").unwrap();
     let at = |now| View::build(&snapshot, Some(&portal), &user("ann", &[]), &context(now), &lists).tools.len();

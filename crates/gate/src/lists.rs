@@ -168,34 +168,27 @@ impl Lists {
     ) -> Arc<Fetched<List>> {
         let lists = Arc::clone(self);
         let (principal, profile) = (Arc::clone(asker.principal), Arc::clone(asker.profile));
-        let (spec, held) = (Arc::clone(spec), Arc::clone(slot));
+        let spec = Arc::clone(spec);
         slot.get(need, &self.clock, &self.tasks, move || async move {
-            lists.fetch(&spec, kind, Asker { principal: &principal, profile: &profile }, held).await
+            lists.fetch(&spec, kind, Asker { principal: &principal, profile: &profile }).await
         })
         .await
     }
 
-    async fn fetch(
-        &self,
-        spec: &Arc<ServerSpec>,
-        kind: ListKind,
-        asker: Asker<'_>,
-        slot: Arc<Slot<List>>,
-    ) -> Result<Good<List>, ReasonCode> {
+    async fn fetch(&self, spec: &Arc<ServerSpec>, kind: ListKind, asker: Asker<'_>) -> Result<Good<List>, ReasonCode> {
         let target = credential::target(spec, asker.principal);
         let listing = tokio::time::timeout(self.deadline, self.list_or_nothing(&target, kind, asker.profile));
         let listed = listing.await.unwrap_or(Err(UpstreamError::Timeout)).map_err(|error| error.code())?;
         let private = listed.as_ref().is_some_and(|listed| listed.era == Era::Modern && listed.private);
         if private && !self.is_private(spec) {
-            // From now on everybody has a list of their own; this one is the asker's.
+            // From now on everybody has a list of their own.
             let shared = self.key(spec, kind, asker, false);
-            let own = self.key(spec, kind, asker, true);
             let mut known = self.private.write().unwrap_or_else(PoisonError::into_inner);
             known.insert(spec.id.clone(), Arc::clone(&spec.version));
             drop(known);
             let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+            // Others may be waiting on this slot too, so nobody inherits it.
             slots.remove(&shared);
-            slots.insert(own, slot);
         }
         let private_to = private.then(|| Arc::clone(asker.principal.key()));
         Ok(self.keep(kind, listed, private_to))

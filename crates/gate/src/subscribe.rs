@@ -197,18 +197,23 @@ impl Listener {
         };
         let hub = self.hubs.get(&server)?;
         let snapshot = self.gate.snapshot.load();
-        let decision = snapshot.policies.decide(&Query {
-            principal: &self.caller.principal,
-            action: Action::ReadResource,
-            portal: self.endpoint.portal(),
-            server: Some(&server),
-            name: &original,
-            class: ToolClass::Read,
-            context: &self.caller.context(self.gate.clock.now_ms()),
-            args: None,
-        });
-        let on = snapshot.servers.get(&server).is_some_and(|spec| spec.resource_enabled(&original));
-        (decision.allow && on).then(|| (Arc::clone(hub), original))
+        let spec = snapshot.servers.get(&server)?;
+        let may = |name: &str| {
+            let decision = snapshot.policies.decide(&Query {
+                principal: &self.caller.principal,
+                action: Action::ReadResource,
+                portal: self.endpoint.portal(),
+                server: Some(&server),
+                name,
+                class: ToolClass::Read,
+                context: &self.caller.context(self.gate.clock.now_ms()),
+                args: None,
+            });
+            decision.allow && spec.resource_enabled(name)
+        };
+        // As for a read: no other spelling passes a rule.
+        let allowed = may(&original) && may(&uri::normal(&original));
+        allowed.then(|| (Arc::clone(hub), original))
     }
 
     async fn add(&mut self, exposed: &str) -> bool {
@@ -296,6 +301,12 @@ impl Listener {
                     self.attach();
                     for (id, hub) in self.hubs.iter().filter(|(id, _)| !before.contains(id)) {
                         ears.push(ear(id.clone(), hub.listen()));
+                    }
+                    // What the new rules forbid or switched off is not heard any longer.
+                    for uri in self.uris.keys().cloned().collect::<Vec<_>>() {
+                        if self.resolve(&uri).is_none() {
+                            self.remove(&uri).await;
+                        }
                     }
                     for kind in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
                         self.list_changed(kind);

@@ -301,7 +301,7 @@ impl Wanted<'_> {
         let context = self.caller.context(now_ms);
         let view = View::build(self.snapshot, self.endpoint.portal(), &self.caller.principal, &context, &lists);
         // A grant that ends changes what is seen.
-        let valid_until_ms = self.snapshot.next_change_ms().filter(|at| *at > now_ms).unwrap_or(i64::MAX);
+        let valid_until_ms = self.snapshot.next_change_ms(now_ms).unwrap_or(i64::MAX);
         Seen {
             kib: kib(&view),
             view,

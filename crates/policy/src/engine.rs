@@ -27,7 +27,8 @@ pub struct Policies {
     pub(crate) permits: Index,
     vocabulary: Vocabulary,
     keys: Keys,
-    next_change_ms: Option<i64>,
+    /// When grants expire, earliest first.
+    expiries: Vec<i64>,
     context_use: ContextUse,
     version: u64,
 }
@@ -56,10 +57,10 @@ impl Policies {
         self.run(query, false)
     }
 
-    /// The earliest time, in milliseconds since the epoch, at which a grant expires and
-    /// lists may change by themselves.
-    pub fn next_change_ms(&self) -> Option<i64> {
-        self.next_change_ms
+    /// The earliest time after `now_ms`, both in milliseconds since the epoch, at which a
+    /// grant expires: decisions kept for longer would outlive it.
+    pub fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
+        self.expiries.get(self.expiries.partition_point(|at| *at <= now_ms)).copied()
     }
 
     /// Which circumstances any rule looks at.

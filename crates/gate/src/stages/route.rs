@@ -178,10 +178,15 @@ fn resource(x: &Exchange, asked: &str, action: Action) -> Result<Route, Reject> 
     };
     let spec = usable(x, &server)?;
     let decision = decide(x, &spec, Action::ReadResource, &original, ToolClass::Read);
-    if !decision.allow {
-        return Err(Reject::not_found(unknown(x), decision.code, decision.rule));
+    // A server may read another spelling as the same resource, so both must be allowed.
+    let normal = uri::normal(&original);
+    let by_normal = (normal != original).then(|| decide(x, &spec, Action::ReadResource, &normal, ToolClass::Read));
+    for decision in std::iter::once(&decision).chain(&by_normal) {
+        if !decision.allow {
+            return Err(Reject::not_found(unknown(x), decision.code, decision.rule.clone()));
+        }
     }
-    if !spec.resource_enabled(&original) {
+    if !spec.resource_enabled(&original) || !spec.resource_enabled(&normal) {
         return Err(Reject::not_found(unknown(x), None, None).noted("switched off"));
     }
     let path: &[&str] = if action == Action::Complete { &["ref", "uri"] } else { &["uri"] };

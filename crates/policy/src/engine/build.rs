@@ -113,7 +113,7 @@ impl Policies {
             return Err(compiler.findings);
         }
         let mut policies = Self {
-            next_change_ms: grants.iter().filter_map(|grant| grant.expires_ms).filter(|at| *at > now_ms).min(),
+            expiries: sorted(grants.iter().filter_map(|grant| grant.expires_ms).filter(|at| *at > now_ms)),
             context_use: context_use(&portals, &servers, &grants, &statements),
             portals,
             servers,
@@ -219,3 +219,10 @@ fn version(resources: &Resources) -> u64 {
 
 /// The index of a class in [`GrantIndex`] and its bit in a condition's classes.
 const _: () = assert!(ToolClass::Read as u8 == 0 && ToolClass::Unknown as u8 == 3);
+
+fn sorted(times: impl Iterator<Item = i64>) -> Vec<i64> {
+    let mut times: Vec<i64> = times.collect();
+    times.sort_unstable();
+    times.dedup();
+    times
+}

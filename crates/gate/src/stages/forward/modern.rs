@@ -66,7 +66,11 @@ impl Settling {
 
 /// Looks at the request state, which `route` has opened and compared already.
 pub(crate) async fn begin(x: &mut Exchange, params: Option<&RawJson>) -> Begin {
-    let Some(state) = x.resume.clone() else { return Begin::Fresh(params.cloned()) };
+    let Some(state) = x.resume.clone() else {
+        // Only modern clients have rounds: whatever a legacy one puts there was sealed by nobody.
+        let legacy = x.era() == Era::Legacy;
+        return Begin::Fresh(if legacy { params.map(strip_retry) } else { params.cloned() });
+    };
     if let Err(error) = x.gate.used.consume(&state, x.gate.clock.now_ms()) {
         return Begin::End(refuse_state(error));
     }
