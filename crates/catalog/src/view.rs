@@ -98,6 +98,13 @@ pub enum Report {
         /// The name or URI.
         original: Arc<str>,
     },
+    /// No name was left that nobody else has; the entry is not offered.
+    Nameless {
+        /// The server.
+        server: ServerId,
+        /// The original name.
+        original: Arc<str>,
+    },
     /// The alias is the name of another tool or prompt of the server and was not used.
     AliasTaken {
         /// The server.
@@ -127,6 +134,7 @@ pub struct View {
     tools_by_name: HashMap<Arc<str>, usize>,
     prompts_by_name: HashMap<Arc<str>, usize>,
     resources_by_uri: HashMap<Arc<str>, usize>,
+    servers_by_id: HashMap<ServerId, usize>,
     arrays: [OnceLock<RawJson>; 4],
 }
 
@@ -145,6 +153,11 @@ impl View {
         lists: &[(Arc<ServerSpec>, Arc<ServerLists>)],
     ) -> Self {
         build::build(snapshot, portal, principal, context, lists)
+    }
+
+    /// The server of an id, if the principal may use it here.
+    pub fn server(&self, id: &ServerId) -> Option<&Arc<ServerSpec>> {
+        self.servers.get(*self.servers_by_id.get(id)?)
     }
 
     /// The tool of an exposed name.
@@ -171,7 +184,7 @@ impl View {
         }
         let (server, original) = if self.portal {
             let (id, original) = uri::unwrap(exposed)?;
-            (self.servers.iter().find(|server| server.id == id)?, original)
+            (self.server(&id)?, original)
         } else {
             (self.servers.first()?, exposed.to_owned())
         };

@@ -326,6 +326,21 @@ fn a20_hostile_arguments_cost_no_more_than_their_size() {
     }
 }
 
+#[test]
+fn a20_members_spelled_another_way_are_refused() {
+    table(
+        "context.args has user_id && context.args.user_id == \"root\"",
+        &[
+            (r#"{"user_id":"root"}"#, 'D'),
+            (r#"{"user_id":"ann","user":"root"}"#, 'A'),
+            (r#"{"userId":"root"}"#, 'R'),
+            (r#"{"UserID":"root"}"#, 'R'),
+            (r#"{"user-id":"root"}"#, 'R'),
+            (r#"{"user_id":"ann","userId":"root"}"#, 'R'),
+        ],
+    );
+}
+
 /// JSON text of any shape around a member `amount`.
 fn json_text() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
@@ -369,5 +384,13 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a20_any_text_as_arguments_is_decided(args in any::<String>()) {
+        use std::sync::LazyLock;
+        static POLICIES: LazyLock<Policies> = LazyLock::new(|| forbid("context.args has a && context.args.a > 1"));
+        let decision = call(&args).decide(&POLICIES);
+        prop_assert!(!decision.allow || serde_json::from_str::<serde_json::Value>(&args).is_ok_and(|value| value.is_object()));
     }
 }

@@ -305,3 +305,22 @@ fn policy_versions_follow_content() {
     assert_ne!(one, version(cedar("permit(principal, action, resource) ;"), json!([])));
     assert_ne!(one, version(json!([]), json!([])));
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Any text is a policy or a finding, never a crash.
+    #[test]
+    fn a20_any_text_is_a_policy_or_a_finding(
+        text in "(permit|forbid|when|unless|\\(|\\)|\\{|\\}|;|,|principal|action|resource|context|\\.args|\\.a|==|in|is|has|\\|\\||&&|!|\"x\"|Group::\"x\"|[0-9]| |\n|.){0,40}",
+    ) {
+        for value in [
+            open_with(cedar(&text), json!([])),
+            open_with(json!([]), json!([{"id": "g", "principals": ["everyone"], "server": "pay", "classes": ["write"], "when": text}])),
+        ] {
+            if let Err(findings) = bartizan_policy::Policies::compile(&common::resources(value), 0) {
+                proptest::prop_assert!(!findings.is_empty());
+            }
+        }
+    }
+}

@@ -40,6 +40,7 @@ pub(super) fn build(
     let mut decider = Decider { snapshot, portal, principal, context, kept: HashMap::new() };
     let visible: Vec<bool> = offers.iter().map(|offer| decider.server(offer.server)).collect();
     for (offer, _) in offers.iter().zip(&visible).filter(|(_, visible)| **visible) {
+        view.servers_by_id.insert(offer.server.id.clone(), view.servers.len());
         view.servers.push(Arc::clone(offer.server));
     }
     tools(&mut view, spec, &offers, &visible, &mut decider);
@@ -182,12 +183,13 @@ fn names<'a, D>(
             alias = None;
         }
         *slot = namer.give(server, original, alias);
-        if let Some(Given { name, clash: true, .. }) = slot {
-            reports.push(Report::Clash {
-                server: server.clone(),
-                original: Arc::clone(original),
-                exposed: Arc::clone(name),
-            });
+        let (server, original) = (server.clone(), Arc::clone(original));
+        match slot {
+            Some(Given { name, clash: true, .. }) => {
+                reports.push(Report::Clash { server, original, exposed: Arc::clone(name) });
+            }
+            Some(_) => {}
+            None => reports.push(Report::Nameless { server, original }),
         }
     }
     given

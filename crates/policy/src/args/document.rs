@@ -12,16 +12,18 @@ use serde_json::value::RawValue;
 /// Folded member names that policies mention.
 pub(crate) type Keys = HashSet<Box<str>>;
 
-/// A form equal for all spellings of a key that some JSON library takes for the same:
-/// several ignore case, a few by Unicode rules (`ſ` = `s`, the Kelvin sign = `k`).
+/// A form equal for all spellings of a key that some JSON reader takes for the same:
+/// many ignore case, a few by Unicode rules (`ſ` = `s`, the Kelvin sign = `k`), and
+/// readers made from schemas take `userId` and `user_id` for one.
 pub(crate) fn fold(key: &str) -> Cow<'_, str> {
-    if key.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase()) {
+    if key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
         return key.into();
     }
+    let letters = key.chars().filter(|c| !matches!(c, '_' | '-'));
     if key.is_ascii() {
-        return key.to_ascii_lowercase().into();
+        return letters.map(|c| c.to_ascii_lowercase()).collect::<String>().into();
     }
-    key.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>().into()
+    letters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect::<String>().into()
 }
 
 /// One object. Its members are kept by folded name.
@@ -158,6 +160,11 @@ mod tests {
         }
         let escaped = Document::parse(r#" { "\u0061mount" : 7 , "x":{"amount":[] } } "#, &keys).unwrap();
         assert_eq!(escaped.get("amount").unwrap().unwrap().text(), "7");
+        let keys = self::keys(&["user_id"]);
+        for text in [r#"{"userId":1}"#, r#"{"user-id":1}"#, r#"{"user_id":1,"userID":2}"#, r#"{"_user_id_":1}"#] {
+            assert!(Document::parse(text, &keys).unwrap().get("user_id").is_err(), "{text}");
+        }
+        assert!(Document::parse(r#"{"user_id":1,"user":2,"id":3}"#, &keys).unwrap().get("user_id").is_ok());
         assert!(escaped.get("task").unwrap().is_none());
     }
 
