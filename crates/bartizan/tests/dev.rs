@@ -128,6 +128,17 @@ async fn u2_dev_removes_its_data_at_the_end() {
     }
 }
 
+#[tokio::test]
+async fn u2_the_next_dev_removes_what_a_killed_one_left() {
+    let mut killed = Dev::start().await;
+    let folder = killed.text("data_dir");
+    killed.process.kill().await.unwrap();
+    assert!(Path::new(&folder).exists());
+    let next = Dev::start().await;
+    assert!(!Path::new(&folder).exists());
+    assert!(Path::new(&next.text("data_dir")).exists(), "a running one is left alone");
+}
+
 #[test]
 fn u2_dev_refuses_what_is_for_serve_with_a_code() {
     for (arguments, code) in [

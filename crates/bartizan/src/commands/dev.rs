@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use bartizan_catalog::{CompileOptions, Snapshot};
 use bartizan_config::Environment;
@@ -16,6 +18,7 @@ use crate::logging;
 use crate::node::{Node, NodeInput};
 use crate::output::{Done, Failure, OK, Out};
 use crate::run::{self, Ending};
+use crate::state::State;
 
 mod announce;
 mod resources;
@@ -31,6 +34,8 @@ pub(crate) struct User {
 
 /// Names and groups of the demo users.
 const USERS: [(&str, &[&str]); 3] = [("alice", &["engineering"]), ("bob", &["finance"]), ("carol", &["support"])];
+/// Beginning of the names of data folders.
+const FOLDER_PREFIX: &str = "bartizan-dev-";
 /// Beginning of demo tokens: a scanner that finds one knows it is harmless.
 const TOKEN_PREFIX: &str = "bzd_";
 
@@ -40,8 +45,9 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
     logging::start(&Environment::from_process(), "warn");
     let ending = Ending::new(true)?;
     let clock = clock();
+    remove_leftovers(&std::env::temp_dir());
     let folder = tempfile::Builder::new()
-        .prefix("bartizan-dev-")
+        .prefix(FOLDER_PREFIX)
         .tempdir()
         .map_err(|error| Failure::cannot_run("failed", format!("no temporary folder: {error}")))?;
     let public = run::bind(arguments.listen).await?;
@@ -87,6 +93,8 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
         users: &users,
         servers: &servers,
     };
+    // Before anybody can see the folder: whoever is killed must be known to have been there.
+    node.publish();
     announce(&announcement, out);
     run::serve(node, public, operations, None, ending).await;
     drop(servers);
@@ -106,6 +114,21 @@ fn refuse_production(arguments: &Dev) -> Result<(), Failure> {
         return Err(Failure::cannot_run("dev_no_data_dir", "dev keeps no data; use serve to keep some"));
     }
     Ok(())
+}
+
+/// Removes what a killed `dev` of this user left behind.
+fn remove_leftovers(within: &Path) {
+    let own = rustix::process::getuid().as_raw();
+    for entry in std::fs::read_dir(within).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let named = entry.file_name().to_str().is_some_and(|name| name.starts_with(FOLDER_PREFIX));
+        // Not through links: the folder of temporary files belongs to everybody.
+        let ours = path.symlink_metadata().is_ok_and(|data| data.is_dir() && data.uid() == own);
+        if named && ours && State::read(&Places::of_folder(&path).state()).is_some_and(|state| !state.is_running()) {
+            // Whatever cannot be removed is left for the machine to sweep.
+            let _ = std::fs::remove_dir_all(&path);
+        }
+    }
 }
 
 /// The usual port, or a free one if somebody has it.
