@@ -51,9 +51,9 @@ pub(crate) fn run() -> Result<()> {
     }
     let metadata: Value =
         serde_json::from_str(&output(cargo().args(["metadata", "--format-version", "1", "--locked"]))?)?;
-    for package in metadata["packages"].as_array().into_iter().flatten() {
-        if package["source"].as_str().is_some_and(|source| source.starts_with("git+")) {
-            findings.push(format!("{}: git dependency", package["name"]));
+    for package in metadata.get("packages").and_then(Value::as_array).into_iter().flatten() {
+        if package.get("source").and_then(Value::as_str).is_some_and(|source| source.starts_with("git+")) {
+            findings.push(format!("{}: git dependency", package.get("name").unwrap_or(&Value::Null)));
         }
     }
     findings.sort();

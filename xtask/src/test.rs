@@ -67,6 +67,14 @@ pub(crate) fn run(quick: bool) -> Result<()> {
     bail!("failed: {}", failed.join(", "))
 }
 
+/// Everything is a warning that counts; tests may panic, that is how they fail.
+fn lints() -> Result<()> {
+    let clippy = ["clippy", "--workspace", "--locked", "--quiet"];
+    checked(cargo().args(clippy).args(["--", "-D", "warnings"]))?;
+    let panics = ["unwrap_used", "expect_used", "panic", "indexing_slicing"].map(|lint| format!("-Aclippy::{lint}"));
+    checked(cargo().args(clippy).args(["--tests", "--", "-D", "warnings"]).args(panics))
+}
+
 fn tests(quick: bool, tools: &setup::Tools) -> Result<()> {
     let folder = target().join("xtask");
     fs::create_dir_all(&folder)?;
