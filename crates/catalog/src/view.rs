@@ -188,7 +188,8 @@ impl View {
         } else {
             (self.servers.first()?, exposed.to_owned())
         };
-        server.resource_enabled(&original).then_some((server, original))
+        let on = server.resource_enabled(&original) && server.resource_enabled(&uri::normal(&original));
+        on.then_some((server, original))
     }
 
     /// The items of a list as one JSON array, put together once.

@@ -209,6 +209,22 @@ fn p41_off_is_not_there() {
 }
 
 #[test]
+fn p41_another_spelling_of_a_uri_is_the_same_resource() {
+    let snapshot = compile(json!({
+        "servers": [server("s", json!({"updated_resources": [{"name": "file:///off", "enabled": false}]}))],
+        "policies": [{"id": "p", "cedar": "forbid(principal, action == Action::\"read_resource\", resource) when { resource.uri like \"file:///secret/*\" };"}],
+    }));
+    let items = ["FILE:///off", "file:///x/../secret/a", "file:///%73ecret/b", "file:///open/../c"]
+        .map(|uri| raw(&json!({"uri": uri}).to_string()));
+    let lists = lists(&snapshot, vec![("s", ServerLists::parse(Kind::Resources, items))]);
+    let view = portal_view(&snapshot, "default", &user("ann", &[]), &lists);
+    let shown: Vec<&str> = view.resources.iter().map(|each| &*each.def.uri).collect();
+    assert_eq!(shown, ["file:///open/../c"]);
+    assert!(view.route_uri("bartizan+uri://s/FILE:///off").is_none());
+    assert!(view.route_uri("bartizan+uri://s/file:///./off").is_none());
+}
+
+#[test]
 fn g3_show_ungranted_lists_and_refuses() {
     let value = |show: bool| {
         json!({

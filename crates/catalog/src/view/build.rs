@@ -105,6 +105,17 @@ impl Decider<'_> {
         })
     }
 
+    /// A URI is listed when it may be read, which is asked for its normal spelling too.
+    fn uri(&mut self, server: &ServerSpec, text: &str) -> Decision {
+        let decision = self.entry(server, Action::ReadResource, text, ToolClass::Read);
+        let normal = uri::normal(text);
+        if !decision.allow || normal == text {
+            return decision;
+        }
+        let by_normal = self.entry(server, Action::ReadResource, &normal, ToolClass::Read);
+        if by_normal.allow { decision } else { by_normal }
+    }
+
     fn entry(&mut self, server: &ServerSpec, action: Action, name: &str, class: ToolClass) -> Decision {
         let policies = &self.snapshot.policies;
         if policies.is_named(action, &server.id, name) {
@@ -119,6 +130,11 @@ impl Decider<'_> {
         self.kept.insert(key, equal_for_all.then(|| decision.clone()));
         decision
     }
+}
+
+/// Whether a URI is on, however it is spelled.
+fn uri_enabled(server: &ServerSpec, text: &str) -> bool {
+    server.resource_enabled(text) && server.resource_enabled(&uri::normal(text))
 }
 
 /// An entry that is switched on, before names and decisions.
@@ -276,10 +292,9 @@ fn prompts(
 }
 
 fn resources(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &mut Decider<'_>) {
-    let entries =
-        entries(offers, |lists| &lists.resources, |def| &def.uri, ServerSpec::resource_enabled, &mut view.reports);
+    let entries = entries(offers, |lists| &lists.resources, |def| &def.uri, uri_enabled, &mut view.reports);
     for entry in &entries {
-        let decision = decider.entry(entry.server, Action::ReadResource, &entry.def.uri, ToolClass::Read);
+        let decision = decider.uri(entry.server, &entry.def.uri);
         if !decision.allow || !is_visible(visible, entry.offer) {
             continue;
         }
@@ -303,15 +318,9 @@ fn resources(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &
 }
 
 fn templates(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &mut Decider<'_>) {
-    let entries = entries(
-        offers,
-        |lists| &lists.templates,
-        |def| &def.uri_template,
-        ServerSpec::resource_enabled,
-        &mut view.reports,
-    );
+    let entries = entries(offers, |lists| &lists.templates, |def| &def.uri_template, uri_enabled, &mut view.reports);
     for entry in &entries {
-        let decision = decider.entry(entry.server, Action::ReadResource, &entry.def.uri_template, ToolClass::Read);
+        let decision = decider.uri(entry.server, &entry.def.uri_template);
         if !decision.allow || !is_visible(visible, entry.offer) {
             continue;
         }
