@@ -42,6 +42,8 @@ pub struct UpstreamCall {
     /// Results are wanted as the server sent them.
     raw: bool,
     peer: Peer,
+    /// Keeps the session from being ended meanwhile.
+    _in_session: Option<Arc<()>>,
     said: Option<Arc<Discovered>>,
     reading: Reading,
     ready: VecDeque<Message>,

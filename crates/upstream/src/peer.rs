@@ -54,11 +54,19 @@ impl Peer {
         }
     }
 
-    /// When it was used last.
-    pub(crate) fn used(&self) -> Option<Instant> {
+    /// A token that says the session is in use.
+    pub(crate) fn in_use(&self) -> Option<Arc<()>> {
+        match self {
+            Self::Legacy(peer) => Some(Arc::clone(&peer.calls)),
+            Self::Modern(_) | Self::Channel(_) => None,
+        }
+    }
+
+    /// Since when nothing is under way; `None` while something is.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
         match self {
             Self::Modern(_) => None,
-            Self::Legacy(peer) => Some(peer.used.get()),
+            Self::Legacy(peer) => (Arc::strong_count(&peer.calls) == 1).then(|| peer.used.get()),
             Self::Channel(channel) => channel.idle_since(),
         }
     }
@@ -189,6 +197,8 @@ pub(crate) struct LegacyHttp {
     pub(crate) said: Arc<Discovered>,
     pub(crate) dead: AtomicBool,
     pub(crate) used: Used,
+    /// Each call under way holds a clone.
+    pub(crate) calls: Arc<()>,
     pub(crate) log: SessionLog,
     /// Answers to pings and refused questions under way at once.
     pub(crate) asides: Arc<Semaphore>,

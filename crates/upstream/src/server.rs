@@ -155,21 +155,23 @@ impl Server {
         }
     }
 
-    fn end_when_unused(&self, peer: Peer) {
+    pub(crate) fn end_when_unused(&self, peer: Peer) {
+        if matches!(peer, Peer::Modern(_)) {
+            return;
+        }
         let env = Arc::clone(&self.env);
         let ending = async move {
+            let last = Instant::now() + env.call_max();
+            while peer.idle_since().is_none() && peer.is_alive() && Instant::now() < last {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             match peer {
                 Peer::Modern(_) => {}
                 Peer::Legacy(peer) => ladder::end_session(&env, &peer).await,
-                Peer::Channel(channel) => {
-                    let last = Instant::now() + env.call_time();
-                    while channel.idle_since().is_none() && channel.is_open() && Instant::now() < last {
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                    }
-                    channel.stop.cancel();
-                }
+                Peer::Channel(channel) => channel.stop.cancel(),
             }
         };
+
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(ending);
         }
@@ -259,7 +261,7 @@ fn is_idle(peer: &Peer, now: Instant) -> bool {
         Peer::Legacy(_) => SESSION_IDLE,
         Peer::Channel(_) => CHANNEL_IDLE,
     };
-    peer.used().is_some_and(|used| now.saturating_duration_since(used) > limit)
+    peer.idle_since().is_some_and(|used| now.saturating_duration_since(used) > limit)
 }
 
 /// Marks a session as ended by the server.

@@ -113,7 +113,12 @@ impl Pool {
         // A task of its own: a caller that gives up must not take the session of the others along.
         tokio::spawn(async move {
             let made = server.establish(&key, &profile).await;
+            let pool = Arc::clone(&creation.pool);
             creation.finish(made);
+            if server.stop.is_cancelled() {
+                // The server was retired meanwhile, perhaps without this session.
+                pool.sweep(|_| false).into_iter().for_each(|peer| server.end_when_unused(peer));
+            }
         });
         Next::Wait(made)
     }

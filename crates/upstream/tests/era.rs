@@ -1,4 +1,5 @@
 //! P7: which era a server speaks, and translation in every cell.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

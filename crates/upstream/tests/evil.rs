@@ -1,5 +1,5 @@
 //! P31, P32: whole lists, and servers that stall, drip, lie or never end.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! P10, and the questions of P9: what goes on during a call.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! P8: which transport is tried at which URL, and what lets the next one be tried.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

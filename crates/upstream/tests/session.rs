@@ -1,4 +1,5 @@
 //! P35: sessions are shared by the right calls and by no others, and never opened twice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 
@@ -366,4 +367,47 @@ async fn p35_lists_and_calls_of_one_client_share_the_session() {
         call(&upstreams, &target, echo(&profile, json!({}))).await;
     }
     assert_eq!(mock.count("initialize"), 2);
+}
+
+#[tokio::test]
+async fn p35_a_changed_specification_lets_calls_under_way_end() {
+    let (release, gate) = tokio::sync::watch::channel(false);
+    let mock = Mock::with(legacy, move |seen| {
+        let (mut gate, seen) = (gate.clone(), seen.clone());
+        (seen.method() == "tools/call" && seen.json["params"]["arguments"]["slow"] == true).then(|| -> Replying {
+            Box::pin(async move {
+                gate.wait_for(|open| *open).await.unwrap();
+                result(&seen, json!({"content": [], "late": true}))
+            })
+        })
+    })
+    .await;
+    let upstreams = upstreams();
+    let server = |token: &str| json!({"server_id": "mock", "hostname": mock.url("/mcp"), "auth_type": "bearer", "auth_credentials": token});
+    let profile = legacy_client(json!({}));
+    let slow = tokio::spawn({
+        let (upstreams, profile) = (upstreams.clone(), Arc::clone(&profile));
+        let target = target_of(server("one"), "user:alice");
+        async move { call(&upstreams, &target, echo(&profile, json!({"slow": true}))).await }
+    });
+    mock.until("tools/call", 1).await;
+    call(&upstreams, &target_of(server("two"), "user:alice"), echo(&profile, json!({}))).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(mock.http("DELETE"), 0, "the old session is in use");
+    release.send(true).unwrap();
+    assert_eq!(slow.await.unwrap()["late"], true);
+    eventually(|| mock.http("DELETE") == 1).await;
+}
+
+#[tokio::test]
+async fn p32_a_server_that_is_down_is_not_told_of_cancellations() {
+    let mock = Mock::legacy().await;
+    let (upstreams, target) = (upstreams(), target(&mock.url("/mcp")));
+    let profile = legacy_client(json!({}));
+    call(&upstreams, &target, echo(&profile, json!({}))).await;
+    let gone = Mock::with(legacy, |seen| (seen.method() == "tools/call").then(|| ready(empty(503)))).await;
+    let gone_target = target_of(json!({"server_id": "gone", "hostname": gone.url("/mcp")}), "user:alice");
+    assert!(upstreams.call(&gone_target, echo(&profile, json!({}))).await.is_err());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(gone.count("notifications/cancelled"), 0);
 }

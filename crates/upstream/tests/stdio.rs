@@ -1,4 +1,5 @@
 //! Local servers: processes, eras, crashes, order of ending.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
 

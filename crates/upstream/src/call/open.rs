@@ -80,6 +80,7 @@ pub(crate) async fn open(
             token: None,
             raw: options.raw,
             said: peer.said(),
+            _in_session: peer.in_use(),
             peer,
             reading: Reading::Over,
             ready: VecDeque::new(),
@@ -122,15 +123,16 @@ pub(crate) async fn open(
             }
             Ok(Head::Version(error)) => call.premade = Some(UpstreamReply::Error(internal(error))),
             Ok(Head::HeaderMismatch(message)) => call.ready.push_back(message),
-            Err(error) => {
-                let sent = !call.done;
-                if sent && let Some(message) = call.cancellation("given up") {
+            Err(UpstreamError::Timeout) => {
+                // It may still be at work. (A slow call says nothing about the server.)
+                if let Some(message) = call.cancellation("given up") {
                     call.send_later(message);
                 }
+                return Err(UpstreamError::Timeout);
+            }
+            Err(error) => {
                 call.done = true;
-                if !matches!(error, UpstreamError::Timeout) {
-                    server.breaker.failed(&error);
-                }
+                server.breaker.failed(&error);
                 return Err(error);
             }
         }

@@ -1,7 +1,7 @@
 //! Which transport and era a remote server speaks (protocol reference 4.2, row P8).
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bartizan_egress::Url;
@@ -178,6 +178,7 @@ pub(crate) async fn initialize(
         said,
         dead: AtomicBool::new(false),
         used: Used::now(),
+        calls: Arc::new(()),
         log: SessionLog::new(),
         asides: Arc::new(Semaphore::new(MAX_ASIDES)),
     })))
@@ -207,6 +208,7 @@ pub(crate) async fn initialize_channel(
 
 /// Ends a legacy session; the answer does not matter.
 pub(crate) async fn end_session(env: &Env, peer: &LegacyHttp) {
+    peer.dead.store(true, Ordering::Release);
     if peer.stateful {
         let ended = env.client.send(&peer.url, Method::DELETE, peer.headers.clone(), Bytes::new());
         let _ = tokio::time::timeout(END_TIME, ended).await;

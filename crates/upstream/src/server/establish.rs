@@ -33,6 +33,9 @@ impl Server {
     /// Makes a session, or finds that none is needed. Runs in a task of its own.
     pub(crate) async fn establish(&self, key: &Key, profile: &ClientProfile) -> Result<Peer, UpstreamError> {
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
+        if self.stop.is_cancelled() {
+            return Err(UpstreamError::unavailable("the server's configuration changed; try again"));
+        }
         let made = match plan {
             Plan::Http { ladder, headers } => {
                 let establishing = self.establish_http(ladder, headers, key, profile);
