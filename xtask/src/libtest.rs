@@ -45,6 +45,12 @@ pub(crate) fn read(text: &str, results: &mut Results) {
     }
 }
 
+/// Full paths of the tests that failed.
+pub(crate) fn failed(text: &str) -> Vec<String> {
+    let line = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    text.lines().filter_map(line).collect()
+}
+
 fn worst(results: &mut Results, path: &str, outcome: Outcome) {
     let name = path.rsplit("::").next().unwrap_or(path).to_owned();
     results.entry(name).and_modify(|seen| *seen = outcome.min(*seen)).or_insert(outcome);
@@ -74,6 +80,7 @@ test result: ok.
 ";
         let mut results = Results::new();
         read(text, &mut results);
+        assert_eq!(failed(text), ["p2_bad"]);
         assert_eq!(results["p1_good"], Outcome::Skipped);
         assert_eq!(results["p2_bad"], Outcome::Failed);
         assert_eq!(results["p3_absent"], Outcome::Skipped);

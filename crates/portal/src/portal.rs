@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bartizan_gate::{Access, Caller, Endpoint, Gate};
 use bartizan_identity::Identity;
-use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind};
+use bartizan_model::{Clock, Era, EventId, PortalId, Principal, PrincipalKind};
 use bartizan_telemetry::{Metrics, TraceContext};
 use bartizan_wire::{ClientProfile, Params, RawJson};
 use bytes::Bytes;
@@ -228,13 +228,19 @@ impl Portal {
         let body = self.read(&arrival, body).await?;
         let bytes = body.len() as u64;
         let find = |id: &str| inner.sessions.get(id, &arrival.principal, &arrival.endpoint, Transport::Streamable);
-        match decode(arrival.headers, body, inner.settings.limits.json_depth, find)? {
-            Incoming::One(decoded) if decoded.way.era() == bartizan_model::Era::Modern => {
-                modern::post(self, arrival, *decoded, events, bytes).await
-            }
+        let incoming = decode(arrival.headers, body, inner.settings.limits.json_depth, find)?;
+        let (method, era) = match &incoming {
+            Incoming::One(decoded) => (method_label(decoded.message.method()), decoded.way.era()),
+            Incoming::Batch(..) => ("batch", Era::Legacy),
+        };
+        let answer = match incoming {
+            Incoming::One(decoded) if era == Era::Modern => modern::post(self, arrival, *decoded, events, bytes).await,
             Incoming::One(decoded) => legacy::post(self, arrival, *decoded, events, bytes).await,
             Incoming::Batch(messages, session) => legacy::batch(self, arrival, messages, session, events).await,
-        }
+        };
+        let answer = answer.unwrap_or_else(Problem::respond);
+        inner.metrics.request(method, era.as_str(), answer.status().as_u16());
+        Ok(answer)
     }
 
     async fn read<B>(&self, arrival: &Arrival<'_>, body: B) -> Result<Bytes, Problem>
@@ -338,6 +344,14 @@ impl Arrival<'_> {
         let in_meta = params.and_then(|params| params.meta.as_ref()?.traceparent.as_deref());
         let text = in_meta.or_else(|| self.headers.get(TRACEPARENT)?.to_str().ok());
         text.and_then(TraceContext::parse)
+    }
+}
+
+/// A label from the table of methods: what a client invents must not become a series.
+fn method_label(method: Option<&str>) -> &'static str {
+    match method {
+        None => "response",
+        Some(method) => bartizan_wire::method::lookup(method).map_or("other", |info| info.name),
     }
 }
 
