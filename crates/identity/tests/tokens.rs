@@ -30,7 +30,7 @@ fn bearer(secret: &str) -> HeaderMap {
 }
 
 async fn kind(identity: &Identity, headers: &HeaderMap) -> AuthErrorKind {
-    let error = identity.authenticate(headers).await.err().expect("refused");
+    let error = identity.authenticate(headers).await.expect_err("refused");
     assert_eq!(error.code(), ReasonCode::Unauthenticated);
     error.kind
 }

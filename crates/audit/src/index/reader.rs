@@ -210,3 +210,90 @@ impl Side {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use bartizan_model::event::{AuditEvent, EventKind, Who};
+    use bartizan_model::{EventId, PrincipalKind};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::record::push_line;
+
+    const WRITER: &str = "0123456789abcdef";
+
+    /// Segments with these numbers of records, and where each record ends.
+    fn make(dir: &TempDir, counts: &[usize]) -> Vec<Vec<u64>> {
+        let folder = dir.path().join(WRITER);
+        fs::create_dir(&folder).unwrap();
+        let (mut link, mut number, mut ends) = (Link::START, 0, Vec::new());
+        for count in counts {
+            number += 1;
+            let (mut log, mut here) = (Vec::new(), Vec::new());
+            for n in 0..*count {
+                let (id, at_ms) = (EventId::new(1), i64::try_from(n).unwrap());
+                let (kind, who) = (EventKind::Call, Who::default());
+                let event = AuditEvent::new(id, at_ms, kind, PrincipalKind::User, who, "m");
+                link = push_line(&mut log, WRITER, &link, &event, &"c".repeat(64));
+                here.push(log.len() as u64);
+            }
+            fs::write(log_path(&folder, number), log).unwrap();
+            ends.push(here);
+        }
+        ends
+    }
+
+    fn seqs(rows: &[IndexRow]) -> Vec<i64> {
+        rows.iter().map(|row| row.seq).collect()
+    }
+
+    fn bound(segment: u32, length: u64) -> Option<Acked> {
+        Some(Acked { segment, length, seq: 0 })
+    }
+
+    #[test]
+    fn l9_nothing_beyond_what_is_durable_is_indexed() {
+        let dir = TempDir::new().unwrap();
+        let ends = make(&dir, &[3, 4]);
+        let mut reader = Reader::new(dir.path(), WRITER, None);
+        assert!(reader.read(bound(0, 0), 100).unwrap().is_empty());
+        assert_eq!(reader.position(), None);
+        assert_eq!(seqs(&reader.read(bound(1, ends[0][1]), 100).unwrap()), [1, 2]);
+        assert!(reader.read(bound(1, ends[0][1]), 100).unwrap().is_empty());
+        assert_eq!(seqs(&reader.read(bound(2, ends[1][0]), 100).unwrap()), [3, 4]);
+        assert_eq!(seqs(&reader.read(bound(2, ends[1][3]), 2).unwrap()), [5, 6]);
+        // Another reader goes on from the stored position.
+        let mut next = Reader::new(dir.path(), WRITER, reader.position());
+        assert_eq!(seqs(&next.read(None, 100).unwrap()), [7]);
+        assert!(next.read(None, 100).unwrap().is_empty());
+        assert_eq!(next.seq(), 7);
+    }
+
+    #[test]
+    fn l9_lines_that_are_no_records_are_skipped_and_a_torn_one_is_waited_for() {
+        let dir = TempDir::new().unwrap();
+        make(&dir, &[2]);
+        let log = log_path(&dir.path().join(WRITER), 1);
+        let good = fs::read_to_string(&log).unwrap();
+        let (first, second) = good.trim_end().split_once('\n').unwrap();
+        fs::write(&log, format!("{first}\nnonsense\n{}\n{second}", "x".repeat(3 << 20))).unwrap();
+        let mut reader = Reader::new(dir.path(), WRITER, None);
+        assert_eq!(seqs(&reader.read(None, 100).unwrap()), [1]);
+        let torn = reader.position();
+        assert!(reader.read(None, 100).unwrap().is_empty());
+        assert_eq!(reader.position(), torn);
+        fs::write(&log, format!("{first}\nnonsense\n{}\n{second}\n", "x".repeat(3 << 20))).unwrap();
+        assert_eq!(seqs(&reader.read(None, 100).unwrap()), [2]);
+    }
+
+    #[test]
+    fn l9_a_removed_segment_is_passed_over() {
+        let dir = TempDir::new().unwrap();
+        make(&dir, &[2, 2, 2]);
+        fs::remove_file(log_path(&dir.path().join(WRITER), 2)).unwrap();
+        let mut reader = Reader::new(dir.path(), WRITER, None);
+        assert_eq!(seqs(&reader.read(None, 100).unwrap()), [1, 2, 5, 6]);
+    }
+}
