@@ -142,14 +142,18 @@ impl Product {
         std::fs::write(folder.path().join("key"), b"0123456789abcdefFEDCBA9876543210")?;
         restrict(&folder.path().join("key"))?;
         let mut last = None;
+        let mut tokens = None;
         // Between choosing a port and using it somebody else may take it.
         for _ in 0..3 {
             let (public, operations) = (free_port()?, free_port()?);
             let path = write_config(folder.path(), &config.file, public, operations)?;
-            let tokens = make_tokens(&path, &config).await?;
+            let tokens = match &tokens {
+                Some(made) => made,
+                None => tokens.insert(make_tokens(&path, &config).await?),
+            };
             match launch(&path, &config.env, operations).await {
                 Ok(process) => {
-                    let (http, _postgres) = (Http::new(), postgres);
+                    let (http, tokens, _postgres) = (Http::new(), tokens.clone(), postgres);
                     return Ok(Self { process, folder, config, public, operations, tokens, _postgres, http });
                 }
                 Err(error) if format!("{error:#}").to_lowercase().contains("in use") => last = Some(error),

@@ -219,6 +219,19 @@ async fn local_servers(scratch: &Path) -> Product {
     Product::serve(config).await.unwrap()
 }
 
+/// Waits until tools are listed: local servers start one after the other, and a list does not
+/// wait longer than its deadline for any of them.
+async fn listed(client: &ModernClient, wanted: &[&str]) -> Vec<String> {
+    let mut names = Vec::new();
+    let all = async || {
+        names = client.tools().await.unwrap();
+        wanted.iter().all(|name| names.iter().any(|listed| listed == name))
+    };
+    let waited = bartizan_testkit::wait::until("all local servers are listed", Duration::from_secs(90), all).await;
+    assert!(waited.is_ok(), "{wanted:?} are not all in {names:?}");
+    names
+}
+
 fn calls(scratch: &Path) -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("files_read_text_file", json!({"path": scratch.join("files/note.txt")}), "a note"),
@@ -250,10 +263,10 @@ async fn e2e_local_servers_in_both_eras() {
     let identity = Identity::bearer(product.token("agent"));
     let modern = ModernClient::new(&product.url(), identity.clone());
     let legacy = LegacyClient::connect(&product.url(), identity).await.unwrap();
-    let names = modern.tools().await.unwrap();
+    let calls = calls(scratch.path());
+    let names = listed(&modern, &calls.iter().map(|(name, ..)| *name).collect::<Vec<_>>()).await;
     assert_eq!(names, legacy.tools().await.unwrap());
-    for (name, args, expected) in calls(scratch.path()) {
-        assert!(names.contains(&name.to_owned()), "{name} is not listed: {names:?}");
+    for (name, args, expected) in calls {
         for (era, done) in [
             ("modern", modern.call(name, args.clone()).await.unwrap()),
             ("legacy", legacy.call(name, args.clone()).await.unwrap()),
@@ -278,6 +291,7 @@ async fn e2e_fetch_server_reads_a_local_page() {
     let scratch = tempfile::tempdir().unwrap();
     let product = local_servers(scratch.path()).await;
     let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
+    listed(&client, &["fetch_fetch"]).await;
     // The product's own health page is as good a page as any.
     let url = product.operations_url("/livez");
     let done = client.call("fetch_fetch", json!({"url": url, "raw": true})).await.unwrap();
@@ -294,6 +308,7 @@ async fn e2e_local_servers_end_with_the_product() {
         let scratch = tempfile::tempdir().unwrap();
         let mut product = local_servers(scratch.path()).await;
         let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
+        listed(&client, &["time_get_current_time", "memory_read_graph"]).await;
         client.call("time_get_current_time", json!({"timezone": "Etc/UTC"})).await.unwrap();
         client.call("memory_read_graph", json!({})).await.unwrap();
         let children = descendants(product.pid().unwrap());
@@ -409,7 +424,10 @@ async fn p1_real_servers_and_another_portal_side_by_side() {
         .with("portals", json!({"id": "clock", "servers": ["time"], "policies": all_services()}));
     let product = Product::serve(config).await.unwrap();
     let identity = Identity::bearer(product.token("agent"));
-    let of = async |url: String| ModernClient::with(Http::new(), &url, identity.clone()).tools().await.unwrap();
+    let of = async |url: String| {
+        let client = ModernClient::with(Http::new(), &url, identity.clone());
+        listed(&client, &["time_get_current_time"]).await
+    };
     let all = of(product.url()).await;
     assert!(all.contains(&"every_echo".to_owned()) && all.contains(&"time_get_current_time".to_owned()), "{all:?}");
     let clock = of(product.portal_url("clock")).await;
