@@ -75,7 +75,9 @@ impl Gateway {
         let made = Command::new(&program).args(["token", "create", "-c", &file, "bench", "--json"]).output()?;
         ensure!(made.status.success(), "token create: {}", String::from_utf8_lossy(&made.stderr));
         let made: Value = serde_json::from_slice(&made.stdout)?;
-        let text = |key: &str| made.get(key).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("no {key} in {made}"));
+        let text = |key: &str| {
+            made.get(key).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("no {key} in {made}"))
+        };
         let token = (text("client_id")?, text("client_secret")?);
         let process = Process::silent(CORE_TESTED, &program.to_string_lossy(), &["serve", "-c", &file])?;
         let gateway = Self { process, port, token, _folder: folder };

@@ -66,6 +66,12 @@ impl UpstreamCall {
         self.peer.revision().era()
     }
 
+    /// Progress from now on belongs to another request of the client: the retry that took
+    /// up a parked call. A retry without a token wants none.
+    pub fn continue_for(&mut self, progress_token: Option<RawJson>) {
+        self.token = progress_token;
+    }
+
     /// The next thing that happens. After `Done` there is nothing more. Nothing is lost when
     /// the returned future is dropped.
     pub async fn next(&mut self) -> UpstreamEvent {

@@ -258,10 +258,13 @@ proptest! {
     /// Files of any content are no panic and no endless loop.
     #[test]
     fn l9_any_file_is_checked(log in proptest::collection::vec(any::<u8>(), 0..2_000), who in proptest::collection::vec(any::<u8>(), 0..500)) {
-        let files = BTreeMap::from([("00000001.log".to_owned(), log.clone()), ("00000001.who".to_owned(), who)]);
+        let files = BTreeMap::from([("00000001.log".to_owned(), log.clone()), ("00000001.who".to_owned(), who.clone())]);
         let report = check(&files, &[]);
         prop_assert_eq!(report.writers[0].records, 0);
-        prop_assert_eq!(log.is_empty(), report.is_whole() && report.torn.is_empty());
+        let clean = report.is_whole() && report.torn.is_empty();
+        // Noise among the identities alone may be a finding too.
+        prop_assert!(clean || !log.is_empty() || !who.is_empty());
+        prop_assert!(!clean || log.is_empty());
     }
 }
 

@@ -104,6 +104,7 @@ async fn take_up(x: &mut Exchange, state: &State) -> Begin {
         return Begin::End(put_aside(x, Parked { park: parked.park.next(), ..parked }).await);
     }
     let mut call = parked.call;
+    call.continue_for(x.params.meta.as_ref().and_then(|meta| meta.progress_token.clone()));
     for ask in &parked.asks {
         if let Some(answer) = answer(&ask.key) {
             let _ = call.answer(&ask.key, AskAnswer::Result(answer)).await;
