@@ -79,7 +79,7 @@ fn tests(quick: bool, tools: &setup::Tools) -> Result<()> {
     command.args(["--", "--show-output"]);
     tools.describe(&mut command);
     let (seconds, mut results) = (Instant::now(), Results::new());
-    let mut text = tee(&mut command, &mut log)?;
+    let (mut text, mut ended_well) = tee(&mut command, &mut log)?;
     libtest::read(&text, &mut results);
     let failed = libtest::failed(&text);
     if !failed.is_empty() && failed.len() <= RETRIED {
@@ -89,7 +89,7 @@ fn tests(quick: bool, tools: &setup::Tools) -> Result<()> {
         again.args(["test", "--workspace", "--no-fail-fast", "--locked", "--", "--show-output", "--exact"]);
         again.arg("--test-threads=1").args(&failed);
         tools.describe(&mut again);
-        let second = tee(&mut again, &mut log)?;
+        let (second, second_ended_well) = tee(&mut again, &mut log)?;
         for name in &failed {
             results.remove(name.rsplit("::").next().unwrap_or(name));
         }
@@ -100,6 +100,7 @@ fn tests(quick: bool, tools: &setup::Tools) -> Result<()> {
         }
         print_failures(&text);
         text = second;
+        ended_well = second_ended_well;
     }
     if !quick {
         fs::write(rows::results_file(), serde_json::to_vec_pretty(&results)?)?;
@@ -117,14 +118,18 @@ fn tests(quick: bool, tools: &setup::Tools) -> Result<()> {
         print_failures(&text);
         bail!("{failures} tests failed twice, or did not compile");
     }
+    if !ended_well {
+        // A program that aborted or was stopped names no test.
+        bail!("cargo test failed although no test is named as failed; see the log");
+    }
     if skipped > 0 && env("CI").is_some() {
         bail!("{skipped} tests were skipped; CI installs everything and skips nothing");
     }
     Ok(())
 }
 
-/// Runs a command, copying what it prints to the log; returns it.
-fn tee(command: &mut Command, log: &mut File) -> Result<String> {
+/// Runs a command, copying what it prints to the log; returns it, and whether it succeeded.
+fn tee(command: &mut Command, log: &mut File) -> Result<(String, bool)> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start cargo test")?;
     let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else { bail!("no output") };
@@ -153,14 +158,14 @@ fn tee(command: &mut Command, log: &mut File) -> Result<String> {
         text.push_str(&line);
         text.push('\n');
     }
-    child.wait()?;
+    let ended_well = child.wait()?.success();
     drop(done);
     let _ = watchdog.join();
     if let Ok(kept) = progress.join() {
         log.write_all(kept.as_bytes())?;
         text.push_str(&kept);
     }
-    Ok(text)
+    Ok((text, ended_well))
 }
 
 fn print_failures(text: &str) {

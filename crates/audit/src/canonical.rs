@@ -6,7 +6,7 @@
 //! capped at 2^53 − 1. Texts from outside are cut at a bound so that one event cannot
 //! fill the disk.
 
-use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
+use bartizan_model::event::{AuditEvent, EventKind, Verdict, Who};
 
 use crate::digest::push_hex;
 
@@ -72,7 +72,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, event: &AuditEvent, commitment: &str
     }
     text(out, "\"method\":", method);
     opt_text(out, "\"note\":", note.as_deref());
-    opt_plain(out, "\"outcome\":\"", Some(outcome_str(*outcome)));
+    opt_plain(out, "\"outcome\":\"", Some(outcome.as_str()));
     opt_text(out, "\"pin\":", pin.as_deref());
     out.extend_from_slice(b"\"policy_version\":\"");
     push_hex(out, &policy_version.to_be_bytes());
@@ -254,17 +254,5 @@ fn kind_str(kind: EventKind) -> &'static str {
         EventKind::Token => "token",
         EventKind::Admin => "admin",
         EventKind::System => "system",
-    }
-}
-
-fn outcome_str(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::ToolError => "tool_error",
-        Outcome::RpcError => "rpc_error",
-        Outcome::Refused => "refused",
-        Outcome::Unknown => "unknown",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Pending => "pending",
     }
 }

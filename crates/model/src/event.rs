@@ -92,6 +92,21 @@ pub enum Outcome {
     Pending,
 }
 
+impl Outcome {
+    /// The word in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ToolError => "tool_error",
+            Self::RpcError => "rpc_error",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+            Self::Cancelled => "cancelled",
+            Self::Pending => "pending",
+        }
+    }
+}
+
 /// One record. Every optional member is absent when it does not apply.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AuditEvent {

@@ -48,22 +48,10 @@ pub(crate) fn withheld(event_id: EventId) -> Refusal {
 
 fn count(x: &Exchange, event: &AuditEvent) {
     if let Some(server) = x.route.as_ref().and_then(|route| route.server()) {
-        x.gate.metrics.call(server.id.shared(), outcome_label(event.outcome), event.total_us, event.upstream_us);
+        x.gate.metrics.call(server.id.shared(), event.outcome.as_str(), event.total_us, event.upstream_us);
     }
     if let (Outcome::Refused, Some(code)) = (event.outcome, event.verdict.code) {
         x.gate.metrics.refusal(code);
-    }
-}
-
-fn outcome_label(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::ToolError => "tool_error",
-        Outcome::RpcError => "rpc_error",
-        Outcome::Refused => "refused",
-        Outcome::Unknown => "unknown",
-        Outcome::Cancelled => "cancelled",
-        Outcome::Pending => "pending",
     }
 }
 
