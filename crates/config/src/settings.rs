@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::resources::{Grant, Policy, Portal, RateLimit, Resources, Server};
+use crate::resources::{Client, Grant, IdentityProvider, Policy, Portal, RateLimit, Resources, Server};
 
 /// The whole file given to `bartizan serve -c FILE`: settings, and resources inline
 /// or in a folder.
@@ -42,12 +42,18 @@ pub struct File {
     pub limits: WireLimits,
     /// Traces and logs.
     pub telemetry: Telemetry,
+    /// Sign-in of people and clients (A1 and following).
+    pub sign_in: SignIn,
     /// Folder with resource files (`*.yaml`), relative to this file.
     pub resources: Option<PathBuf>,
     /// Upstream servers.
     pub servers: Vec<Server>,
     /// Portals; without any, one portal `default` offers all servers.
     pub portals: Vec<Portal>,
+    /// Where people sign in (A2).
+    pub identity_providers: Vec<IdentityProvider>,
+    /// Pre-registered OAuth clients.
+    pub clients: Vec<Client>,
     /// Cedar policies beside the short forms on portals and servers.
     pub policies: Vec<Policy>,
     /// Grants of tools that are not class `read` (G3).
@@ -65,6 +71,8 @@ impl File {
         Resources {
             servers: self.servers.clone(),
             portals: self.portals.clone(),
+            identity_providers: self.identity_providers.clone(),
+            clients: self.clients.clone(),
             policies: self.policies.clone(),
             grants: self.grants.clone(),
             rate_limits: self.rate_limits.clone(),
@@ -207,4 +215,81 @@ impl Default for WireLimits {
 pub struct Telemetry {
     /// OTLP/HTTP endpoint, e.g. `http://127.0.0.1:4318`. Off when absent.
     pub otlp_endpoint: Option<String>,
+}
+
+/// Sign-in of people and clients.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignIn {
+    /// Dynamic client registration (A7).
+    pub registration: Registration,
+    /// Client ID metadata documents (A8).
+    pub client_metadata: ClientMetadata,
+    /// Life of tokens and sessions.
+    pub lifetimes: Lifetimes,
+}
+
+/// Dynamic client registration, RFC 7591 (A7).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Registration {
+    /// Whether clients may register themselves. Default true.
+    pub enabled: bool,
+    /// Accept any `http://localhost` redirect. Default true.
+    pub allow_any_on_localhost: bool,
+    /// Accept any `http://127.0.0.1` and `http://[::1]` redirect. Default true.
+    pub allow_any_on_loopback: bool,
+    /// Further redirect URIs: https, may end in `/*`; custom schemes exactly.
+    pub allowed_uris: Vec<String>,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self { enabled: true, allow_any_on_localhost: true, allow_any_on_loopback: true, allowed_uris: Vec::new() }
+    }
+}
+
+/// Client ID metadata documents (A8).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientMetadata {
+    /// Whether a client may be named by the URL of its document. Default true.
+    pub enabled: bool,
+    /// Hosts whose documents are accepted, `example.com` or `*.example.com`; empty: all public ones.
+    pub allowed_domains: Vec<String>,
+}
+
+impl Default for ClientMetadata {
+    fn default() -> Self {
+        Self { enabled: true, allowed_domains: Vec::new() }
+    }
+}
+
+/// Life of tokens and sessions (features section 1.3), seconds.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lifetimes {
+    /// Access token. Default 900.
+    pub access_token_s: u64,
+    /// Grant: until the next sign-in at the provider. Default 14 days.
+    pub grant_s: u64,
+    /// Authorization code. Default 60.
+    pub code_s: u64,
+    /// Unused registered client. Default 90 days.
+    pub unused_client_s: u64,
+    /// Browser session. Default 12 h.
+    pub browser_session_s: u64,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        let day = 24 * 3600;
+        Self {
+            access_token_s: 900,
+            grant_s: 14 * day,
+            code_s: 60,
+            unused_client_s: 90 * day,
+            browser_session_s: day / 2,
+        }
+    }
 }

@@ -1,0 +1,5 @@
+//! OAuth 2.1 and OpenID Connect on the wire: parameters, PKCE, redirect URIs, metadata
+//! documents, challenges, token answers and signed tokens, as pure functions used by both
+//! sides (bartizan as authorization server, and as client of providers and upstreams).
+//!
+//! Must never do I/O, read a clock or keep state.
