@@ -1,6 +1,7 @@
 //! From headers to a principal. A warm answer touches nothing but memory.
 
 mod feed;
+mod still;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,9 +20,12 @@ use crate::error::{AuthError, AuthErrorKind};
 use crate::secret::{self, ID_PREFIX};
 use crate::tokens::Tokens;
 use feed::Freshness;
+pub use still::Held;
 
 /// Credentials kept in memory.
 const CACHE: u64 = 10_000;
+/// Credentials with open streams remembered for times without a database.
+const CONFIRMED: u64 = 100_000;
 /// How long an answer is kept without being asked for again. Correctness does not depend
 /// on it: every change empties the entry, and a stale feed bypasses the cache.
 const CACHE_IDLE: Duration = Duration::from_secs(600);
@@ -39,6 +43,8 @@ pub struct Authenticated {
     pub principal: Arc<Principal>,
     /// Which credential: a service token's client id, or `dev:NAME`.
     pub credential_id: Arc<str>,
+    /// For asking later whether it is good still.
+    pub held: Held,
 }
 
 /// A token's row, as long as nothing changed.
@@ -64,6 +70,8 @@ struct Inner {
     /// By hash of the credential.
     known: Cache<[u8; 32], Arc<Known>>,
     unknown: Cache<[u8; 32], u64>,
+    /// When a held credential was last found good; only for times without a database.
+    confirmed: Cache<[u8; 32], tokio::time::Instant>,
     lookups: Semaphore,
     freshness: Freshness,
 }
@@ -80,6 +88,7 @@ impl Identity {
             clock,
             known: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
             unknown: Cache::builder().max_capacity(CACHE).time_to_live(NEGATIVE).build(),
+            confirmed: Cache::builder().max_capacity(CONFIRMED).time_to_live(CACHE_IDLE).build(),
             lookups: Semaphore::new(LOOKUPS),
             freshness: Freshness::default(),
         });
@@ -92,7 +101,8 @@ impl Identity {
     pub fn with_dev_users(mut self, users: Vec<(Principal, Secret<String>)>) -> Self {
         let users = users.into_iter().map(|(principal, token)| {
             let credential_id = format!("dev:{}", principal.id).into();
-            (secret::hash(token.expose()), Authenticated { principal: Arc::new(principal), credential_id })
+            let held = Held::fixed(&credential_id);
+            (secret::hash(token.expose()), Authenticated { principal: Arc::new(principal), credential_id, held })
         });
         self.dev = Arc::new(self.dev.iter().map(|(hash, user)| (*hash, user.clone())).chain(users).collect());
         self
@@ -158,6 +168,11 @@ impl Inner {
     async fn look_up(&self, id: &str, hash: &[u8; 32]) -> Result<Arc<Known>, AuthError> {
         let unavailable = |_| AuthError::from(AuthErrorKind::Unavailable);
         let _permit = self.lookups.acquire().await.map_err(unavailable)?;
+        self.read(id, hash).await
+    }
+
+    /// Reads a token's row and keeps it.
+    async fn read(&self, id: &str, hash: &[u8; 32]) -> Result<Arc<Known>, AuthError> {
         // A change between reading the row and keeping it makes what is kept worthless.
         let generation = self.freshness.generation();
         let row = repo::by_id(&self.store, id).await.map_err(|error| {
@@ -171,7 +186,8 @@ impl Inner {
         let principal = Arc::new(Principal::new(PrincipalKind::Service, token.name.as_str(), []));
         let credential_id = format!("{ID_PREFIX}{}", token.id).into();
         let last_used_ms = AtomicI64::new(token.last_used_ms.unwrap_or(i64::MIN));
-        let authenticated = Authenticated { principal, credential_id };
+        let held = Held::service(token.id.as_str().into(), *hash);
+        let authenticated = Authenticated { principal, credential_id, held };
         let known = Arc::new(Known { token, authenticated, last_used_ms, generation });
         self.known.insert(*hash, Arc::clone(&known));
         Ok(known)

@@ -10,7 +10,7 @@ mod error;
 mod secret;
 mod tokens;
 
-pub use authenticate::{Authenticated, Identity};
+pub use authenticate::{Authenticated, Held, Identity};
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};
 pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

@@ -367,6 +367,65 @@ async fn case_nothing_of_a_credential_comes_out(store: Store, clock: Arc<ManualC
     }
 }
 
+/// A stream opened with a credential asks this until it ends.
+async fn case_a_held_credential_ends_with_its_token(store: Store, clock: Arc<ManualClock>) {
+    let identity = Identity::new(store.clone(), clock.clone());
+    let elsewhere = Identity::new(store, clock.clone());
+    let tokens = elsewhere.tokens();
+    let held = async |name: &str, ttl| {
+        let (_, secret) = tokens.create(name, ttl).await.unwrap();
+        good(&identity, &bearer(secret.expose())).await.held
+    };
+    let short = held("short", Some(Duration::from_secs(60))).await;
+    let (gone, stopped, kept) = (held("gone", None).await, held("stopped", None).await, held("kept", None).await);
+    for held in [&short, &gone, &stopped, &kept] {
+        assert!(identity.still_good(held).await);
+    }
+    tokens.delete("gone").await.unwrap();
+    tokens.suspend("stopped").await.unwrap();
+    clock.advance_ms(60_000);
+    identity.refresh().await.unwrap();
+    assert!(!identity.still_good(&gone).await, "deleted");
+    assert!(!identity.still_good(&gone).await, "and stays so");
+    assert!(!identity.still_good(&stopped).await, "suspended");
+    assert!(!identity.still_good(&short).await, "expired");
+    assert!(identity.still_good(&kept).await);
+    tokens.resume("stopped").await.unwrap();
+    identity.refresh().await.unwrap();
+    assert!(identity.still_good(&stopped).await, "resumed");
+}
+
+async fn case_a_held_secret_ends_with_its_grace(store: Store, clock: Arc<ManualClock>) {
+    let identity = Identity::new(store, clock.clone());
+    let (_, first) = identity.tokens().create("ci", None).await.unwrap();
+    let old = good(&identity, &bearer(first.expose())).await.held;
+    let second = identity.tokens().rotate("ci", Duration::from_secs(30)).await.unwrap();
+    identity.refresh().await.unwrap();
+    let new = good(&identity, &bearer(second.expose())).await.held;
+    assert!(old != new, "one token, two secrets");
+    assert!(identity.still_good(&old).await && identity.still_good(&new).await, "in its grace");
+    clock.advance_ms(30_000);
+    assert!(!identity.still_good(&old).await, "after its grace");
+    assert!(identity.still_good(&new).await);
+}
+
+async fn case_a_held_credential_is_not_believed_for_ever(store: Store, clock: Arc<ManualClock>) {
+    let identity = Identity::new(store.clone(), clock);
+    let (_, secret) = identity.tokens().create("ci", None).await.unwrap();
+    let held = good(&identity, &bearer(secret.expose())).await.held;
+    identity.refresh().await.unwrap();
+    assert!(identity.still_good(&held).await);
+    store.close().await;
+    assert!(identity.still_good(&held).await, "a moment without a database ends nothing");
+    for _ in 0..400 {
+        if !identity.still_good(&held).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("believed for ever");
+}
+
 macro_rules! cases {
     ($($case:ident => $sqlite:ident),+ $(,)?) => {
         $(
@@ -404,6 +463,9 @@ cases! {
     case_inactive_tokens_are_removed => a11_inactive_tokens_are_removed,
     case_names_and_missing_tokens => a11_names_and_missing_tokens,
     case_secrets_are_hashed_at_rest => a11_secrets_are_hashed_at_rest,
+    case_a_held_credential_ends_with_its_token => a11_a_held_credential_ends_with_its_token,
+    case_a_held_secret_ends_with_its_grace => a11_a_held_secret_ends_with_its_grace,
+    case_a_held_credential_is_not_believed_for_ever => a11_a_held_credential_is_not_believed_for_ever,
     case_nothing_of_a_credential_comes_out => a18_nothing_of_a_credential_comes_out,
 }
 
@@ -420,6 +482,7 @@ async fn u1_dev_users_have_fixed_tokens() {
     assert_eq!((&**alice.principal.key(), &*alice.credential_id), ("user:alice", "dev:alice"));
     assert_eq!(alice.principal.groups.iter().map(|group| &**group).collect::<Vec<_>>(), ["eng"]);
     assert!(Arc::ptr_eq(&alice.principal, &good(&identity, &bearer("alice-token")).await.principal));
+    assert!(identity.still_good(&alice.held).await && plain.still_good(&alice.held).await);
     assert_eq!(kind(&identity, &bearer("alice-toke")).await, AuthErrorKind::Unknown);
     assert_eq!(kind(&plain, &bearer("alice-token")).await, AuthErrorKind::Unknown, "only where they were given");
     let pair = headers(&[("bartizan-client-id", "alice"), ("bartizan-client-secret", "alice-token")]);
