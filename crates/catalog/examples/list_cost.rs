@@ -47,7 +47,8 @@ fn main() {
     println!("definitions made and read: {:.2} ms", start.elapsed().as_secs_f64() * 1e3);
     let principal = Principal::new(PrincipalKind::User, "ann", []);
     let portal = PortalId::parse("default").unwrap();
-    let context = RequestContext { era: Era::Modern, ip: None, client: None, now_ms: 0 };
+    let context =
+        RequestContext { era: Era::Modern, ip: None, client: None, client_version: None, session: None, now_ms: 0 };
     for round in 0..5 {
         let start = Instant::now();
         let view = View::build(&snapshot, Some(&portal), &principal, &context, &lists);

@@ -46,7 +46,8 @@ impl AccessCache {
                 return *access;
             }
         }
-        let context = RequestContext { era: Era::Modern, ip, client: None, now_ms };
+        let context =
+            RequestContext { era: Era::Modern, ip, client: None, client_version: None, session: None, now_ms };
         let decided = access(snapshot, principal, endpoint, &context);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.0 != snapshot.version || known.1.len() >= BOUND {

@@ -274,7 +274,14 @@ pub(crate) fn may_use(
 impl Caller {
     /// What policies may look at.
     pub(crate) fn context(&self, now_ms: i64) -> RequestContext<'_> {
-        RequestContext { era: self.profile.era, ip: self.ip, client: self.client.as_deref(), now_ms }
+        RequestContext {
+            era: self.profile.era,
+            ip: self.ip,
+            client: self.client.as_deref(),
+            client_version: self.client_version.as_deref(),
+            session: None,
+            now_ms,
+        }
     }
 }
 

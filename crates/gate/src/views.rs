@@ -39,6 +39,7 @@ struct Key {
     capabilities: RawJson,
     ip: Option<IpAddr>,
     client: Option<Arc<str>>,
+    client_version: Option<Arc<str>>,
     era: Option<Era>,
 }
 
@@ -291,6 +292,7 @@ impl Wanted<'_> {
             capabilities: compact(&caller.profile.capabilities),
             ip: caller.ip.filter(|_| used.ip),
             client: caller.client.clone().filter(|_| used.client),
+            client_version: caller.client_version.clone().filter(|_| used.client_version),
             era: used.era.then_some(caller.profile.era),
         }
     }

@@ -17,6 +17,6 @@ pub use class::ToolClass;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use era::Era;
 pub use id::{EventId, PortalId, ServerId};
-pub use principal::{Principal, PrincipalKind};
+pub use principal::{Principal, PrincipalKind, UserIdError, check_user_id, fold_user_id};
 pub use reason::ReasonCode;
 pub use secret::Secret;

@@ -46,7 +46,8 @@ fn main() {
         let groups = ["team3", "team7", "staff"].map(std::sync::Arc::from);
         let principal = Principal::new(PrincipalKind::User, "ann@example.com", groups);
         let (portal, server) = (PortalId::parse("default").unwrap(), ServerId::parse("pay").unwrap());
-        let context = RequestContext { era: Era::Modern, ip: None, client: None, now_ms: 0 };
+        let context =
+            RequestContext { era: Era::Modern, ip: None, client: None, client_version: None, session: None, now_ms: 0 };
         for (what, name, args) in [
             ("no policy about it", "get_balance", r#"{"account":"1"}"#),
             ("one forbid on an argument", "tool2", r#"{"amount":1,"to":"someone","text":"hello"}"#),

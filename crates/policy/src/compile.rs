@@ -11,6 +11,7 @@ use cedar_policy::{
     Expression, Policy, PolicySet, Schema, ValidationError, ValidationMode, ValidationWarning, Validator,
 };
 
+use crate::fold::{self, BadUser};
 use crate::grant::Grant;
 use crate::infer::{Problem, Usage, closest};
 use crate::query::Action;
@@ -30,6 +31,7 @@ pub(crate) struct Compiler {
     servers: HashSet<String>,
     portals: HashSet<String>,
     pub(crate) findings: Vec<Diagnostic>,
+    pub(crate) warnings: Vec<Diagnostic>,
 }
 
 /// A text and where it came from.
@@ -73,6 +75,7 @@ impl Compiler {
             servers: resources.servers.iter().map(|server| server.server_id.as_str().to_owned()).collect(),
             portals,
             findings: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -186,6 +189,18 @@ impl Compiler {
             Ok(tree) => tree.body().clone(),
             Err(error) => {
                 self.findings.push(source.report(Some(start), "policy_unsupported", error.to_string()));
+                return None;
+            }
+        };
+        let template = match fold::users(&template) {
+            Ok(template) => template,
+            Err(BadUser { id, why }) => {
+                let message = format!("`User::{id:?}`: {why}");
+                self.findings.push(source.report(
+                    near(source, start, &id).or(Some(start)),
+                    "invalid_principal",
+                    message,
+                ));
                 return None;
             }
         };

@@ -5,6 +5,7 @@ mod build;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bartizan_config::Diagnostic;
 use bartizan_model::{PrincipalKind, ReasonCode, ServerId};
 
 use crate::access::Rules;
@@ -30,6 +31,7 @@ pub struct Policies {
     /// When grants expire, earliest first.
     expiries: Vec<i64>,
     context_use: ContextUse,
+    warnings: Vec<Diagnostic>,
     version: u64,
 }
 
@@ -41,8 +43,15 @@ pub struct ContextUse {
     pub ip: bool,
     /// The client's name.
     pub client: bool,
+    /// The client's version.
+    pub client_version: bool,
     /// The era.
     pub era: bool,
+    /// Any of [`crate::SessionFacts`].
+    pub session: bool,
+    /// The age of the second factor: such a decision changes by time alone, so it must not
+    /// be kept.
+    pub mfa_age: bool,
 }
 
 impl Policies {
@@ -66,6 +75,11 @@ impl Policies {
     /// Which circumstances any rule looks at.
     pub fn context_use(&self) -> ContextUse {
         self.context_use
+    }
+
+    /// Rules that work, but hardly as meant: those that can never decide anything.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
     }
 
     /// Hash over everything that decides; the same for equal resources on every machine.
@@ -139,6 +153,9 @@ impl Policies {
     /// The order of a decision, as in the crate's documentation.
     fn stages(&self, query: &Query<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
         let mut rule = None;
+        if !query.principal.is_proper() {
+            return Err((ReasonCode::PolicyDenied, Some("built in: no rule can name this user".into())));
+        }
         if let Some(portal) = query.portal {
             rule = self.portal(query, portal.as_str(), args_known, uses_args)?;
         } else if query.action == Action::UsePortal {

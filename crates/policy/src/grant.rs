@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bartizan_config::Diagnostic;
 use bartizan_config::resources;
-use bartizan_model::{Principal, PrincipalKind, ToolClass};
+use bartizan_model::{Principal, PrincipalKind, ToolClass, check_user_id};
 
-use crate::selector::{folded_id, in_group};
+use crate::selector::in_group;
 use crate::statement::Condition;
 use crate::time::parse_rfc3339;
 
@@ -87,9 +87,10 @@ impl Grant {
         match text.split_once(':') {
             None if text == "everyone" => self.everyone = true,
             Some((_, id)) if id.is_empty() || id.trim() != id => refuse(),
-            Some(("user", id)) => {
-                self.users.insert(folded_id(id).into());
-            }
+            Some(("user", id)) => match check_user_id(id) {
+                Ok(id) => drop(self.users.insert((&*id).into())),
+                Err(why) => findings.push(Diagnostic::new(path, "invalid_principal", format!("`{text}`: {why}"))),
+            },
             Some(("service", id)) => {
                 self.services.insert(id.into());
             }
@@ -102,7 +103,7 @@ impl Grant {
     pub(crate) fn names(&self, principal: &Principal) -> bool {
         let named = match principal.kind {
             PrincipalKind::Anonymous => return false,
-            PrincipalKind::User => self.users.contains(&*folded_id(&principal.id)),
+            PrincipalKind::User => self.users.contains(&*principal.id),
             PrincipalKind::Service => self.services.contains(&*principal.id),
         };
         named || self.everyone || self.groups.iter().any(|group| in_group(principal, group))

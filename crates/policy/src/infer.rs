@@ -11,6 +11,7 @@ mod types;
 use cedar_policy::pst::{BinaryOp, Expr, Literal, UnaryOp, Var};
 
 use crate::args::Shape;
+use crate::circumstance::{Circumstance, Circumstances, Sort};
 use types::{Id, Term, Types};
 
 /// Nesting of a condition, not counting chains of `&&` and `||`. Evaluation recurses on
@@ -41,10 +42,7 @@ impl Problem {
 /// What a condition looks at.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Usage {
-    pub(crate) ip: bool,
-    pub(crate) client: bool,
-    pub(crate) era: bool,
-    pub(crate) portal: bool,
+    pub(crate) context: Circumstances,
     /// More of the resource than its class and server.
     pub(crate) name: bool,
     /// The principal or the resource at all.
@@ -295,30 +293,25 @@ impl Inference {
     }
 
     fn circumstance(&mut self, attr: &str) -> Result<Id, Problem> {
-        check_attribute("context", attr, &["args", "ip", "client", "era", "portal"])?;
-        let term = match attr {
-            "args" => {
-                self.mentions_args = true;
-                return Ok(self.args);
-            }
-            "ip" => {
-                self.usage.ip = true;
-                Term::Ip
-            }
-            "client" => {
-                self.usage.client = true;
-                Term::Text
-            }
-            "era" => {
-                self.usage.era = true;
-                Term::Text
-            }
-            _ => {
-                self.usage.portal = true;
-                Term::Text
-            }
+        if attr == "args" {
+            self.mentions_args = true;
+            return Ok(self.args);
+        }
+        let Some(circumstance) = Circumstance::parse(attr) else {
+            let known: Vec<&str> =
+                ["args"].into_iter().chain(Circumstance::ALL.into_iter().map(Circumstance::as_str)).collect();
+            return check_attribute("context", attr, &known).map(|()| self.args);
         };
-        self.known(term)
+        self.usage.context.insert(circumstance);
+        match circumstance.sort() {
+            Sort::Text => self.known(Term::Text),
+            Sort::Long => self.known(Term::Long),
+            Sort::Address => self.known(Term::Ip),
+            Sort::Texts => {
+                let element = self.types.push(Term::Text);
+                self.known(Term::Set(element))
+            }
+        }
     }
 }
 

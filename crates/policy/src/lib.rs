@@ -22,9 +22,11 @@
 mod access;
 mod args;
 mod balance;
+mod circumstance;
 mod compile;
 mod engine;
 mod explain;
+mod fold;
 mod grant;
 mod index;
 mod infer;
@@ -37,5 +39,5 @@ mod time;
 
 pub use engine::{ContextUse, Policies};
 pub use explain::{Explanation, RuleKind, RuleVerdict, Verdict};
-pub use query::{Action, Decision, Query, RequestContext};
+pub use query::{Action, Decision, Query, RequestContext, SessionFacts};
 pub use time::parse_rfc3339;

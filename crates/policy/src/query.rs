@@ -76,8 +76,41 @@ pub struct RequestContext<'a> {
     pub ip: Option<IpAddr>,
     /// Client name as the client gave it; never trusted for an allow by itself.
     pub client: Option<&'a str>,
+    /// Client version as the client gave it; trusted no more than the name.
+    pub client_version: Option<&'a str>,
+    /// What the sign-in told; `None` without one, and then none of its attributes exists.
+    pub session: Option<&'a SessionFacts>,
     /// Now, milliseconds since the epoch; decides which grants have expired.
     pub now_ms: i64,
+}
+
+/// What a sign-in tells about the caller's session. Each is an optional member of
+/// Cedar's `context`, absent when it is not known. Groups are the principal's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionFacts {
+    /// When the user last proved a second factor, milliseconds since the epoch;
+    /// `context.mfa_age` is the age in whole seconds.
+    pub mfa_at_ms: Option<i64>,
+    /// Authentication context class (`acr`, OpenID Connect Core §2); `context.acr`.
+    pub acr: Option<Arc<str>>,
+    /// Id or posture tag of the device; `context.device`.
+    pub device: Option<Arc<str>>,
+    /// ISO 3166-1 alpha-2, upper case; `context.country`.
+    pub country: Option<Arc<str>>,
+    /// What the user said the access is for (A16); `context.purpose`.
+    pub purpose: Option<Arc<str>>,
+}
+
+/// How far another machine's clock may be ahead, milliseconds.
+const SKEW_MS: i64 = 60_000;
+
+impl SessionFacts {
+    /// Seconds since the second factor. A time in the future, beyond what clocks differ,
+    /// is no proof of anything.
+    pub(crate) fn mfa_age_s(&self, now_ms: i64) -> Option<i64> {
+        let age = now_ms.checked_sub(self.mfa_at_ms?)?;
+        (age >= -SKEW_MS).then(|| age.max(0) / 1_000)
+    }
 }
 
 /// One question.

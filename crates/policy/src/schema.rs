@@ -8,6 +8,7 @@ use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
 use serde_json::{Value, json};
 
 use crate::args::{Kind, Shape};
+use crate::circumstance::Circumstance;
 use crate::query::Action;
 use crate::scope::ResourceKind;
 
@@ -71,17 +72,11 @@ pub(crate) fn schema(args: Option<&Shape>) -> Result<Schema, String> {
     };
     let mut actions = serde_json::Map::new();
     for action in Action::ALL {
-        let mut context = json!({
-            "era": {"type": "String"},
-            "ip": {"type": "Extension", "name": "ipaddr", "required": false},
-            "client": {"type": "String", "required": false},
-            "portal": {"type": "String", "required": false},
-        });
+        let mut context: serde_json::Map<String, Value> =
+            Circumstance::ALL.into_iter().map(|each| (each.as_str().to_owned(), each.schema())).collect();
         if action.has_args() {
             let record = args.map_or_else(|| json!({"type": "Record", "attributes": {}}), record);
-            if let Some(context) = context.as_object_mut() {
-                context.insert("args".to_owned(), record);
-            }
+            context.insert("args".to_owned(), record);
         }
         let applies = json!({
             "principalTypes": ["User", "Service", "Anonymous"],

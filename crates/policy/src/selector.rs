@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use bartizan_config::Diagnostic;
 use bartizan_config::resources::{AccessAction, Selector};
-use bartizan_model::{Principal, PrincipalKind};
+use bartizan_model::{Principal, PrincipalKind, check_user_id};
 use ipnet::IpNet;
 
 /// Three-valued truth: an address rule without an address is neither true nor false,
@@ -27,7 +27,7 @@ impl From<bool> for Tri {
 #[derive(Debug)]
 pub(crate) enum Test {
     Everyone(bool),
-    /// User ids; those with an `@` in lower case.
+    /// User ids, as principals have them.
     Users(HashSet<Box<str>>),
     /// Domains in lower case.
     Domains(HashSet<Box<str>>),
@@ -41,10 +41,10 @@ impl Test {
         let user = principal.kind == PrincipalKind::User;
         match self {
             Self::Everyone(value) => (*value).into(),
-            Self::Users(ids) => (user && ids.contains(&*folded_id(&principal.id))).into(),
+            Self::Users(ids) => (user && ids.contains(&*principal.id)).into(),
             Self::Domains(domains) => {
-                let domain = principal.id.rsplit_once('@').map(|(_, domain)| domain.to_ascii_lowercase());
-                (user && domain.is_some_and(|domain| domains.contains(domain.as_str()))).into()
+                let domain = principal.id.rsplit_once('@').map(|(_, domain)| domain);
+                (user && domain.is_some_and(|domain| domains.contains(domain))).into()
             }
             Self::Groups(groups) => groups.iter().any(|group| in_group(principal, group)).into(),
             Self::Tokens(ids) => (principal.kind == PrincipalKind::Service && ids.contains(&*principal.id)).into(),
@@ -56,15 +56,6 @@ impl Test {
                 None => Tri::Unknown,
             },
         }
-    }
-}
-
-/// E-mail addresses are compared without regard to case; other ids exactly.
-pub(crate) fn folded_id(id: &str) -> std::borrow::Cow<'_, str> {
-    if id.contains('@') && id.bytes().any(|b| b.is_ascii_uppercase()) {
-        id.to_ascii_lowercase().into()
-    } else {
-        id.into()
     }
 }
 
@@ -127,7 +118,16 @@ fn compile_one(selector: &Selector, path: &str, findings: &mut Vec<Diagnostic>) 
     }
     match selector {
         Selector::Everyone(value) => Test::Everyone(*value),
-        Selector::Emails(list) => Test::Users(list.iter().map(|id| folded_id(id).into()).collect()),
+        Selector::Emails(list) => {
+            let mut ids = HashSet::with_capacity(list.len());
+            for id in list.iter().filter(|id| !id.trim().is_empty()) {
+                match check_user_id(id) {
+                    Ok(id) => drop(ids.insert((&*id).into())),
+                    Err(why) => findings.push(Diagnostic::new(path, "invalid_selector", format!("`{id}`: {why}"))),
+                }
+            }
+            Test::Users(ids)
+        }
         Selector::EmailDomain(list) => {
             for domain in list.iter().filter(|domain| domain.contains('@')) {
                 let bare = domain.rsplit('@').next().unwrap_or_default();
@@ -135,6 +135,16 @@ fn compile_one(selector: &Selector, path: &str, findings: &mut Vec<Diagnostic>) 
                     Diagnostic::new(path, "invalid_selector", format!("`{domain}` is not a domain"))
                         .suggest(format!("write `{bare}`")),
                 );
+            }
+            // A principal's address never has such a domain, so a `block` would hold for nobody.
+            for domain in list.iter().filter(|domain| !domain.contains('@') && !domain.trim().is_empty()) {
+                if let Err(why) = check_user_id(&format!("user@{domain}")) {
+                    findings.push(Diagnostic::new(
+                        path,
+                        "invalid_selector",
+                        format!("`{domain}` is not a domain: {why}"),
+                    ));
+                }
             }
             Test::Domains(list.iter().map(|domain| domain.to_ascii_lowercase().into()).collect())
         }

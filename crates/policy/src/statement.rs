@@ -340,23 +340,9 @@ impl<'q> Facts<'q> {
     }
 
     fn context(&self, usage: &Usage, args: Option<RestrictedExpression>) -> Result<Context, String> {
-        let query = self.query;
-        let mut pairs = Vec::new();
-        let mut text = |name: &str, value: &str| {
-            pairs.push((name.to_owned(), RestrictedExpression::new_string(value.to_owned())));
-        };
-        if usage.era {
-            text("era", query.context.era.as_str());
-        }
-        if let Some(client) = query.context.client.filter(|_| usage.client) {
-            text("client", client);
-        }
-        if let Some(portal) = query.portal.filter(|_| usage.portal) {
-            text("portal", portal.as_str());
-        }
-        if let Some(ip) = query.context.ip.filter(|_| usage.ip) {
-            pairs.push(("ip".to_owned(), RestrictedExpression::new_ip(ip.to_canonical().to_string())));
-        }
+        let used = usage.context.iter();
+        let mut pairs: Vec<(String, RestrictedExpression)> =
+            used.filter_map(|each| Some((each.as_str().to_owned(), each.value(self.query)?))).collect();
         if let Some(args) = args {
             pairs.push(("args".to_owned(), args));
         }

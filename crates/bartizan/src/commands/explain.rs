@@ -93,8 +93,14 @@ impl Question {
     }
 
     fn answer(&self, snapshot: &Snapshot, clock: &dyn Clock) -> Answer {
-        let context =
-            RequestContext { era: Era::Modern, ip: self.ip, client: self.client.as_deref(), now_ms: clock.now_ms() };
+        let context = RequestContext {
+            era: Era::Modern,
+            ip: self.ip,
+            client: self.client.as_deref(),
+            client_version: None,
+            session: None,
+            now_ms: clock.now_ms(),
+        };
         let query = Query {
             principal: &self.principal,
             action: Action::CallTool,

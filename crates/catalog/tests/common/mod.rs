@@ -71,7 +71,7 @@ pub fn user(name: &str, groups: &[&str]) -> Principal {
 }
 
 pub fn context(now_ms: i64) -> RequestContext<'static> {
-    RequestContext { era: Era::Modern, ip: None, client: None, now_ms }
+    RequestContext { era: Era::Modern, ip: None, client: None, client_version: None, session: None, now_ms }
 }
 
 pub type Lists = Vec<(Arc<ServerSpec>, Arc<ServerLists>)>;

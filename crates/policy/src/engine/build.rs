@@ -11,6 +11,7 @@ use cedar_policy::Effect;
 use super::{ContextUse, Policies};
 use crate::access::Rules;
 use crate::args::Keys;
+use crate::circumstance::Circumstance;
 use crate::compile::Compiler;
 use crate::grant::Grant;
 use crate::index::Index;
@@ -121,6 +122,7 @@ impl Policies {
             permits: Index::default(),
             keys: Keys::new(),
             vocabulary,
+            warnings: compiler.warnings,
             version: version(resources),
             grants,
             statements,
@@ -184,9 +186,13 @@ fn context_use(
     let mut used = ContextUse { ip: rules.into_iter().any(Rules::use_ip), ..ContextUse::default() };
     let conditions = statements.iter().filter_map(|statement| statement.condition.as_ref());
     for condition in conditions.chain(grants.iter().filter_map(|grant| grant.condition.as_ref())) {
-        used.ip |= condition.usage.ip;
-        used.client |= condition.usage.client;
-        used.era |= condition.usage.era;
+        let context = condition.usage.context;
+        used.ip |= context.has(Circumstance::Ip);
+        used.client |= context.has(Circumstance::Client);
+        used.client_version |= context.has(Circumstance::ClientVersion);
+        used.era |= context.has(Circumstance::Era);
+        used.session |= context.iter().any(Circumstance::of_session);
+        used.mfa_age |= context.has(Circumstance::MfaAge);
     }
     used
 }

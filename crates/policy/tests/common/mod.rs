@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bartizan_config::Diagnostic;
 use bartizan_config::resources::Resources;
 use bartizan_model::{Era, PortalId, Principal, PrincipalKind, ServerId, ToolClass};
-use bartizan_policy::{Action, Decision, Policies, Query, RequestContext};
+use bartizan_policy::{Action, Decision, Policies, Query, RequestContext, SessionFacts};
 use serde_json::{Value, json};
 
 pub fn resources(value: Value) -> Resources {
@@ -69,6 +69,8 @@ pub struct Ask {
     pub era: Era,
     pub ip: Option<IpAddr>,
     pub client: Option<String>,
+    pub client_version: Option<String>,
+    pub session: Option<SessionFacts>,
     pub now_ms: i64,
     pub args: Option<String>,
 }
@@ -85,6 +87,8 @@ impl Ask {
             era: Era::Modern,
             ip: Some("192.0.2.1".parse().unwrap()),
             client: Some("test".to_owned()),
+            client_version: None,
+            session: None,
             now_ms: 0,
             args: None,
         }
@@ -111,8 +115,14 @@ impl Ask {
     }
 
     pub fn with<T>(&self, f: impl FnOnce(&Query<'_>) -> T) -> T {
-        let context =
-            RequestContext { era: self.era, ip: self.ip, client: self.client.as_deref(), now_ms: self.now_ms };
+        let context = RequestContext {
+            era: self.era,
+            ip: self.ip,
+            client: self.client.as_deref(),
+            client_version: self.client_version.as_deref(),
+            session: self.session.as_ref(),
+            now_ms: self.now_ms,
+        };
         f(&Query {
             principal: &self.principal,
             action: self.action,
