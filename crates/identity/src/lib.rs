@@ -7,10 +7,14 @@
 mod authenticate;
 mod credential;
 mod error;
+mod event;
+mod problem;
 mod secret;
 mod tokens;
 
 pub use authenticate::{Authenticated, Held, Identity};
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};
+pub use event::{Action, IdentityEvent, Recorder};
+pub use problem::PageProblem;
 pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

@@ -1,0 +1,68 @@
+//! What is worth an audit event. Never a secret, never a token.
+
+use std::sync::Arc;
+
+/// Takes events, in the order of their happening; must not block.
+pub type Recorder = Arc<dyn Fn(IdentityEvent) + Send + Sync>;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Somebody signed in, or tried to.
+    SignIn,
+    /// Somebody ended the browser session.
+    SignOut,
+    /// A person answered a consent page.
+    Consent,
+    /// A client registered itself.
+    Register,
+    /// A token was issued or refused.
+    Token,
+    /// A code or refresh token was used twice: the grant is revoked.
+    Replay,
+    /// A grant, client approval or token was withdrawn.
+    Revoke,
+}
+
+impl Action {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign_in",
+            Self::SignOut => "sign_out",
+            Self::Consent => "consent",
+            Self::Register => "register",
+            Self::Token => "token",
+            Self::Replay => "replay",
+            Self::Revoke => "revoke",
+        }
+    }
+}
+
+/// One event for the record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityEvent {
+    /// When, milliseconds since the epoch.
+    pub at_ms: i64,
+    /// What.
+    pub action: Action,
+    /// False for a refusal.
+    pub ok: bool,
+    /// E-mail address of the person, as far as it is known.
+    pub person: Option<String>,
+    /// Groups of the person.
+    pub groups: Vec<String>,
+    /// The OAuth client.
+    pub client: Option<String>,
+    /// The identity provider.
+    pub provider: Option<String>,
+    /// Stable word for the reason of a refusal, or a remark.
+    pub note: Option<String>,
+}
+
+impl IdentityEvent {
+    /// An event about nobody in particular.
+    pub fn new(at_ms: i64, action: Action, ok: bool) -> Self {
+        Self { at_ms, action, ok, person: None, groups: Vec::new(), client: None, provider: None, note: None }
+    }
+}
