@@ -5,6 +5,7 @@ pub mod change;
 pub mod client_profile;
 pub mod lease;
 pub mod meta;
+pub mod replay;
 pub mod sealed;
 pub mod service_token;
 
@@ -21,6 +22,7 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(sealed::statements());
     all.extend(client_profile::statements());
     all.extend(audit_index::statements());
+    all.extend(replay::statements());
     all
 }
 

@@ -9,7 +9,7 @@ use bartizan_model::ManualClock;
 use bartizan_store::feed::{Feed, News};
 use bartizan_store::repo::audit_index::{self, Batch, Cursor, Filter, IndexRow, Position};
 use bartizan_store::repo::sealed::{self, Key, Sealed};
-use bartizan_store::repo::{change, client_profile, lease, meta, service_token};
+use bartizan_store::repo::{change, client_profile, lease, meta, replay, service_token};
 use bartizan_store::{Store, StoreError};
 
 async fn case_every_statement_is_prepared(store: Store, _: Arc<ManualClock>) {
@@ -397,6 +397,29 @@ async fn case_index_forgets_erases_and_prunes(store: Store, _: Arc<ManualClock>)
     assert_eq!(audit_index::prune(&store, common::NOW + 1).await.unwrap(), 2);
 }
 
+/// Two replicas, sixteen that try at once: one has the use, however the ids look.
+async fn case_a_marker_is_used_once(store: Store, clock: Arc<ManualClock>) {
+    let now = bartizan_model::Clock::now_ms(&*clock);
+    for id in ["a", "", "\u{1f9ea}", "x".repeat(500).as_str()] {
+        let tries = (0..16).map(|_| {
+            let (store, id) = (store.clone(), id.to_owned());
+            tokio::spawn(async move { replay::consume(&store, &id, now + 1_000).await.unwrap() })
+        });
+        let mut won = 0;
+        for attempt in tries.collect::<Vec<_>>() {
+            won += usize::from(attempt.await.unwrap());
+        }
+        assert_eq!(won, 1, "{id}");
+    }
+    assert!(replay::consume(&store, "later", now + 2_000).await.unwrap());
+    assert_eq!(replay::prune(&store, now + 1_000).await.unwrap(), 0, "kept until its expiry");
+    assert_eq!(replay::prune(&store, now + 1_001).await.unwrap(), 4);
+    assert!(!replay::consume(&store, "later", now + 2_000).await.unwrap());
+    assert!(replay::consume(&store, "a", now + 9_000).await.unwrap());
+    store.close().await;
+    assert!(replay::consume(&store, "b", now + 9_000).await.is_err(), "without an answer nothing is used");
+}
+
 macro_rules! cases {
     ($($case:ident => $sqlite:ident),+ $(,)?) => {
         mod on_sqlite {
@@ -455,6 +478,7 @@ cases! {
     case_sealed_records_compare_and_set => p21_sealed_records_compare_and_set,
     case_sealed_records_under_other_keys_are_paged => p21_sealed_records_under_other_keys_are_paged,
     case_client_profiles => o1_client_profiles,
+    case_a_marker_is_used_once => p9_a_marker_is_used_once,
     case_index_pages_have_no_gap_and_no_repeat => l9_index_pages_have_no_gap_and_no_repeat,
     case_index_filters => l9_index_filters,
     case_index_batches_are_exactly_once => l9_index_batches_are_exactly_once,
