@@ -26,6 +26,8 @@ pub enum Fault {
     Truncate,
     /// An HTTP status with an empty body.
     Status(u16),
+    /// An HTTP status and after how many seconds to come back.
+    Later(u16, u32),
     /// 401 with a challenge.
     Challenge,
     /// The right result under another id.
@@ -79,7 +81,15 @@ impl Faulty {
     /// # Errors
     /// When no port can be bound.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::start_on(0).await
+    }
+
+    /// Starts healthy on a given port of 127.0.0.1; 0 = a free one.
+    ///
+    /// # Errors
+    /// When the port cannot be bound.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let plan = Arc::new(Mutex::new(Plan::default()));
         let end = CancellationToken::new();
@@ -107,6 +117,11 @@ impl Faulty {
     /// The address of its endpoint.
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.address)
+    }
+
+    /// The port of its endpoint.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// From now on a method (`*` = every one) goes wrong.
@@ -264,6 +279,10 @@ async fn misbehave(stream: &mut TcpStream, fault: &Fault, message: &Value, respo
         }
         Fault::Status(status) => {
             whole(stream, *status, "text/plain", "", "").await?;
+            return Ok(true);
+        }
+        Fault::Later(status, seconds) => {
+            whole(stream, *status, "text/plain", "", &format!("Retry-After: {seconds}\r\n")).await?;
             return Ok(true);
         }
         Fault::Challenge => {
