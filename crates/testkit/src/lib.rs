@@ -18,5 +18,6 @@ pub mod process;
 pub mod product;
 pub mod scripts;
 pub mod servers;
+pub mod sign_in;
 pub mod tools;
 pub mod wait;

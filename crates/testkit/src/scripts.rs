@@ -1,5 +1,6 @@
 //! The real clients: scripts of `tests/e2e/clients` that follow a plan and report.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::process;
+use crate::sign_in::Person;
 use crate::tools::{self, Part};
 
 /// A real client.
@@ -64,7 +66,25 @@ pub struct Report(pub Value);
 /// # Errors
 /// When it prints no report.
 pub async fn drive(client: RealClient, url: &str, token: Option<&str>, mode: &str, steps: Value) -> Result<Report> {
-    let mut plan = json!({"url": url, "token": token, "steps": steps, "limit": 240});
+    let plan = json!({"url": url, "token": token, "steps": steps, "limit": 240});
+    follow(client, plan, mode, &[]).await
+}
+
+/// Lets a client sign in by itself (OAuth), with this person in front of the browser, and
+/// follow a plan. The report's `signedIn` tells what it got.
+///
+/// # Errors
+/// When it prints no report.
+pub async fn sign_in(client: RealClient, url: &str, person: &Person, mode: &str, steps: Value) -> Result<Report> {
+    let mut plan = json!({"url": url, "signIn": true, "steps": steps, "limit": 240});
+    if client == RealClient::Inspector {
+        // Its redirect has a fixed port, which is a setting.
+        plan["callbackPort"] = json!(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port());
+    }
+    follow(client, plan, mode, &person.environment()).await
+}
+
+async fn follow(client: RealClient, mut plan: Value, mode: &str, env: &[(String, String)]) -> Result<Report> {
     if !mode.is_empty() {
         plan["mode"] = json!(mode);
     }
@@ -72,6 +92,7 @@ pub async fn drive(client: RealClient, url: &str, token: Option<&str>, mode: &st
     let mut command = Command::new(program);
     command.arg(script).arg(plan.to_string());
     command.env("BARTIZAN_TOOLS_DIR", tools::folder()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     let output = process::run_command(&mut command, Duration::from_secs(250)).await?;
     let line = output.stdout.trim().lines().last().unwrap_or_default();
     let report =

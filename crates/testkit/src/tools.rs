@@ -16,9 +16,14 @@ pub enum Part {
     Servers,
     /// The product's own binary.
     Product,
+    /// Debian's chromium, driven by playwright-core of the npm packages.
+    Browser,
     /// Debian's PostgreSQL, beside the product's own binary.
     Postgres,
 }
+
+/// Where Debian puts the browser.
+const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// The root of the repository.
 pub fn repository() -> PathBuf {
@@ -72,6 +77,7 @@ fn missing(part: Part) -> Option<String> {
         Part::Mcp => (folder().join("venv-mcp/.pinned"), "the Python client mcp"),
         Part::FastMcp => (folder().join("venv-fastmcp/.pinned"), "the FastMCP client"),
         Part::Servers => (folder().join("venv-servers/.pinned"), "the PyPI servers"),
+        Part::Browser => (PathBuf::from(CHROMIUM), "the browser; apt-get install chromium"),
         Part::Product => (product(), "the product's binary; cargo build -p bartizan"),
         Part::Postgres => {
             let initdb = crate::postgres::programs().unwrap_or_default().join("initdb");
@@ -79,7 +85,7 @@ fn missing(part: Part) -> Option<String> {
         }
     };
     (!sign.exists()).then(|| match part {
-        Part::Product | Part::Postgres => what.to_owned(),
+        Part::Product | Part::Postgres | Part::Browser => what.to_owned(),
         _ => format!("{what}; node tests/e2e/install.mjs"),
     })
 }

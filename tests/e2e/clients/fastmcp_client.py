@@ -2,6 +2,7 @@
 
 import mcp_types as types
 from fastmcp import Client
+from fastmcp.client.auth import OAuth
 from fastmcp.client.transports import StreamableHttpTransport
 
 from steps import drive, fill_form, headers_of, run_steps, said
@@ -72,7 +73,9 @@ async def run(plan, report):
         asked.append("roots/list")
         return ["file:///test/root"]
 
-    transport = StreamableHttpTransport(plan["url"], headers=headers_of(plan))
+    # Its own helper: registers, opens the system's browser, listens, keeps the tokens.
+    auth = OAuth(client_name="e2e fastmcp", callback_host="127.0.0.1") if plan.get("signIn") else None
+    transport = StreamableHttpTransport(plan["url"], headers=headers_of(plan), auth=auth)
     async with Client(
         transport,
         mode=MODES[plan.get("mode", "default")],
@@ -85,6 +88,12 @@ async def run(plan, report):
         info = client.session.server_info
         report["server"] = info.model_dump() if info else None
         report["steps"] = await run_steps(lambda wanted: perform(client, wanted), plan.get("steps", []))
+        if auth:
+            tokens, info = auth.context.current_tokens, auth.context.client_info
+            report["signedIn"] = {
+                "tokens": tokens.model_dump(mode="json") if tokens else None,
+                "client": info.model_dump(mode="json") if info else None,
+            }
 
 
 if __name__ == "__main__":

@@ -3,19 +3,21 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { drive, headersOf } from "../lib/drive.mjs";
+import { browserOf, drive, headersOf } from "../lib/drive.mjs";
 import { node22, toolsDir } from "../lib/paths.mjs";
 
 function inspector(plan, home) {
   const program = join(toolsDir(), "npm", "node_modules", "@modelcontextprotocol", "inspector", "clients", "launcher", "build", "index.js");
   const headers = Object.entries(headersOf(plan)).flatMap(([name, value]) => ["--header", `${name}: ${value}`]);
-  const common = [program, "--cli", "--server-url", plan.url, "--transport", "http", "--format", "json", "--stored-auth-only"];
+  const common = [program, "--cli", "--server-url", plan.url, "--transport", "http", "--format", "json"];
+  // Signed in once, the next runs find the tokens in the store of this home.
+  const auth = plan.signIn ? ["--callback-url", `http://127.0.0.1:${plan.callbackPort}/oauth/callback`] : ["--stored-auth-only"];
   const era = plan.mode ? ["--protocol-era", plan.mode] : [];
   return (...words) => {
-    const done = spawnSync(node22(), [...common, ...era, ...headers, "--connect-timeout", "60000", ...words], {
+    const done = spawnSync(node22(), [...common, ...auth, ...era, ...headers, "--connect-timeout", "60000", ...words], {
       encoding: "utf8",
       timeout: 75_000,
-      env: { PATH: process.env.PATH, HOME: home, MCP_INSPECTOR_SECRET_STORE: "memory" },
+      env: { ...browserOf(), PATH: process.env.PATH, HOME: home, MCP_INSPECTOR_SECRET_STORE: plan.signIn ? "file" : "memory", MCP_AUTO_OPEN_ENABLED: "true" },
     });
     const line = done.stdout.trim();
     if (line === "") throw new Error(`exit ${done.status ?? done.signal}: ${done.stderr.slice(-2000)}`);

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { answers, capabilities, drive, headersOf, installed } from "../lib/drive.mjs";
+import { answers, browserOf, capabilities, drive, headersOf, installed } from "../lib/drive.mjs";
 import { node22, toolsDir } from "../lib/paths.mjs";
 
 const { Client } = installed("@modelcontextprotocol/sdk/client/index.js");
@@ -16,7 +16,8 @@ await drive("mcp-remote", async (plan, asked) => {
   const transport = new StdioClientTransport({
     command: node22(),
     args: [bridge, plan.url, "--transport", "http-only", "--allow-http", "--silent", ...headers],
-    env: { PATH: process.env.PATH, HOME: home, MCP_REMOTE_CONFIG_DIR: home },
+    // With a sign-in it opens the system's browser by itself.
+    env: { ...browserOf(), PATH: process.env.PATH, HOME: home, MCP_REMOTE_CONFIG_DIR: home },
     stderr: "inherit",
   });
   const client = new Client({ name: "e2e-mcp-remote", version: "1.0.0" }, { capabilities });
@@ -24,7 +25,8 @@ await drive("mcp-remote", async (plan, asked) => {
   client.setRequestHandler(types.ElicitRequestSchema, by["elicitation/create"]);
   client.setRequestHandler(types.CreateMessageRequestSchema, by["sampling/createMessage"]);
   client.setRequestHandler(types.ListRootsRequestSchema, by["roots/list"]);
-  await client.connect(transport);
+  // A person takes longer than a protocol.
+  await client.connect(transport, { timeout: 90_000 });
   return {
     client: { ...bound(client), callTool: (params, options) => client.callTool(params, undefined, options) },
     version: undefined,

@@ -3,8 +3,11 @@
 import httpx2
 import mcp_types as types
 from mcp import Client
+from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.auth import OAuthClientMetadata
 
+from sign_in import Kept, Returning, open_browser
 from steps import drive, fill_form, headers_of, run_steps, said
 
 MODES = {"default": "auto", "auto": "auto", "legacy": "legacy", "modern": "2026-07-28"}
@@ -82,7 +85,23 @@ async def run(plan, report):
         asked.append("roots/list")
         return types.ListRootsResult(roots=[types.Root(uri="file:///test/root", name="Test Root")])
 
-    async with httpx2.AsyncClient(headers=headers_of(plan), timeout=60) as http:
+    auth = None
+    if plan.get("signIn"):
+        returning, kept = Returning(), Kept()
+        report["signedIn"] = kept.told
+        auth = OAuthClientProvider(
+            plan["url"],
+            OAuthClientMetadata(
+                client_name="e2e python-mcp",
+                redirect_uris=[returning.url],
+                grant_types=["authorization_code", "refresh_token"],
+                token_endpoint_auth_method="none",
+            ),
+            kept,
+            redirect_handler=lambda url: open_browser(url, kept.told),
+            callback_handler=returning.answer,
+        )
+    async with httpx2.AsyncClient(headers=headers_of(plan), timeout=60, auth=auth) as http:
         async with Client(
             streamable_http_client(plan["url"], http_client=http),
             mode=MODES[plan.get("mode", "default")],

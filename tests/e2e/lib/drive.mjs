@@ -1,9 +1,9 @@
 // What every JavaScript client script shares: the plan, the steps, the report.
 //
-// A plan is one JSON argument: {url, token?, mode?, steps: [...]}, a step is one of
+// A plan is one JSON argument: {url, token? or signIn: true, mode?, steps: [...]}, a step is one of
 //   {list: "tools" | "resources" | "templates" | "prompts"}, {call: NAME, args?, progress?: true},
 //   {read: URI}, {readNamed: END OF A NAME} (the first listed resource), {prompt: NAME, args?}, {complete: PROMPT, argument, value}
-// The report is one JSON line: {client, mode, version, server, asked: [...], steps: [...], error?}.
+// The report is one JSON line: {client, mode, version, server, asked: [...], steps: [...], signedIn?, error?}.
 // A step that fails has `error: {code, message}` and the run goes on.
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -138,6 +138,7 @@ export async function drive(name, connect) {
     report.version = connection.version;
     report.server = connection.server;
     report.steps = await runSteps(connection.client, plan.steps ?? []);
+    report.signedIn = connection.signedIn?.();
     await connection.close();
   } catch (error) {
     report.error = problem(error);
@@ -151,4 +152,10 @@ export async function drive(name, connect) {
 /** The header that carries the token. */
 export function headersOf(plan) {
   return plan.token ? { Authorization: `Bearer ${plan.token}`, ...plan.headers } : { ...plan.headers };
+}
+
+/** What a program that opens the system's browser by itself needs of the environment. */
+export function browserOf() {
+  const wanted = Object.entries(process.env).filter(([name]) => name === "BROWSER" || name.startsWith("BARTIZAN_"));
+  return Object.fromEntries(wanted);
 }

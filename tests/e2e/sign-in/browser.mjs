@@ -1,0 +1,80 @@
+#!/usr/bin/env node
+// A person in a real browser (chromium): opens the given address, signs in at the provider,
+// reads and allows what bartizan asks, and ends where the client waits.
+//
+//   browser.mjs URL
+//
+// BARTIZAN_PERSON   who signs in at the provider (default ana)
+// BARTIZAN_PROFILE  folder of the browser's profile: the same folder is the same person's browser
+// BARTIZAN_DECIDE   `allow` (default) or `deny` on the consent page
+// BARTIZAN_SHOTS    folder for a picture of each page of bartizan
+// BARTIZAN_TRACE    file that gets one JSON line: {clicks, pages: [{url, title, heading}], ended}
+//
+// Clients start it as the system's browser (`BROWSER`), so it must not print to stdout.
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { installed } from "../lib/drive.mjs";
+
+const { chromium } = installed("playwright-core");
+const url = process.argv[2];
+const person = process.env.BARTIZAN_PERSON || "ana";
+const decide = process.env.BARTIZAN_DECIDE || "allow";
+const shots = process.env.BARTIZAN_SHOTS;
+const own = process.env.BARTIZAN_PROFILE;
+const profile = own || mkdtempSync(join(tmpdir(), "browser-"));
+const trace = { clicks: 0, pages: [], ended: null };
+
+const context = await chromium.launchPersistentContext(profile, {
+  executablePath: process.env.BARTIZAN_CHROMIUM || "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
+  headless: true,
+  viewport: { width: 1100, height: 820 },
+});
+try {
+  const page = context.pages()[0] ?? (await context.newPage());
+  page.setDefaultTimeout(30_000);
+  await page.goto(url, { waitUntil: "load" });
+  for (let step = 0; step < 12; step += 1) {
+    const seen = { url: page.url(), title: await page.title(), heading: await page.locator("h1").first().textContent({ timeout: 500 }).catch(() => null) };
+    trace.pages.push(seen);
+    const click = async (target) => {
+      trace.clicks += 1;
+      // The answer may be a redirect to a client that closes its listener at once.
+      await Promise.all([page.waitForLoadState("load").catch(() => {}), target.click({ noWaitAfter: false })]);
+      await page.waitForLoadState("load").catch(() => {});
+      await page.waitForTimeout(150);
+    };
+    const name = page.locator('input[name="login"]');
+    if (await name.count()) {
+      // The provider's page.
+      await name.fill(person);
+      await page.locator('input[name="password"]').fill("anything");
+      await click(page.locator('button[type="submit"]').first());
+      continue;
+    }
+    if ((await page.locator('input[name="prompt"][value="consent"]').count()) > 0) {
+      await click(page.locator('button[type="submit"]').first());
+      continue;
+    }
+    if (shots) {
+      mkdirSync(shots, { recursive: true });
+      await page.screenshot({ path: join(shots, `${String(step).padStart(2, "0")}.png`), fullPage: true });
+    }
+    const mine = page.locator(`[data-action="${decide}"], [data-user="${person}"]`);
+    if (await mine.count()) {
+      await click(mine.first());
+      continue;
+    }
+    trace.ended = page.url();
+    trace.text = (await page.locator("body").innerText().catch(() => "")).slice(0, 2000);
+    break;
+  }
+} catch (error) {
+  trace.error = String(error?.message ?? error).slice(0, 2000);
+  process.exitCode = 1;
+} finally {
+  await context.close().catch(() => {});
+  if (!own) rmSync(profile, { recursive: true, force: true });
+  if (process.env.BARTIZAN_TRACE) appendFileSync(process.env.BARTIZAN_TRACE, `${JSON.stringify(trace)}\n`);
+}

@@ -1,0 +1,94 @@
+// A real OpenID provider (npm oidc-provider) with a few people, on a free loopback port.
+//
+//   node provider.mjs '{"people": {"ana": {"email": …, "name": …, "groups": […], "amr": […]}}, "idTokenTtl"?: seconds}'
+//
+// Prints {issuer} as one JSON line when it listens. Then each line of stdin is one command:
+//   {"client": {client_id, client_secret, redirect_uris}}   registers a client
+//   {"person": "ana", "set": {…}}                            changes a person
+// and each is answered with {"done": true}. Ends with stdin. Any password is right.
+import { createServer } from "node:http";
+import { createInterface } from "node:readline";
+import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { pathToFileURL } from "node:url";
+import { installed } from "../lib/drive.mjs";
+
+const { Provider } = await import(pathToFileURL(installed.resolve("oidc-provider")).href);
+const wanted = JSON.parse(process.argv[2] ?? "{}");
+const people = new Map(Object.entries(wanted.people ?? {}));
+const clients = new Map();
+
+/** Everything in memory, as the provider's own memory adapter, but clients come and go. */
+class Memory {
+  static rows = new Map();
+  constructor(model) {
+    this.model = model;
+  }
+  key(id) {
+    return `${this.model}:${id}`;
+  }
+  async upsert(id, payload, expiresIn) {
+    const until = expiresIn ? Date.now() + expiresIn * 1000 : Infinity;
+    Memory.rows.set(this.key(id), { payload, until });
+    if (payload.uid) Memory.rows.set(`${this.model}:uid:${payload.uid}`, { payload: { id }, until });
+    if (payload.grantId) {
+      const list = Memory.rows.get(`grant:${payload.grantId}`)?.payload ?? [];
+      Memory.rows.set(`grant:${payload.grantId}`, { payload: [...list, this.key(id)], until });
+    }
+  }
+  row(key) {
+    const row = Memory.rows.get(key);
+    return row && row.until > Date.now() ? row.payload : undefined;
+  }
+  async find(id) {
+    return this.model === "Client" ? clients.get(id) : this.row(this.key(id));
+  }
+  async findByUid(uid) {
+    const found = this.row(`${this.model}:uid:${uid}`);
+    return found && this.find(found.id);
+  }
+  async findByUserCode() {
+    return undefined;
+  }
+  async consume(id) {
+    const payload = this.row(this.key(id));
+    if (payload) payload.consumed = Math.floor(Date.now() / 1000);
+  }
+  async destroy(id) {
+    Memory.rows.delete(this.key(id));
+  }
+  async revokeByGrantId(grant) {
+    for (const key of this.row(`grant:${grant}`) ?? []) Memory.rows.delete(key);
+  }
+}
+
+const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
+const server = createServer();
+await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+const issuer = `http://127.0.0.1:${server.address().port}`;
+const provider = new Provider(issuer, {
+  adapter: Memory,
+  clientDefaults: { grant_types: ["authorization_code", "refresh_token"], response_types: ["code"] },
+  claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
+  // As Entra ID and Okta do: the claims are in the id_token.
+  conformIdTokenClaims: false,
+  scopes: ["openid", "email", "profile", "groups", "offline_access"],
+  async findAccount(_, id) {
+    const person = people.get(id);
+    return person && { accountId: id, claims: async () => ({ sub: id, email_verified: true, ...person, amr: undefined }) };
+  },
+  issueRefreshToken: async (_, client, code) => client.grantTypeAllowed("refresh_token") && code.scopes.has("openid"),
+  jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: "one" }] },
+  cookies: { keys: [randomBytes(24).toString("hex")] },
+  pkce: { required: () => true },
+  ttl: { IdToken: wanted.idTokenTtl ?? 3600, Session: 86400, Grant: 86400, Interaction: 3600, AccessToken: 3600, RefreshToken: 86400 },
+});
+server.on("request", provider.callback());
+console.log(JSON.stringify({ issuer }));
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const command = JSON.parse(line);
+  if (command.client) clients.set(command.client.client_id, command.client);
+  if (command.person) people.set(command.person, { ...people.get(command.person), ...command.set });
+  console.log(JSON.stringify({ done: true }));
+}
+process.exit(0);
