@@ -247,6 +247,11 @@ mod tests {
             ("fe80::1", Rule::LinkLocal),
             ("fc00::1", Rule::Private),
             ("fd00:ec2::254", Rule::Metadata),
+            ("fd00:c1::a9fe:a9fe", Rule::Metadata),
+            ("fd00:42::42", Rule::Metadata),
+            // Their neighbours are ordinary private addresses.
+            ("fd00:c1::a9fe:a9ff", Rule::Private),
+            ("fd00:42::43", Rule::Private),
             ("fd12:3456::1", Rule::Private),
             ("fec0::1", Rule::Private),
             ("ff02::1", Rule::Multicast),
@@ -289,7 +294,20 @@ mod tests {
         let some = rules(&["git.internal", "169.254.0.0/16", "0.0.0.0/0", "fd00::/8"]);
         assert_eq!(verdict(&rules(&["git.internal"]), "git.internal", "169.254.9.9"), Err(Rule::LinkLocal));
         assert_eq!(verdict(&some, "git.internal", "169.254.169.254"), Err(Rule::Metadata));
-        assert_eq!(verdict(&some, "git.internal", "fd00:ec2::254"), Err(Rule::Metadata));
+        for address in ["fd00:ec2::254", "fd00:c1::a9fe:a9fe", "fd00:42::42"] {
+            let network = format!("{address}/128");
+            for entry in ["fd00::/8", "::/0", "git.internal"] {
+                assert_eq!(
+                    verdict(&rules(&[entry]), "git.internal", address),
+                    Err(Rule::Metadata),
+                    "{address} {entry}"
+                );
+            }
+            // Only the address itself, alone or as a network of one, opens it.
+            for entry in [address, &network] {
+                assert_eq!(verdict(&rules(&[entry]), "m.example", address), Ok(()), "{entry}");
+            }
+        }
         assert_eq!(verdict(&some, "git.internal", "0.0.0.0"), Err(Rule::Unspecified));
         assert_eq!(verdict(&some, "git.internal", "224.0.0.1"), Err(Rule::Multicast));
         assert_eq!(verdict(&rules(&["169.254.169.254"]), "m.example", "169.254.169.254"), Ok(()));
