@@ -39,6 +39,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0002_replay.sql"),
         postgres: include_str!("../migrations/postgres/0002_replay.sql"),
     },
+    Step {
+        version: 4,
+        name: "sign in",
+        sqlite: include_str!("../migrations/sqlite/0004_sign_in.sql"),
+        postgres: include_str!("../migrations/postgres/0004_sign_in.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.

@@ -1,10 +1,13 @@
 //! One module per noun; the only place with SQL.
 
 pub mod audit_index;
+pub mod browser_session;
 pub mod change;
 pub mod client_profile;
 pub mod lease;
+pub mod login_state;
 pub mod meta;
+pub mod person;
 pub mod replay;
 pub mod sealed;
 pub mod service_token;
@@ -22,6 +25,9 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(sealed::statements());
     all.extend(client_profile::statements());
     all.extend(audit_index::statements());
+    all.extend(person::statements());
+    all.extend(browser_session::statements());
+    all.extend(login_state::statements());
     all.extend(replay::statements());
     all
 }

@@ -1,0 +1,192 @@
+//! People who signed in (feature row A2).
+
+use super::change;
+use crate::engine::Store;
+use crate::error::StoreError;
+use crate::exec::{Arg, Row, Statement};
+
+/// Topic of these rows in the change feed; the name is the person's id.
+pub const TOPIC: &str = "person";
+
+const UPSERT: Statement = Statement::write(
+    "person.upsert",
+    "INSERT INTO person (id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8) \
+     ON CONFLICT (issuer, subject) DO UPDATE SET provider = excluded.provider, email = excluded.email, \
+     name = excluded.name, groups_json = excluded.groups_json, signed_in_ms = excluded.signed_in_ms \
+     WHERE person.deactivated_ms IS NULL \
+     RETURNING id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms, deactivated_ms",
+);
+const BY_SUBJECT: Statement = Statement::read(
+    "person.by_subject",
+    "SELECT id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms, deactivated_ms \
+     FROM person WHERE issuer = $1 AND subject = $2",
+);
+const BY_ID: Statement = Statement::read(
+    "person.by_id",
+    "SELECT id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms, deactivated_ms \
+     FROM person WHERE id = $1",
+);
+const BY_EMAIL: Statement = Statement::read(
+    "person.by_email",
+    "SELECT id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms, deactivated_ms \
+     FROM person WHERE email = $1",
+);
+const DEACTIVATE: Statement = Statement::write(
+    "person.deactivate",
+    "UPDATE person SET deactivated_ms = $2 WHERE id = $1 AND deactivated_ms IS NULL",
+);
+const REACTIVATE: Statement = Statement::write(
+    "person.reactivate",
+    "UPDATE person SET deactivated_ms = NULL WHERE id = $1 AND deactivated_ms IS NOT NULL",
+);
+const DELETE: Statement = Statement::write("person.delete", "DELETE FROM person WHERE id = $1");
+const END_SESSIONS: Statement =
+    Statement::write("person.end_sessions", "DELETE FROM browser_session WHERE person = $1");
+
+pub(crate) fn statements() -> Vec<Statement> {
+    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, DELETE, END_SESSIONS].into()
+}
+
+/// One person. Times are milliseconds since the epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// Our id.
+    pub id: String,
+    /// Issuer of the provider that speaks for the person.
+    pub issuer: String,
+    /// The person's name at that issuer; never changes.
+    pub subject: String,
+    /// Provider of the last sign-in.
+    pub provider: String,
+    /// Address, lower case; unique.
+    pub email: String,
+    /// Name for people.
+    pub name: String,
+    /// Group names as a JSON list of texts.
+    pub groups_json: String,
+    /// First sign-in.
+    pub created_ms: i64,
+    /// Last sign-in.
+    pub signed_in_ms: i64,
+    /// Since when the person may not sign in.
+    pub deactivated_ms: Option<i64>,
+}
+
+pub(crate) fn person(row: &Row, first: usize) -> Result<Person, StoreError> {
+    Ok(Person {
+        id: row.text(first, "person.id")?,
+        issuer: row.text(first + 1, "person.issuer")?,
+        subject: row.text(first + 2, "person.subject")?,
+        provider: row.text(first + 3, "person.provider")?,
+        email: row.text(first + 4, "person.email")?,
+        name: row.text(first + 5, "person.name")?,
+        groups_json: row.text(first + 6, "person.groups_json")?,
+        created_ms: row.int(first + 7, "person.created_ms")?,
+        signed_in_ms: row.int(first + 8, "person.signed_in_ms")?,
+        deactivated_ms: row.opt_int(first + 9, "person.deactivated_ms")?,
+    })
+}
+
+/// What the provider says about a person who signs in.
+#[derive(Clone, Debug)]
+pub struct SignIn<'a> {
+    /// Id to be used if the person is new.
+    pub new_id: &'a str,
+    /// Issuer.
+    pub issuer: &'a str,
+    /// Subject.
+    pub subject: &'a str,
+    /// Provider.
+    pub provider: &'a str,
+    /// Address, lower case.
+    pub email: &'a str,
+    /// Name for people.
+    pub name: &'a str,
+    /// Group names as a JSON list of texts.
+    pub groups_json: &'a str,
+}
+
+/// Notes a sign-in: makes the person, or takes over what the provider says now. `None` when
+/// the person is deactivated. The change feed hears of it when something changed.
+///
+/// # Errors
+/// [`StoreError::Conflict`] when somebody else has the address.
+pub async fn sign_in(store: &Store, new: &SignIn<'_>) -> Result<Option<Person>, StoreError> {
+    let now = store.now_ms();
+    let mut tx = store.begin().await?;
+    let before = tx.fetch_optional(&BY_SUBJECT, &[Arg::Text(new.issuer), Arg::Text(new.subject)]).await?;
+    let before = before.as_ref().map(|row| person(row, 0)).transpose()?;
+    let args = [
+        Arg::Text(new.new_id),
+        Arg::Text(new.issuer),
+        Arg::Text(new.subject),
+        Arg::Text(new.provider),
+        Arg::Text(new.email),
+        Arg::Text(new.name),
+        Arg::Text(new.groups_json),
+        Arg::Int(now),
+    ];
+    let Some(row) = tx.fetch_optional(&UPSERT, &args).await? else { return Ok(None) };
+    let after = person(&row, 0)?;
+    let same = before.is_some_and(|before| Person { signed_in_ms: after.signed_in_ms, ..before } == after);
+    if !same {
+        change::append_in(&mut tx, TOPIC, &after.id, now).await?;
+    }
+    tx.commit().await?;
+    Ok(Some(after))
+}
+
+/// The person with this id.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn by_id(store: &Store, id: &str) -> Result<Option<Person>, StoreError> {
+    store.fetch_optional(&BY_ID, &[Arg::Text(id)]).await?.as_ref().map(|row| person(row, 0)).transpose()
+}
+
+/// The person with this address, in lower case.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn by_email(store: &Store, email: &str) -> Result<Option<Person>, StoreError> {
+    store.fetch_optional(&BY_EMAIL, &[Arg::Text(email)]).await?.as_ref().map(|row| person(row, 0)).transpose()
+}
+
+/// Deactivates a person and ends all browser sessions of theirs. Returns false when there
+/// is no such person or they are deactivated already.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn deactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
+    changing(store, &DEACTIVATE, id, &[Arg::Text(id), Arg::Int(store.now_ms())]).await
+}
+
+/// Lets a deactivated person sign in again. Returns false when there is none.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn reactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
+    changing(store, &REACTIVATE, id, &[Arg::Text(id)]).await
+}
+
+/// Removes a person, so that the address is free again. Returns false when there is none.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
+    changing(store, &DELETE, id, &[Arg::Text(id)]).await
+}
+
+/// Runs a statement on one person and, if it changed something, ends the person's browser
+/// sessions and tells the change feed.
+async fn changing(store: &Store, statement: &Statement, id: &str, args: &[Arg<'_>]) -> Result<bool, StoreError> {
+    let mut tx = store.begin().await?;
+    if tx.execute(statement, args).await? == 0 {
+        return Ok(false);
+    }
+    tx.execute(&END_SESSIONS, &[Arg::Text(id)]).await?;
+    change::append_in(&mut tx, TOPIC, id, store.now_ms()).await?;
+    tx.commit().await?;
+    Ok(true)
+}
