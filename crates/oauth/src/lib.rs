@@ -3,3 +3,15 @@
 //! sides (bartizan as authorization server, and as client of providers and upstreams).
 //!
 //! Must never do I/O, read a clock or keep state.
+
+pub mod client_document;
+pub mod error;
+pub mod params;
+pub mod pkce;
+pub mod redirect;
+pub mod registration;
+pub mod resource;
+pub mod scope;
+pub mod server_metadata;
+
+pub use error::{OAuthCode, OAuthError};
