@@ -64,6 +64,7 @@ impl Snapshot {
         let Some(policies) = policies.filter(|_| errors.is_empty()) else {
             return Err(errors);
         };
+        let policies_warnings = policies.warnings().to_vec();
         let mut credentials = checked.credentials.into_iter();
         let order: Vec<Arc<ServerSpec>> = resources
             .servers
@@ -90,7 +91,7 @@ impl Snapshot {
             order,
             policies: Arc::new(policies),
             rate_limits: resources.rate_limits.clone(),
-            warnings: checked.warnings,
+            warnings: [checked.warnings, policies_warnings].concat(),
         })
     }
 

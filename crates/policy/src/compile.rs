@@ -11,9 +11,11 @@ use cedar_policy::{
     Expression, Policy, PolicySet, Schema, ValidationError, ValidationMode, ValidationWarning, Validator,
 };
 
+use crate::circumstance::Circumstance;
 use crate::fold::{self, BadUser};
 use crate::grant::Grant;
 use crate::infer::{Problem, Usage, closest};
+use crate::never;
 use crate::query::Action;
 use crate::schema::schema;
 use crate::scope::Scope;
@@ -98,12 +100,13 @@ impl Compiler {
             let Some((template, condition)) = self.check(policy, &source, start) else {
                 continue;
             };
-            let (line, _) = position(text, start);
+            let (line, column) = position(text, start);
             let rule = if several { format!("policy {id:?} statement {}", at + 1) } else { format!("policy {id:?}") };
             statements.push(Statement {
                 rule: rule.into(),
                 path: path.into(),
                 line,
+                column,
                 text: first_line(&own),
                 effect: policy.effect(),
                 scope: Scope::read(&template),
@@ -216,6 +219,7 @@ impl Compiler {
         self.check_argument_actions(&template, &usage, source, start);
         if self.findings.len() == before {
             self.validate(policy, &usage, source, start);
+            self.check_comparisons(&template, source, start);
         }
         (self.findings.len() == before).then_some((template, condition))
     }
@@ -253,6 +257,19 @@ impl Compiler {
                 self.findings.push(finding);
             }
         }
+    }
+
+    /// Comparisons with names that cannot be.
+    fn check_comparisons(&mut self, template: &Template, source: &Source<'_>, start: usize) {
+        let Some(never) = never::find(template, &self.servers, &self.portals) else { return };
+        let (attribute, word) = (never.attribute, never.word.as_str());
+        let message = format!("`{attribute}` is never `{word}` here, so the statement never applies");
+        let offset = near(source, start, &format!("{word:?}")).map(|at| at + 1).or(Some(start));
+        let mut finding = source.report(offset, "dead_rule", message);
+        finding.suggestion = closest(word, never.possible.iter().map(String::as_str))
+            .filter(|other| *other != word)
+            .map(|other| format!("did you mean `{other}`?"));
+        self.warnings.push(finding);
     }
 
     /// Arguments exist only where something is called with arguments.
@@ -294,6 +311,8 @@ impl Compiler {
         for error in result.validation_errors() {
             // Absent members are handled when they are met: the call is refused.
             if matches!(error, ValidationError::UnsafeOptionalAttributeAccess(_)) {
+                let warning = absent_without_sign_in(&error.to_string(), offset_of(error).or(Some(start)), source);
+                self.warnings.extend(warning);
                 continue;
             }
             let code = match error {
@@ -332,6 +351,20 @@ impl Compiler {
             }
         }
     }
+}
+
+/// What only a sign-in tells is absent for many callers, and each of them is refused.
+fn absent_without_sign_in(message: &str, offset: Option<usize>, source: &Source<'_>) -> Option<Diagnostic> {
+    let each = Circumstance::ALL
+        .into_iter()
+        .find(|each| each.of_session() && message.contains(&format!("attribute `{}`", each.as_str())))?;
+    let name = each.as_str();
+    let finding = source.report(
+        offset,
+        "optional_attribute",
+        format!("`context.{name}` is absent unless a sign-in told it, and then every call that asks is refused"),
+    );
+    Some(finding.suggest(format!("write `context has {name} && …`")))
 }
 
 fn problem_report(problem: Problem, source: &Source<'_>, start: usize) -> Diagnostic {

@@ -156,7 +156,7 @@ fn compile_one(selector: &Selector, path: &str, findings: &mut Vec<Diagnostic>) 
 
 /// A network or a single address. IPv4 addresses written as IPv6 become IPv4, as the
 /// caller's address does.
-fn network(text: &str, path: &str, findings: &mut Vec<Diagnostic>) -> Option<IpNet> {
+pub(crate) fn network(text: &str, path: &str, findings: &mut Vec<Diagnostic>) -> Option<IpNet> {
     let parsed = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok();
     let parsed = parsed.and_then(|network| match network {
         IpNet::V6(v6) => match v6.addr().to_ipv4_mapped() {

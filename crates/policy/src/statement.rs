@@ -57,6 +57,8 @@ pub(crate) struct Statement {
     pub(crate) path: Arc<str>,
     /// Line of the statement within the text, from 1.
     pub(crate) line: usize,
+    /// Character in that line, from 1.
+    pub(crate) column: usize,
     /// First line of the statement.
     pub(crate) text: Arc<str>,
     pub(crate) effect: Effect,

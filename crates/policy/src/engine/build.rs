@@ -13,6 +13,7 @@ use crate::access::Rules;
 use crate::args::Keys;
 use crate::circumstance::Circumstance;
 use crate::compile::Compiler;
+use crate::dead;
 use crate::grant::Grant;
 use crate::index::Index;
 use crate::schema::Vocabulary;
@@ -113,6 +114,8 @@ impl Policies {
         if !compiler.findings.is_empty() {
             return Err(compiler.findings);
         }
+        let mut warnings = compiler.warnings;
+        warnings.extend(dead::find(resources, &statements, now_ms));
         let mut policies = Self {
             expiries: sorted(grants.iter().filter_map(|grant| grant.expires_ms).filter(|at| *at > now_ms)),
             context_use: context_use(&portals, &servers, &grants, &statements),
@@ -122,7 +125,7 @@ impl Policies {
             permits: Index::default(),
             keys: Keys::new(),
             vocabulary,
-            warnings: compiler.warnings,
+            warnings,
             version: version(resources),
             grants,
             statements,

@@ -1,0 +1,210 @@
+//! Short-form rules that never match, or whose matches another rule of the list decides.
+
+use bartizan_config::Diagnostic;
+use bartizan_config::resources::{AccessAction, AccessRule, Resources, Selector};
+use bartizan_model::{PrincipalKind, fold_user_id};
+use ipnet::IpNet;
+
+use super::Forbids;
+use crate::query::Action;
+use crate::scope::{PrincipalScope, ResourceKind, ResourceScope, Scope};
+use crate::selector::network;
+
+pub(super) fn find(resources: &Resources, forbids: &Forbids<'_>, found: &mut Vec<Diagnostic>) {
+    for (at, portal) in resources.portals.iter().enumerate() {
+        let door = Door { kind: ResourceKind::Portal, action: Action::UsePortal, id: portal.id.as_str() };
+        door.rules(&portal.policies, &format!("portals[{at}]"), forbids, found);
+    }
+    for (at, server) in resources.servers.iter().enumerate() {
+        let door = Door { kind: ResourceKind::Server, action: Action::UseServer, id: server.server_id.as_str() };
+        door.rules(&server.policies, &format!("servers[{at}]"), forbids, found);
+    }
+}
+
+/// A rule that blocks whoever comes.
+pub(super) fn blocks_everybody(rule: &AccessRule) -> bool {
+    rule.action == AccessAction::Block && plain(rule) && covers(&rule.include, &Selector::Everyone(true))
+}
+
+/// What a list of rules is about.
+struct Door<'a> {
+    kind: ResourceKind,
+    action: Action,
+    id: &'a str,
+}
+
+impl Door<'_> {
+    fn rules(&self, rules: &[AccessRule], path: &str, forbids: &Forbids<'_>, found: &mut Vec<Diagnostic>) {
+        for (at, rule) in rules.iter().enumerate() {
+            let path = format!("{path}.policies[{at}]");
+            let name = rule.name.as_ref().map_or_else(|| "the rule".to_owned(), |name| format!("rule `{name}`"));
+            if never(rule) {
+                let message = format!("{name} matches nobody: its lists contradict each other");
+                found.push(Diagnostic::new(path, "dead_rule", message));
+            } else if let Some(by) = self.shadow(at, rule, rules, forbids) {
+                found.push(Diagnostic::new(path, "shadowed_rule", format!("{name} decides nothing: {by}")));
+            }
+        }
+    }
+
+    fn shadow(&self, at: usize, rule: &AccessRule, rules: &[AccessRule], forbids: &Forbids<'_>) -> Option<String> {
+        let block = |other: &&AccessRule| other.action == AccessAction::Block && rule_covers(other, rule);
+        if rule.action != AccessAction::Block
+            && let Some((other, _)) = rules.iter().enumerate().find(|(_, other)| block(other))
+        {
+            return Some(format!("policies[{other}] blocks everybody whom it lets in"));
+        }
+        let twice = rules.iter().enumerate().find(|(index, other)| {
+            // Of two that cover each other, the first stays.
+            *index != at
+                && other.action == rule.action
+                && rule_covers(other, rule)
+                && (*index < at || !rule_covers(rule, other))
+        });
+        if let Some((other, _)) = twice {
+            return Some(format!("policies[{other}] names everybody whom it names"));
+        }
+        let forbid = if rule.action == AccessAction::Block { None } else { self.forbidden(rule, forbids) };
+        forbid.map(|rule| format!("{rule} forbids everybody whom it lets in"))
+    }
+
+    /// The Cedar statement that forbids all whom a rule lets in.
+    fn forbidden(&self, rule: &AccessRule, forbids: &Forbids<'_>) -> Option<String> {
+        let kind = match rule.action {
+            AccessAction::ServiceAuth => PrincipalKind::Service,
+            AccessAction::Allow | AccessAction::Block => PrincipalKind::User,
+        };
+        let mut last = None;
+        for principal in rule.include.iter().flat_map(|selector| principals(selector, kind)) {
+            let scope = Scope {
+                principal,
+                actions: self.action.bit(),
+                names_action: true,
+                resource: ResourceScope::One(self.kind, self.id.into()),
+            };
+            last = Some(forbids.covering(&scope, scope.actions)?);
+        }
+        last.map(|forbid| forbid.rule.to_string())
+    }
+}
+
+/// Scopes that together hold all whom a selector names.
+fn principals(selector: &Selector, kind: PrincipalKind) -> Vec<PrincipalScope> {
+    match selector {
+        Selector::Emails(list) => {
+            list.iter().map(|id| PrincipalScope::One(format!("user:{}", fold_user_id(id)).into())).collect()
+        }
+        Selector::Groups(list) => {
+            list.iter().map(|group| PrincipalScope::Group(group.as_str().into(), Some(kind))).collect()
+        }
+        Selector::ServiceToken(list) => {
+            list.iter().map(|id| PrincipalScope::One(format!("service:{id}").into())).collect()
+        }
+        Selector::Everyone(_) | Selector::EmailDomain(_) | Selector::Ip(_) => vec![PrincipalScope::Kind(kind)],
+    }
+}
+
+fn plain(rule: &AccessRule) -> bool {
+    rule.require.is_empty() && rule.exclude.is_empty()
+}
+
+/// Whether `wide` matches whomever `narrow` matches.
+fn rule_covers(wide: &AccessRule, narrow: &AccessRule) -> bool {
+    plain(wide)
+        && (narrow.include.iter().all(|selector| covers(&wide.include, selector))
+            || narrow.require.iter().any(|selector| covers(&wide.include, selector)))
+}
+
+/// Whether a rule can match nobody.
+fn never(rule: &AccessRule) -> bool {
+    let all = || rule.include.iter().chain(&rule.require).chain(&rule.exclude);
+    if rule.action == AccessAction::Block && all().any(|selector| matches!(selector, Selector::Ip(_))) {
+        // Such a rule blocks whoever comes from an unknown address.
+        return false;
+    }
+    let impossible = |selector: &Selector| matches!(selector, Selector::Everyone(false));
+    rule.include.iter().all(|selector| impossible(selector) || covers(&rule.exclude, selector))
+        || rule.require.iter().any(|selector| impossible(selector) || covers(&rule.exclude, selector))
+        || rule.require.iter().any(|wanted| rule.include.iter().all(|selector| disjoint(selector, wanted)))
+        || rule
+            .require
+            .iter()
+            .enumerate()
+            .any(|(at, one)| rule.require.iter().skip(at + 1).any(|two| disjoint(one, two)))
+}
+
+/// Whether whoever a selector matches is matched by one of a list too.
+fn covers(list: &[Selector], selector: &Selector) -> bool {
+    let all = list.iter().any(|each| matches!(each, Selector::Everyone(true)));
+    let listed = |value: &str, of: fn(&Selector) -> Option<&Vec<String>>| {
+        list.iter().filter_map(of).flatten().any(|each| *fold_user_id(each) == *fold_user_id(value))
+    };
+    let in_domain = |domain: &str| {
+        list.iter().any(|each| match each {
+            Selector::EmailDomain(domains) => domains.iter().any(|each| each.eq_ignore_ascii_case(domain)),
+            _ => false,
+        })
+    };
+    all || match selector {
+        Selector::Everyone(value) => !value,
+        Selector::Emails(ids) => ids
+            .iter()
+            .all(|id| listed(id, emails) || id.rsplit_once('@').is_some_and(|(_, domain)| in_domain(domain.trim()))),
+        Selector::EmailDomain(domains) => domains.iter().all(|domain| in_domain(domain)),
+        Selector::Groups(groups) => groups
+            .iter()
+            .all(|group| list.iter().any(|each| matches!(each, Selector::Groups(groups) if groups.contains(group)))),
+        Selector::ServiceToken(ids) => {
+            ids.iter().all(|id| list.iter().any(|each| matches!(each, Selector::ServiceToken(ids) if ids.contains(id))))
+        }
+        Selector::Ip(texts) => {
+            let wide: Vec<IpNet> = list.iter().filter_map(ips).flat_map(|texts| networks(texts)).collect();
+            let narrow = networks(texts);
+            narrow.len() == texts.len() && narrow.iter().all(|own| wide.iter().any(|wide| wide.contains(own)))
+        }
+    }
+}
+
+/// Whether no caller can match both.
+fn disjoint(one: &Selector, other: &Selector) -> bool {
+    let domain = |id: &str| fold_user_id(id).rsplit_once('@').map(|(_, domain)| domain.to_owned());
+    let outside = |ids: &[String], domains: &[String]| {
+        !ids.iter().filter_map(|id| domain(id)).any(|own| domains.iter().any(|each| each.eq_ignore_ascii_case(&own)))
+    };
+    match (one, other) {
+        (Selector::Emails(a), Selector::Emails(b)) => {
+            !a.iter().any(|a| b.iter().any(|b| fold_user_id(a) == fold_user_id(b)))
+        }
+        (Selector::Emails(ids), Selector::EmailDomain(domains))
+        | (Selector::EmailDomain(domains), Selector::Emails(ids)) => outside(ids, domains),
+        (Selector::EmailDomain(a), Selector::EmailDomain(b)) => {
+            !a.iter().any(|a| b.iter().any(|b| a.eq_ignore_ascii_case(b)))
+        }
+        (Selector::Emails(_) | Selector::EmailDomain(_), Selector::ServiceToken(_))
+        | (Selector::ServiceToken(_), Selector::Emails(_) | Selector::EmailDomain(_)) => true,
+        (Selector::Ip(a), Selector::Ip(b)) => {
+            let b = networks(b);
+            !networks(a).iter().any(|a| b.iter().any(|b| a.contains(b) || b.contains(a)))
+        }
+        _ => false,
+    }
+}
+
+fn emails(selector: &Selector) -> Option<&Vec<String>> {
+    match selector {
+        Selector::Emails(list) => Some(list),
+        _ => None,
+    }
+}
+
+fn ips(selector: &Selector) -> Option<&Vec<String>> {
+    match selector {
+        Selector::Ip(list) => Some(list),
+        _ => None,
+    }
+}
+
+fn networks(texts: &[String]) -> Vec<IpNet> {
+    // What is no network was reported before.
+    texts.iter().filter_map(|text| network(text, "", &mut Vec::new())).collect()
+}
