@@ -8,6 +8,7 @@ mod authenticate;
 mod credential;
 mod error;
 mod event;
+mod login;
 mod problem;
 mod secret;
 mod tokens;
@@ -16,5 +17,9 @@ pub use authenticate::{Authenticated, Held, Identity};
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};
 pub use event::{Action, IdentityEvent, Recorder};
+pub use login::{
+    Ask, Begin, BrowserSession, BrowserSessions, DemoUser, LocalPath, Login, LoginDeps, Person, ProviderView,
+    Providers, ReturnTo, SignedIn,
+};
 pub use problem::PageProblem;
 pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

@@ -1,0 +1,266 @@
+//! Signing in with the company's OpenID Connect provider (feature row A2), and browser
+//! sessions.
+//!
+//! The way: [`Login::begin`] sends the browser to the provider and remembers what it needs
+//! for the answer; [`Login::callback`] takes the answer, redeems the code, checks the ID
+//! token, and begins a [`BrowserSession`]. A text that came from the browser or from a
+//! provider is believed only after the checks of OpenID Connect Core, section 3.1.3.7.
+
+mod cookie;
+mod problem;
+mod return_to;
+mod session;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bartizan_config::resources::IdentityProvider;
+use bartizan_config::settings::Lifetimes;
+use bartizan_egress::Egress;
+use bartizan_model::{Clock, Secret, check_user_id};
+use bartizan_store::Store;
+use bartizan_store::repo::person::{self, SignIn};
+use bartizan_vault::Vault;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
+
+use crate::event::{Action, IdentityEvent, Recorder};
+use crate::problem::PageProblem;
+pub use return_to::{LocalPath, ReturnTo};
+pub use session::{BrowserSession, BrowserSessions, Person};
+
+/// Issuer and provider of demo users.
+const DEMO: &str = "demo";
+
+/// The providers in use, with their secrets resolved. Asked at every sign-in, so that a
+/// change of configuration is effective at once.
+pub type Providers = Arc<dyn Fn() -> Arc<Vec<IdentityProvider>> + Send + Sync>;
+
+/// What [`Login`] works with.
+pub struct LoginDeps {
+    /// Where people, sessions and sign-ins under way are kept.
+    pub store: Store,
+    /// Seals what must not be read in the store.
+    pub vault: Vault,
+    /// The way to the providers.
+    pub egress: Egress,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Public URL without a final slash; the redirect URI is `{public_url}/login/callback`.
+    pub public_url: String,
+    /// Identity providers.
+    pub providers: Providers,
+    /// People who need no provider. Only `dev` has some.
+    pub demo_users: Vec<DemoUser>,
+    /// Life of sessions.
+    pub lifetimes: Lifetimes,
+    /// Takes events for the record.
+    pub record: Recorder,
+}
+
+/// Somebody in `dev`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoUser {
+    /// Address.
+    pub email: String,
+    /// Name for people.
+    pub name: String,
+    /// Groups.
+    pub groups: Vec<String>,
+}
+
+/// What is asked of the provider beyond the ordinary.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// The provider that the person chose from [`Begin::Choose`].
+    pub provider: Option<String>,
+    /// The person must have authenticated within this time, seconds (A17).
+    pub max_age_s: Option<u64>,
+    /// Wanted authentication context classes.
+    pub acr_values: Vec<String>,
+    /// `login`, `consent`, `select_account` or `none` (OpenID Connect Core, section 3.1.2.1).
+    pub prompt: Option<String>,
+}
+
+/// A provider as shown to people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderView {
+    /// For [`Ask::provider`].
+    pub id: String,
+    /// Name for people.
+    pub name: String,
+}
+
+/// How signing in begins.
+#[derive(Debug)]
+pub enum Begin {
+    /// To the provider.
+    Redirect {
+        /// Where; an `https` URL (or `http` on loopback).
+        url: String,
+        /// Binds the sign-in to this browser.
+        set_cookie: HeaderValue,
+    },
+    /// There are several: ask for an e-mail address or a choice.
+    Choose(Vec<ProviderView>),
+    /// `dev` without a provider: choose a person.
+    Demo(Vec<DemoUser>),
+    /// Not now.
+    Unavailable(PageProblem),
+}
+
+/// Somebody signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The new session.
+    pub session: BrowserSession,
+    /// Values for `Set-Cookie`.
+    pub set_cookies: Vec<HeaderValue>,
+    /// Where to go on.
+    pub return_to: ReturnTo,
+}
+
+/// Signs people in. Cheap to clone.
+#[derive(Clone)]
+pub struct Login {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    deps: LoginDeps,
+    sessions: BrowserSessions,
+}
+
+impl Login {
+    /// Over these parts.
+    pub fn new(deps: LoginDeps) -> Self {
+        let LoginDeps { store, vault, clock, public_url, lifetimes, .. } = &deps;
+        let (store, clock) = (store.clone(), Arc::clone(clock));
+        let sessions = BrowserSessions::new(store, vault, clock, public_url, lifetimes.browser_session_s);
+        Self { inner: Arc::new(Inner { deps, sessions }) }
+    }
+
+    /// The browser sessions.
+    pub fn sessions(&self) -> BrowserSessions {
+        self.inner.sessions.clone()
+    }
+
+    /// Begins to sign somebody in: straight to the provider when there is one, or when the
+    /// domain of `email` or the person's choice names one of several.
+    pub async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
+        let _ = (return_to, email, ask);
+        Begin::Demo(self.inner.deps.demo_users.clone())
+    }
+
+    /// Takes the provider's answer: the query of `/login/callback`, and the headers of the
+    /// browser that brings it.
+    ///
+    /// # Errors
+    /// A problem to show. Nothing happened then, except that the sign-in cannot be repeated
+    /// with the same answer.
+    pub async fn callback(&self, query: &str, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
+        let _ = (query, headers);
+        Err(problem::unknown_state())
+    }
+
+    /// Signs in a demo user. Refused when there is none of that address, which is always so
+    /// outside of `dev`.
+    ///
+    /// # Errors
+    /// A problem to show.
+    pub async fn demo(&self, email: &str, return_to: ReturnTo, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
+        let deps = &self.inner.deps;
+        let user = deps.demo_users.iter().find(|user| user.email == email).ok_or_else(problem::no_demo_user)?;
+        let address = check_user_id(&user.email).map_err(|_| problem::no_demo_user())?;
+        let said = Said {
+            issuer: DEMO,
+            subject: &address,
+            provider: DEMO,
+            email: &address,
+            name: &user.name,
+            groups: &user.groups,
+        };
+        let how = session::Authentication { auth_time_ms: deps.clock.now_ms(), amr: Vec::new(), acr: None };
+        let (session, cookie) = self.inner.establish(&said, how, headers).await?;
+        Ok(SignedIn { session, set_cookies: vec![cookie], return_to })
+    }
+}
+
+/// What a provider says about a person, after all checks.
+struct Said<'a> {
+    issuer: &'a str,
+    subject: &'a str,
+    provider: &'a str,
+    email: &'a str,
+    name: &'a str,
+    groups: &'a [String],
+}
+
+impl Inner {
+    /// Person and session of somebody who proved who they are.
+    async fn establish(
+        &self,
+        said: &Said<'_>,
+        how: session::Authentication,
+        headers: &HeaderMap,
+    ) -> Result<(BrowserSession, HeaderValue), PageProblem> {
+        let person = self.person(said).await.inspect_err(|problem| self.refused(said, problem.code))?;
+        let (session, cookie) = self.sessions.begin(person, how, said.provider, headers).await?;
+        (self.deps.record)(self.event(said, true));
+        Ok((session, cookie))
+    }
+
+    async fn person(&self, said: &Said<'_>) -> Result<person::Person, PageProblem> {
+        let id = random()?;
+        let groups = serde_json::to_string(said.groups).map_err(|_| problem::bad_claim("groups"))?;
+        let new = SignIn {
+            new_id: id.expose(),
+            issuer: said.issuer,
+            subject: said.subject,
+            provider: said.provider,
+            email: said.email,
+            name: said.name,
+            groups_json: &groups,
+        };
+        let mut result = person::sign_in(&self.deps.store, &new).await;
+        if matches!(result, Err(bartizan_store::StoreError::Conflict)) {
+            // Two first sign-ins of one person at the same moment: the second finds the first.
+            result = person::sign_in(&self.deps.store, &new).await;
+        }
+        match result {
+            Ok(Some(person)) => Ok(person),
+            Ok(None) => Err(problem::deactivated()),
+            Err(bartizan_store::StoreError::Conflict) => Err(problem::address_taken()),
+            Err(error) => Err(problem::store(&error)),
+        }
+    }
+
+    fn event(&self, said: &Said<'_>, ok: bool) -> IdentityEvent {
+        let mut event = IdentityEvent::new(self.deps.clock.now_ms(), Action::SignIn, ok);
+        event.person = Some(said.email.to_owned());
+        event.groups = said.groups.to_vec();
+        event.provider = Some(said.provider.to_owned());
+        event
+    }
+
+    fn refused(&self, said: &Said<'_>, code: &'static str) {
+        let mut event = self.event(said, false);
+        event.note = Some(code.to_owned());
+        (self.deps.record)(event);
+    }
+}
+
+/// 256 random bits as text.
+fn random() -> Result<Secret<String>, PageProblem> {
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    aws_lc_rs::rand::fill(&mut *bytes).map_err(|_| problem::no_randomness())?;
+    Ok(Secret::new(URL_SAFE_NO_PAD.encode(*bytes)))
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").finish_non_exhaustive()
+    }
+}
