@@ -40,6 +40,12 @@ const STEPS: &[Step] = &[
         postgres: include_str!("../migrations/postgres/0002_replay.sql"),
     },
     Step {
+        version: 3,
+        name: "identity",
+        sqlite: include_str!("../migrations/sqlite/0003_identity.sql"),
+        postgres: include_str!("../migrations/postgres/0003_identity.sql"),
+    },
+    Step {
         version: 4,
         name: "sign in",
         sqlite: include_str!("../migrations/sqlite/0004_sign_in.sql"),

@@ -7,6 +7,11 @@ pub mod client_profile;
 pub mod lease;
 pub mod login_state;
 pub mod meta;
+pub mod oauth_client;
+pub mod oauth_code;
+pub mod oauth_consent;
+pub mod oauth_grant;
+pub mod oauth_refresh;
 pub mod person;
 pub mod replay;
 pub mod sealed;
@@ -29,6 +34,11 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(browser_session::statements());
     all.extend(login_state::statements());
     all.extend(replay::statements());
+    all.extend(oauth_client::statements());
+    all.extend(oauth_code::statements());
+    all.extend(oauth_consent::statements());
+    all.extend(oauth_grant::statements());
+    all.extend(oauth_refresh::statements());
     all
 }
 
