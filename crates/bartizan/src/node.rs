@@ -90,6 +90,7 @@ impl Node {
             upstreams: upstreams.clone(),
             audit: audit.clone(),
             handles: vault.handles(),
+            store: Some(store.clone()),
             limits: file.limits.clone(),
             metrics: metrics.clone(),
             clock: Arc::clone(&clock),

@@ -356,6 +356,9 @@ pub struct RateLimit {
     /// Calls in flight at once.
     #[serde(default)]
     pub concurrent: Option<u32>,
+    /// How long a call over `concurrent` waits for its turn, milliseconds, at most 60,000; principals take turns. 0 refuses at once. Default 10,000, or 0 when counted per `user`.
+    #[serde(default)]
+    pub queue_ms: Option<u32>,
     /// Request bytes per minute.
     #[serde(default)]
     pub bytes_per_minute: Option<u32>,

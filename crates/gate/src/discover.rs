@@ -12,6 +12,7 @@ use bartizan_wire::translate::{discover_to_initialize, initialize_to_discover};
 use bartizan_wire::{ClientProfile, MODERN_VERSIONS, RawJson, Revision, TASKS_EXTENSION, meta_key, splice};
 use futures_util::future::join_all;
 
+use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Refusal, Unknown};
 use crate::gate::{Access, Inner, access};
 use crate::stages::credential;
@@ -35,7 +36,7 @@ pub struct Discovery {
 ///
 /// # Errors
 /// [`CallReply::NotFound`] for an endpoint that is not for this caller, and
-/// [`CallReply::Refused`] when the only server behind it does not answer.
+/// [`CallReply::Refused`] over a limit and when the only server behind it does not answer.
 pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller) -> Result<Discovery, CallReply> {
     let now_ms = gate.clock.now_ms();
     let snapshot = gate.snapshot.load_full();
@@ -43,6 +44,8 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
     if access(&snapshot, &caller.principal, endpoint, &caller.context(now_ms)) != Access::Allowed {
         return Err(missing());
     }
+    let method = if caller.profile.era == Era::Legacy { "initialize" } else { "server/discover" };
+    admit::run(gate, endpoint, caller, method).await?;
     let mut servers = gate.servers_for(&snapshot, endpoint, caller, now_ms);
     servers.retain(|spec| spec.status == ServerStatus::Enabled);
     match endpoint {

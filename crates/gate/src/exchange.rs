@@ -8,7 +8,7 @@ use bartizan_model::event::Outcome;
 use bartizan_model::{Era, EventId, ReasonCode, ToolClass};
 use bartizan_policy::{Action, Decision, RequestContext};
 use bartizan_upstream::Target;
-use bartizan_wire::{Message, Params, RawJson, Reference, RpcError};
+use bartizan_wire::{Message, Params, RawJson, Reference, RpcError, codes};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     Refused,
     /// A JSON-RPC error (a forged request state, for one).
     Rpc(Box<RpcError>),
+    /// Nothing that anybody reads: the client has left.
+    Cancelled,
 }
 
 impl Reject {
@@ -64,6 +66,11 @@ impl Reject {
     pub(crate) fn rpc(stage: Stage, error: RpcError, note: impl Into<String>) -> Self {
         let note = Some(note.into());
         Self { stage, code: None, rule: None, answer: Answer::Rpc(Box::new(error)), retry_after_s: None, note }
+    }
+
+    /// The client left before the call went anywhere.
+    pub(crate) fn abandoned(stage: Stage) -> Self {
+        Self { stage, code: None, rule: None, answer: Answer::Cancelled, retry_after_s: None, note: None }
     }
 
     /// The same with a remark.
@@ -230,8 +237,9 @@ impl Exchange {
 
     /// Notes a refusal for the record and builds the answer.
     pub(crate) fn rejected(&mut self, reject: Reject) {
-        self.finish.outcome = Outcome::Refused;
-        self.finish.allow = false;
+        let cancelled = matches!(reject.answer, Answer::Cancelled);
+        self.finish.outcome = if cancelled { Outcome::Cancelled } else { Outcome::Refused };
+        self.finish.allow = cancelled;
         self.finish.code = reject.code;
         self.finish.rule = reject.rule.clone();
         self.finish.stage = Some(reject.stage);
@@ -239,6 +247,7 @@ impl Exchange {
         self.reply = Some(match reject.answer {
             Answer::NotFound(what) => CallReply::NotFound { what, event_id: self.id },
             Answer::Rpc(error) => CallReply::Error(*error),
+            Answer::Cancelled => CallReply::Error(RpcError::new(codes::INTERNAL_ERROR, "cancelled")),
             Answer::Refused => CallReply::Refused(Refusal {
                 code: reject.code.unwrap_or(ReasonCode::PolicyDenied),
                 rule: reject.rule,

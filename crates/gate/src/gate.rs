@@ -12,6 +12,7 @@ use bartizan_config::resources::ServerStatus;
 use bartizan_config::settings::WireLimits;
 use bartizan_model::{Clock, PortalId, Principal, ToolClass};
 use bartizan_policy::{Action, Query, RequestContext};
+use bartizan_store::Store;
 use bartizan_telemetry::Metrics;
 use bartizan_upstream::{ListKind, Upstreams};
 use bartizan_vault::HandleSealer;
@@ -28,7 +29,7 @@ use crate::listing::{self, ListCall};
 use crate::lists::Lists;
 use crate::park::Parks;
 use crate::portal_tools::ServerLine;
-use crate::request_state::Used;
+use crate::replays::Replays;
 use crate::run;
 use crate::subscribe::{self, Hubs, Subscription};
 use crate::views::Views;
@@ -44,6 +45,9 @@ pub struct GateDeps {
     pub audit: Audit,
     /// Seals request states and cursors.
     pub handles: HandleSealer,
+    /// Where all replicas note which request states were used. Without one, single use
+    /// holds for this process only.
+    pub store: Option<Store>,
     /// Sizes and times.
     pub limits: WireLimits,
     /// Counters.
@@ -67,7 +71,7 @@ pub(crate) struct Inner {
     pub(crate) lists: Arc<Lists>,
     pub(crate) views: Views,
     pub(crate) parks: Parks,
-    pub(crate) used: Used,
+    pub(crate) replays: Replays,
     pub(crate) hubs: Hubs,
     pub(crate) access: AccessCache,
     /// Everything that runs.
@@ -107,7 +111,7 @@ impl Gate {
             lists: Arc::new(lists),
             views: Views::new(),
             parks: Parks::default(),
-            used: Used::default(),
+            replays: Replays::new(deps.store),
             hubs: Hubs::new(),
             access: AccessCache::default(),
             tasks,

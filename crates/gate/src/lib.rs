@@ -7,10 +7,12 @@
 //! know HTTP, and must never have a second path to an upstream server.
 
 mod access;
+mod admit;
 mod call;
 mod discover;
 mod exchange;
 mod explain;
+mod failed_auth;
 mod gate;
 mod limits;
 mod listing;
@@ -18,6 +20,7 @@ mod lists;
 mod park;
 mod pipeline;
 mod portal_tools;
+mod replays;
 mod request_state;
 mod rewrite;
 mod run;

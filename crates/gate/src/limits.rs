@@ -1,18 +1,32 @@
 //! Counters for rates, concurrency and bytes (feature row O11). All off unless a
 //! [`RateLimit`] is written down; counters outlive a snapshot as long as their
 //! limit is unchanged, and idle ones are dropped.
+//!
+//! Rates and bytes are counted once, on arrival. A call over a concurrency limit that
+//! many principals share waits for its turn ([`fair`]); one over a limit of its own
+//! principal is refused at once, unless the limit says otherwise.
+
+mod fair;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bartizan_config::resources::{LimitKey, RateLimit};
 use bartizan_model::{Clock, PortalId, ServerId};
+use tokio::time::Instant;
+
+use fair::{Entry, Places, Slot};
 
 /// Counters are swept when a limiter has grown by this many keys since the last sweep.
 const SWEEP_EVERY: u32 = 1024;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
+/// Wait for a turn when the limit does not say, milliseconds.
+const QUEUE_MS: u32 = 10_000;
+/// Longest wait, whatever the limit says, milliseconds.
+const QUEUE_MAX_MS: u32 = 60_000;
 
 /// What a call is counted by.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +34,7 @@ pub(crate) struct Subject<'a> {
     /// Peer address.
     pub(crate) address: Option<std::net::IpAddr>,
     /// Principal key.
-    pub(crate) user: &'a str,
+    pub(crate) user: &'a Arc<str>,
     /// Client name.
     pub(crate) client: Option<&'a str>,
     /// Portal, when the call came through one.
@@ -44,29 +58,12 @@ pub(crate) struct Exceeded {
     pub(crate) never: bool,
 }
 
-/// Calls in flight by key.
-type Counts = Mutex<HashMap<Box<str>, u32>>;
-
-/// Holds the concurrency slots of one call; dropping it gives them back.
+/// Holds the places of one call; dropping it gives them back.
 #[derive(Debug, Default)]
-pub(crate) struct Slots(Vec<Slot>);
-
-#[derive(Debug)]
-struct Slot {
-    counts: Arc<Counts>,
-    key: Box<str>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                counts.remove(&self.key);
-            }
-        }
-    }
+pub(crate) struct Slots {
+    held: Vec<Slot>,
+    /// The call had to wait: what was decided before is some time ago.
+    pub(crate) waited: bool,
 }
 
 /// A generic cell rate algorithm over many keys: per key one number, the time at
@@ -124,14 +121,23 @@ struct Limit {
     config: RateLimit,
     rate: Option<Gcra>,
     bytes: Option<Gcra>,
-    /// The most at once, and how many there are by key.
-    concurrent: Option<(u32, Arc<Counts>)>,
+    /// Calls at once.
+    places: Option<Arc<Places>>,
+    /// How long a call waits for a place; zero: not at all.
+    patience: Duration,
     clock: Arc<dyn Clock>,
     since_sweep: AtomicU32,
 }
 
 /// The limits of one snapshot.
-pub(crate) struct LimitSet(Vec<Arc<Limit>>);
+pub(crate) struct LimitSet {
+    /// As they are written down.
+    all: Vec<Arc<Limit>>,
+    /// Those with a queue, the narrower first: a call that waits holds only places
+    /// narrower than the one it waits for, so it keeps nobody from anything wider. The
+    /// order is the same for every call, so no two wait for each other.
+    queues: Vec<Arc<Limit>>,
+}
 
 /// Builds [`LimitSet`]s, keeping the counters of limits that did not change.
 pub(crate) struct Limiter {
@@ -150,7 +156,7 @@ impl Limiter {
     pub(crate) fn set(&self, version: u64, limits: &[RateLimit]) -> Option<Arc<LimitSet>> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
-            Some((known, set)) if *known == version => return (!set.0.is_empty()).then(|| Arc::clone(set)),
+            Some((known, set)) if *known == version => return (!set.all.is_empty()).then(|| Arc::clone(set)),
             _ => {}
         }
         let old = current.take().map(|(_, set)| set);
@@ -158,14 +164,14 @@ impl Limiter {
             .iter()
             .map(|config| {
                 old.iter()
-                    .flat_map(|set| set.0.iter())
+                    .flat_map(|set| set.all.iter())
                     .find(|limit| same(&limit.config, config))
                     .map_or_else(|| Arc::new(Limit::new(config, Arc::clone(&self.clock))), Arc::clone)
             })
             .collect();
-        let set = Arc::new(LimitSet(set));
+        let set = Arc::new(LimitSet::new(set));
         *current = Some((version, Arc::clone(&set)));
-        (!set.0.is_empty()).then_some(set)
+        (!set.all.is_empty()).then_some(set)
     }
 }
 
@@ -177,6 +183,7 @@ fn same(a: &RateLimit, b: &RateLimit) -> bool {
         && a.per_minute == b.per_minute
         && a.burst == b.burst
         && a.concurrent == b.concurrent
+        && a.queue_ms == b.queue_ms
         && a.bytes_per_minute == b.bytes_per_minute
 }
 
@@ -187,9 +194,29 @@ impl Limit {
             Gcra::per_minute(rate, burst)
         });
         let bytes = config.bytes_per_minute.and_then(NonZeroU32::new).map(|rate| Gcra::per_minute(rate, rate));
-        let concurrent = config.concurrent.map(|max| (max, Arc::default()));
-        let id = config.id.as_str().into();
-        Self { id, config: config.clone(), rate, bytes, concurrent, clock, since_sweep: AtomicU32::new(0) }
+        let places = config.concurrent.map(Places::new);
+        // Whoever is over a limit of its own keeps nobody waiting but itself.
+        let usual = if config.per.contains(&LimitKey::User) { 0 } else { QUEUE_MS };
+        let patience = Duration::from_millis(config.queue_ms.unwrap_or(usual).min(QUEUE_MAX_MS).into());
+        let (id, since_sweep) = (config.id.as_str().into(), AtomicU32::new(0));
+        Self { id, config: config.clone(), rate, bytes, places, patience, clock, since_sweep }
+    }
+
+    /// True when a call waits here for its turn.
+    fn queues(&self) -> bool {
+        !self.patience.is_zero() && self.places.as_ref().is_some_and(|places| places.max() > 0)
+    }
+
+    /// 0 for limits of tools, 1 for those of servers, 2 for wider ones.
+    fn width(&self) -> u8 {
+        let RateLimit { per, server, tools, .. } = &self.config;
+        if !tools.is_empty() || per.contains(&LimitKey::Tool) {
+            0
+        } else if server.is_some() || per.contains(&LimitKey::Server) {
+            1
+        } else {
+            2
+        }
     }
 
     fn applies(&self, subject: &Subject<'_>) -> bool {
@@ -251,26 +278,18 @@ impl Limit {
         }
     }
 
-    fn take(&self, subject: &Subject<'_>, slots: &mut Slots, count: bool) -> Result<(), Exceeded> {
-        let key = self.key(subject);
+    /// Rates and bytes.
+    fn spend(&self, subject: &Subject<'_>, count: bool) -> Result<(), Exceeded> {
         let now = i128::from(self.clock.now_ms()) * 1_000_000;
         self.sweep(now);
         // A zero limit is a limit of nothing, not the absence of a limit.
         if self.config.per_minute == Some(0) || self.config.bytes_per_minute == Some(0) {
             return Err(self.exceeded(60, true));
         }
-        if let Some((max, counts)) = &self.concurrent {
-            let mut held = counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = held.get(&key).copied().unwrap_or(0);
-            if running >= *max {
-                return Err(self.exceeded(1, *max == 0));
-            }
-            if count {
-                held.insert(key.clone(), running + 1);
-                drop(held);
-                slots.0.push(Slot { counts: Arc::clone(counts), key: key.clone() });
-            }
+        if self.rate.is_none() && self.bytes.is_none() {
+            return Ok(());
         }
+        let key = self.key(subject);
         if let Some(rate) = &self.rate {
             rate.take(&key, 1, now, count).map_err(|over| self.over(&over))?;
         }
@@ -279,48 +298,109 @@ impl Limit {
         }
         Ok(())
     }
+
+    fn no_place(&self, places: &Places) -> Exceeded {
+        self.exceeded(1, places.max() == 0)
+    }
+
+    /// A place now or never.
+    fn hold(&self, subject: &Subject<'_>, slots: &mut Slots) -> Result<(), Exceeded> {
+        let Some(places) = &self.places else { return Ok(()) };
+        slots.held.push(places.hold(&self.key(subject)).ok_or_else(|| self.no_place(places))?);
+        Ok(())
+    }
+
+    /// A place now or in turn.
+    async fn wait(&self, subject: &Subject<'_>, slots: &mut Slots, since: Instant) -> Result<(), Exceeded> {
+        let Some(places) = &self.places else { return Ok(()) };
+        let slot = match places.enter(&self.key(subject), subject.user) {
+            Entry::Held(slot) => Some(slot),
+            Entry::Queued(waiting) => {
+                slots.waited = true;
+                tokio::time::timeout_at(since + self.patience, waiting.turn()).await.ok().flatten()
+            }
+            Entry::Full => None,
+        };
+        slots.held.push(slot.ok_or_else(|| self.no_place(places))?);
+        Ok(())
+    }
 }
 
 impl LimitSet {
-    /// Counts one call, or says which limit it is over. Slots taken before the
-    /// refusing limit are given back.
+    fn new(all: Vec<Arc<Limit>>) -> Self {
+        let mut queues: Vec<_> = all.iter().filter(|limit| limit.queues()).map(Arc::clone).collect();
+        queues.sort_by(|a, b| (a.width(), &a.id).cmp(&(b.width(), &b.id)));
+        Self { all, queues }
+    }
+
+    fn of<'a>(&'a self, subject: &'a Subject<'_>) -> impl Iterator<Item = &'a Arc<Limit>> {
+        self.all.iter().filter(|limit| limit.applies(subject))
+    }
+
+    /// Counts one call, waiting for its turn where there is a queue, or says which limit
+    /// it is over. Places taken before the refusing limit are given back; so is
+    /// everything when the returned future is dropped, except that the request was made.
+    ///
+    /// # Errors
+    /// [`Exceeded`] for the first limit without room in time.
+    pub(crate) async fn take_in_turn(&self, subject: &Subject<'_>) -> Result<Slots, Exceeded> {
+        let mut slots = Slots::default();
+        for limit in self.of(subject).filter(|limit| !limit.queues()) {
+            limit.hold(subject, &mut slots)?;
+        }
+        for limit in self.of(subject) {
+            limit.spend(subject, true)?;
+        }
+        let since = Instant::now();
+        for limit in self.queues.iter().filter(|limit| limit.applies(subject)) {
+            limit.wait(subject, &mut slots, since).await?;
+        }
+        Ok(slots)
+    }
+
+    /// Counts one request that waits for nothing, or says which limit it is over.
     ///
     /// # Errors
     /// [`Exceeded`] for the first limit without room.
     pub(crate) fn take(&self, subject: &Subject<'_>) -> Result<Slots, Exceeded> {
         let mut slots = Slots::default();
-        for limit in self.0.iter().filter(|limit| limit.applies(subject)) {
-            limit.take(subject, &mut slots, true)?;
+        for limit in self.of(subject) {
+            limit.hold(subject, &mut slots)?;
+        }
+        for limit in self.of(subject) {
+            limit.spend(subject, true)?;
         }
         Ok(slots)
     }
 
-    /// What [`Self::take`] would say, without counting.
+    /// What [`Self::take_in_turn`] would say at once, without counting.
     ///
     /// # Errors
     /// [`Exceeded`] for the first limit without room.
-    pub(crate) fn probe(&self, subject: &Subject<'_>) -> Result<Slots, Exceeded> {
-        let mut slots = Slots::default();
-        for limit in self.0.iter().filter(|limit| limit.applies(subject)) {
-            limit.take(subject, &mut slots, false)?;
+    pub(crate) fn probe(&self, subject: &Subject<'_>) -> Result<(), Exceeded> {
+        for limit in self.of(subject) {
+            if let Some(places) = &limit.places {
+                let waits = limit.queues().then_some(&**subject.user);
+                if !places.has_room(&limit.key(subject), waits) {
+                    return Err(limit.no_place(places));
+                }
+            }
         }
-        Ok(slots)
+        self.of(subject).try_for_each(|limit| limit.spend(subject, false))
     }
 
     /// Ids of the limits that would count the subject (for explanations).
     pub(crate) fn applicable(&self, subject: &Subject<'_>) -> Vec<Arc<str>> {
-        self.0.iter().filter(|limit| limit.applies(subject)).map(|limit| Arc::clone(&limit.id)).collect()
+        self.of(subject).map(|limit| Arc::clone(&limit.id)).collect()
     }
 
     #[cfg(test)]
     fn keys(&self) -> usize {
-        self.0
+        self.all
             .iter()
             .map(|l| {
                 l.rate.as_ref().map_or(0, |r| r.owed_until.lock().unwrap().len())
-                    + l.concurrent
-                        .as_ref()
-                        .map_or(0, |(_, counts)| counts.lock().unwrap_or_else(PoisonError::into_inner).len())
+                    + l.places.as_ref().map_or(0, |places| places.keys())
             })
             .sum()
     }

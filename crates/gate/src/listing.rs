@@ -14,9 +14,9 @@ use bartizan_upstream::ListKind;
 use bartizan_wire::{Message, Params, RawJson, RpcError, codes};
 use tokio::time::Instant;
 
+use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Refusal, Unknown};
 use crate::gate::{Access, Inner, access};
-use crate::limits::Subject;
 use crate::run::internal;
 use crate::slot::{self, Need};
 use crate::stages::{Stage, record};
@@ -213,38 +213,12 @@ pub(crate) fn failures(seen: &Seen) -> Vec<(String, ReasonCode)> {
 }
 
 fn count(gate: &Inner, call: &ListCall, id: EventId) -> Result<(), NoList> {
-    let current = gate.snapshot.load();
-    let Some(limits) = gate.limiter.set(current.version, &current.rate_limits) else { return Ok(()) };
-    let subject = Subject {
-        address: call.caller.ip,
-        user: call.caller.principal.key(),
-        client: call.caller.client.as_deref(),
-        portal: call.endpoint.portal(),
-        server: match &call.endpoint {
-            Endpoint::Server(server) => Some(server),
-            Endpoint::Portal(_) => None,
-        },
-        tool: None,
-        bytes: call.request_bytes,
-    };
-    // A list holds its slot only while it is counted: it is short, or waits for servers.
-    match limits.take(&subject) {
-        Ok(_) => Ok(()),
-        Err(over) => {
-            let refusal = Refusal {
-                code: ReasonCode::RateLimited,
-                rule: Some(Arc::clone(&over.limit)),
-                retry_after_s: (!over.never).then_some(over.retry_after_s),
-                ..record::withheld(id)
-            };
-            Err(NoList {
-                reply: CallReply::Refused(refusal),
-                stage: Stage::Limit,
-                code: Some(ReasonCode::RateLimited),
-                rule: Some(over.limit),
-            })
-        }
-    }
+    admit::count(gate, &call.endpoint, &call.caller, call.request_bytes).map_err(|over| NoList {
+        reply: admit::refusal(&over, id),
+        stage: Stage::Limit,
+        code: Some(ReasonCode::RateLimited),
+        rule: Some(over.limit),
+    })
 }
 
 /// Era of the client, for the form of the items.

@@ -2,9 +2,6 @@
 //! next round to the same principal, endpoint, server and call, for a short time
 //! and for one use.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use aws_lc_rs::digest::{Context, SHA256};
 use bartizan_model::ServerId;
 use bartizan_wire::{Params, canonical};
@@ -14,10 +11,6 @@ use crate::call::Endpoint;
 
 /// Version of the payload.
 const VERSION: u8 = 1;
-/// Used states remembered per principal at most.
-const USED_MAX: usize = 5_000;
-/// Principals without living states are forgotten when there are this many.
-const SWEEP_AT: usize = 10_000;
 
 /// What the next round means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +77,9 @@ pub(crate) enum StateError {
     /// Seen before.
     #[error("request state was used before")]
     Used,
+    /// Whether it was seen before cannot be told now.
+    #[error("whether the request state was used before is not known")]
+    Unchecked,
 }
 
 impl State {
@@ -172,62 +168,9 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Remembers which states were used, until they would have expired anyway.
-#[derive(Debug, Default)]
-pub(crate) struct Used(Mutex<HashMap<String, HashMap<String, i64>>>);
-
-impl Used {
-    /// Marks a state as used. A principal with too many living states is refused, because
-    /// single use could not be kept otherwise; others are not affected.
-    ///
-    /// # Errors
-    /// [`StateError::Used`] the second time.
-    pub(crate) fn consume(&self, state: &State, now_ms: i64) -> Result<(), StateError> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= SWEEP_AT && !all.contains_key(&state.principal) {
-            all.retain(|_, used| used.values().any(|expires| *expires > now_ms));
-        }
-        let used = all.entry(state.principal.clone()).or_default();
-        if used.len() >= USED_MAX {
-            used.retain(|_, expires| *expires > now_ms);
-        }
-        if used.len() >= USED_MAX || used.contains_key(&state.id) {
-            return Err(StateError::Used);
-        }
-        used.insert(state.id.clone(), state.expires_ms);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn state(principal: &str, id: usize) -> State {
-        let endpoint = Endpoint::Server(ServerId::parse("s").unwrap());
-        let server = ServerId::parse("s").unwrap();
-        let binding = Binding { endpoint: &endpoint, server: &server, principal, method: "m", digest: "d" };
-        State::new(Kind::Wrap, &binding, id.to_string(), "n", 1_000, "e".into())
-    }
-
-    #[test]
-    fn p9_a_state_is_used_once() {
-        let used = Used::default();
-        used.consume(&state("a", 1), 0).unwrap();
-        assert_eq!(used.consume(&state("a", 1), 0), Err(StateError::Used));
-        used.consume(&state("b", 1), 0).unwrap();
-    }
-
-    #[test]
-    fn p9_many_states_of_one_principal_do_not_shut_out_others() {
-        let used = Used::default();
-        for id in 0..USED_MAX {
-            used.consume(&state("a", id), 0).unwrap();
-        }
-        assert_eq!(used.consume(&state("a", USED_MAX), 0), Err(StateError::Used));
-        used.consume(&state("b", 0), 0).unwrap();
-        used.consume(&state("a", USED_MAX), 1_000).expect("the old ones have expired");
-    }
 
     #[test]
     fn p9_every_member_of_a_state_is_compared() {

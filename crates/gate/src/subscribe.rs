@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, uri};
 use bartizan_config::resources::ServerStatus;
-use bartizan_model::{ServerId, ToolClass};
+use bartizan_model::{Era, ServerId, ToolClass};
 use bartizan_policy::{Action, Query};
 use bartizan_upstream::{ListKind, ServerNote};
 use bartizan_wire::RawJson;
@@ -23,6 +23,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Unknown};
 use crate::gate::{Access, Inner, access};
 use crate::rewrite;
@@ -47,7 +48,8 @@ pub struct Note {
 }
 
 enum Command {
-    Add(String, oneshot::Sender<bool>),
+    /// A resource, whether to count it as a request, and who waits for the outcome.
+    Add(String, bool, oneshot::Sender<Result<bool, CallReply>>),
     Remove(String),
 }
 
@@ -83,10 +85,27 @@ pub struct SubscriptionControl(mpsc::Sender<Command>);
 
 impl SubscriptionControl {
     /// Listens to one more resource. False when it is unknown, not for this caller, or
-    /// its server has no subscriptions.
+    /// its server has no subscriptions. Counts nothing: for what belongs to a request
+    /// that was counted already.
     pub async fn add(&self, uri: &str) -> bool {
-        let (done, accepted) = oneshot::channel();
-        self.0.send(Command::Add(uri.to_owned(), done)).await.is_ok() && accepted.await.unwrap_or(false)
+        self.ask(uri, false).await.unwrap_or(false)
+    }
+
+    /// `resources/subscribe`: like [`Self::add`], as a request that limits count (O11).
+    ///
+    /// # Errors
+    /// [`CallReply::Refused`] with `rate_limited`; nothing has changed then.
+    pub async fn subscribe(&self, uri: &str) -> Result<bool, CallReply> {
+        self.ask(uri, true).await
+    }
+
+    async fn ask(&self, uri: &str, counted: bool) -> Result<bool, CallReply> {
+        let (done, outcome) = oneshot::channel();
+        // A subscription that is over accepts nothing.
+        if self.0.send(Command::Add(uri.to_owned(), counted, done)).await.is_err() {
+            return Ok(false);
+        }
+        outcome.await.unwrap_or(Ok(false))
     }
 
     /// Listens to one resource less.
@@ -99,7 +118,8 @@ impl SubscriptionControl {
 /// Opens a subscription for everything in the filter that the caller may hear.
 ///
 /// # Errors
-/// [`CallReply::NotFound`] when the endpoint is not for this caller.
+/// [`CallReply::NotFound`] when the endpoint is not for this caller,
+/// [`CallReply::Refused`] over a limit.
 pub(crate) async fn open(
     gate: &Arc<Inner>,
     endpoint: &Endpoint,
@@ -111,6 +131,11 @@ pub(crate) async fn open(
     if access(&snapshot, &caller.principal, endpoint, &caller.context(now_ms)) != Access::Allowed {
         let event_id = bartizan_model::EventId::new(now_ms);
         return Err(CallReply::NotFound { what: Unknown::Endpoint, event_id });
+    }
+    // A legacy session listens once, whatever its streams do; its requests are counted
+    // one by one.
+    if caller.profile.era == Era::Modern {
+        admit::run(gate, endpoint, caller, "subscriptions/listen").await?;
     }
     let (sender, notes) = mpsc::channel(BEHIND);
     let (commands, orders) = mpsc::channel(COMMANDS);
@@ -216,16 +241,19 @@ impl Listener {
         allowed.then(|| (Arc::clone(hub), original))
     }
 
-    async fn add(&mut self, exposed: &str) -> bool {
-        if self.uris.contains_key(exposed) {
-            return true;
+    async fn add(&mut self, exposed: &str, counted: bool) -> Result<bool, CallReply> {
+        if counted {
+            admit::run(&self.gate, &self.endpoint, &self.caller, "resources/subscribe").await?;
         }
-        let Some((hub, original)) = self.resolve(exposed) else { return false };
+        if self.uris.contains_key(exposed) {
+            return Ok(true);
+        }
+        let Some((hub, original)) = self.resolve(exposed) else { return Ok(false) };
         if self.gate.upstreams.subscribe(&hub.target, &original).await.is_err() {
-            return false;
+            return Ok(false);
         }
         self.uris.insert(exposed.to_owned(), (hub, original));
-        true
+        Ok(true)
     }
 
     /// Adds as many as the servers accept in time; the client is told which.
@@ -286,9 +314,8 @@ impl Listener {
                     }
                 }
                 order = orders.recv() => match order {
-                    Some(Command::Add(uri, done)) => {
-                        let accepted = self.add(&uri).await;
-                        let _ = done.send(accepted);
+                    Some(Command::Add(uri, counted, done)) => {
+                        let _ = done.send(self.add(&uri, counted).await);
                     }
                     Some(Command::Remove(uri)) => self.remove(&uri).await,
                     None => return,
@@ -336,7 +363,7 @@ impl Listener {
             // Log messages belong to a session, so only to the one who has it.
             ServerNote::Message { method, params } => {
                 let own = self.hubs.get(server).is_some_and(|hub| hub.is_of(&self.caller.principal));
-                if own && self.caller.profile.era == bartizan_model::Era::Legacy {
+                if own && self.caller.profile.era == Era::Legacy {
                     self.tell(method, params.clone());
                 }
             }

@@ -11,12 +11,18 @@ fn limit(id: &str, per: &[LimitKey]) -> RateLimit {
         per_minute: None,
         burst: None,
         concurrent: None,
+        queue_ms: None,
         bytes_per_minute: None,
     }
 }
 
-fn subject(user: &str) -> Subject<'_> {
-    Subject { address: None, user, client: None, portal: None, server: None, tool: None, bytes: 100 }
+/// A principal's key that lives as long as the test.
+fn key(user: &str) -> &'static Arc<str> {
+    Box::leak(Box::new(user.into()))
+}
+
+fn subject(user: &str) -> Subject<'static> {
+    Subject { address: None, user: key(user), client: None, portal: None, server: None, tool: None, bytes: 100 }
 }
 
 fn limiter() -> (Arc<ManualClock>, Limiter) {
@@ -193,4 +199,82 @@ fn o11_idle_counters_are_dropped() {
     clock.advance_ms(120_000);
     set.take(&subject("last")).unwrap();
     assert!(set.keys() <= 2, "{} counters left", set.keys());
+}
+
+fn shared(id: &str, max: u32) -> RateLimit {
+    RateLimit { concurrent: Some(max), ..limit(id, &[LimitKey::Server]) }
+}
+
+#[tokio::test(start_paused = true)]
+async fn o11_a_call_waits_for_its_turn_no_longer_than_the_limit_says() {
+    let (_, limiter) = limiter();
+    let config = RateLimit { queue_ms: Some(2_000), per_minute: Some(3), ..shared("c", 1) };
+    let set = limiter.set(1, &[config]).unwrap();
+    let one = set.take_in_turn(&subject("a")).await.unwrap();
+    assert!(!one.waited);
+    let since = Instant::now();
+    let late = set.take_in_turn(&subject("b")).await.unwrap_err();
+    assert_eq!((since.elapsed().as_millis() / 100, late.limit.as_ref(), late.never), (20, "c", false));
+    let b = subject("b");
+    let (two, ()) = tokio::join!(set.take_in_turn(&b), async { drop(one) });
+    assert!(two.unwrap().waited);
+    // Three requests were counted, each once; the fourth is over the rate and waits for nothing.
+    let since = Instant::now();
+    assert_eq!(set.take_in_turn(&subject("b")).await.unwrap_err().retry_after_s, 20);
+    assert!(since.elapsed().is_zero());
+    assert_eq!(set.all[0].places.as_ref().unwrap().keys(), 0);
+}
+
+#[tokio::test]
+async fn o11_a_limit_of_ones_own_refuses_at_once_unless_it_says_otherwise() {
+    let (_, limiter) = limiter();
+    let own = RateLimit { concurrent: Some(1), ..limit("c", &[LimitKey::User]) };
+    let set = limiter.set(1, &[own.clone()]).unwrap();
+    let _held = set.take_in_turn(&subject("a")).await.unwrap();
+    assert!(futures_util::FutureExt::now_or_never(set.take_in_turn(&subject("a"))).unwrap().is_err());
+    let set = limiter.set(2, &[RateLimit { queue_ms: Some(1), ..own }]).unwrap();
+    let _held = set.take_in_turn(&subject("a")).await.unwrap();
+    assert!(futures_util::FutureExt::now_or_never(set.take_in_turn(&subject("a"))).is_none());
+    let set = limiter.set(3, &[RateLimit { queue_ms: Some(0), ..shared("s", 1) }]).unwrap();
+    let _held = set.take_in_turn(&subject("a")).await.unwrap();
+    assert!(futures_util::FutureExt::now_or_never(set.take_in_turn(&subject("b"))).unwrap().is_err());
+}
+
+#[tokio::test]
+async fn o11_who_waits_for_a_narrow_limit_holds_nothing_wider() {
+    let (_, limiter) = limiter();
+    let server = ServerId::parse("git").unwrap();
+    // Written down in the other order.
+    let wide = shared("wide", 1);
+    let narrow = RateLimit { per: vec![LimitKey::Tool], ..shared("narrow", 1) };
+    let set = limiter.set(1, &[wide, narrow]).unwrap();
+    let call = |user, tool| Subject { server: Some(&server), tool: Some(tool), ..subject(user) };
+    let pull = call("a", "pull");
+    let running = set.take_in_turn(&pull).await.unwrap();
+    let (push, again) = (call("a", "push"), call("a", "push"));
+    let mut waits_wide = Box::pin(set.take_in_turn(&push));
+    assert!(futures_util::poll!(&mut waits_wide).is_pending());
+    let mut waits_narrow = Box::pin(set.take_in_turn(&again));
+    assert!(futures_util::poll!(&mut waits_narrow).is_pending());
+    let other = call("b", "other");
+    let mut others = Box::pin(set.take_in_turn(&other));
+    assert!(futures_util::poll!(&mut others).is_pending());
+    drop(running);
+    let pushed = waits_wide.await.unwrap();
+    drop(pushed);
+    // The second push got the narrow place only now; the other one was before it.
+    let other = others.await.unwrap();
+    assert!(futures_util::poll!(&mut waits_narrow).is_pending());
+    drop(other);
+    drop(waits_narrow.await.unwrap());
+    assert_eq!(set.keys(), 0);
+}
+
+#[test]
+fn u6_probing_says_whether_a_call_could_wait() {
+    let (_, limiter) = limiter();
+    let set = limiter.set(1, &[shared("c", 1)]).unwrap();
+    let _held = set.take(&subject("a")).unwrap();
+    set.probe(&subject("b")).unwrap();
+    assert!(set.take(&subject("b")).is_err(), "what cannot wait is refused");
 }

@@ -6,30 +6,45 @@ use std::sync::Arc;
 use bartizan_model::ReasonCode;
 use bartizan_policy::Action;
 
-use super::Stage;
+use super::{Stage, state};
 use crate::exchange::{Exchange, Reject};
-use crate::limits::Subject;
+use crate::limits::{Exceeded, LimitSet, Subject};
 
-/// Counts the call; concurrency slots are held until the exchange ends.
+/// Counts the call, and waits for its turn where many share a limit; places are held
+/// until the exchange ends.
 ///
 /// # Errors
-/// [`Reject`] `rate_limited` with the id of the limit and the seconds to wait.
-#[expect(clippy::unused_async, reason = "every stage is an async function over an exchange")]
+/// [`Reject`] `rate_limited` with the id of the limit and the seconds to wait; and,
+/// after a wait, whatever `state` says by then.
 pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
-    let current = x.gate.snapshot.load();
-    let Some(limits) = x.gate.limiter.set(current.version, &current.rate_limits) else { return Ok(()) };
-    drop(current);
+    let Some(limits) = current(x) else { return Ok(()) };
     let subject = subject(x);
-    let taken = if x.dry { limits.probe(&subject) } else { limits.take(&subject) };
-    match taken {
-        Ok(slots) => {
-            x.slots = slots;
-            Ok(())
-        }
-        Err(over) => Err(Reject {
-            retry_after_s: (!over.never).then_some(over.retry_after_s),
-            ..Reject::refused(Stage::Limit, ReasonCode::RateLimited, Some(over.limit))
-        }),
+    if x.dry {
+        return limits.probe(&subject).map_err(refused);
+    }
+    let taken = tokio::select! {
+        biased;
+        taken = limits.take_in_turn(&subject) => taken,
+        // Leaving is leaving the queue.
+        () = x.abandoned() => return Err(Reject::abandoned(Stage::Limit)),
+    };
+    x.slots = taken.map_err(refused)?;
+    if x.slots.waited {
+        // A kill switch is about now, and the wait was long enough to pull it.
+        state::run(x).await?;
+    }
+    Ok(())
+}
+
+fn current(x: &Exchange) -> Option<Arc<LimitSet>> {
+    let current = x.gate.snapshot.load();
+    x.gate.limiter.set(current.version, &current.rate_limits)
+}
+
+fn refused(over: Exceeded) -> Reject {
+    Reject {
+        retry_after_s: (!over.never).then_some(over.retry_after_s),
+        ..Reject::refused(Stage::Limit, ReasonCode::RateLimited, Some(over.limit))
     }
 }
 
@@ -49,7 +64,5 @@ fn subject(x: &Exchange) -> Subject<'_> {
 
 /// Ids of the limits that count the call, for explanations.
 pub(crate) fn applicable(x: &Exchange) -> Vec<Arc<str>> {
-    let current = x.gate.snapshot.load();
-    let limits = x.gate.limiter.set(current.version, &current.rate_limits);
-    limits.map(|limits| limits.applicable(&subject(x))).unwrap_or_default()
+    current(x).map(|limits| limits.applicable(&subject(x))).unwrap_or_default()
 }

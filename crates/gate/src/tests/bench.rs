@@ -11,6 +11,7 @@ use bartizan_config::resources::Resources;
 use bartizan_config::settings::{AuditMode, Egress as EgressSettings, WireLimits};
 use bartizan_egress::Egress;
 use bartizan_model::{Clock, ManualClock, PortalId, Principal, PrincipalKind, ServerId};
+use bartizan_store::{Store, StoreUrl};
 use bartizan_telemetry::Metrics;
 use bartizan_upstream::{UpstreamDeps, Upstreams};
 use bartizan_vault::{KeyRing, Vault};
@@ -31,6 +32,7 @@ pub(crate) struct Bench {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) resources: Value,
     pub(crate) mocks: Vec<(&'static str, Mock)>,
+    pub(crate) store: Store,
     dir: tempfile::TempDir,
     _metrics: Metrics,
 }
@@ -172,7 +174,9 @@ impl Bench {
         let snapshot = Arc::new(ArcSwap::from_pointee(compile(&resources)));
         let metrics = Metrics::new();
         let vault = Vault::new(KeyRing::ephemeral().unwrap()).unwrap();
+        let store = Store::open(&StoreUrl::Memory, Arc::clone(&shared)).await.unwrap();
         let gate = Gate::new(GateDeps {
+            store: Some(store.clone()),
             snapshot: Arc::clone(&snapshot),
             upstreams,
             audit: audit.clone(),
@@ -182,7 +186,7 @@ impl Bench {
             clock: shared,
             node: "node-1".into(),
         });
-        Self { gate, clock, audit, snapshot, resources, mocks, dir, _metrics: metrics }
+        Self { gate, clock, audit, snapshot, resources, mocks, store, dir, _metrics: metrics }
     }
 
     pub(crate) fn mock(&self, id: &str) -> &Mock {
@@ -238,18 +242,24 @@ impl Bench {
 
     /// Puts another record under the gate, with equal everything else; caches start anew.
     pub(crate) fn replace_audit(&mut self, audit: Audit) {
+        self.audit = audit;
+        self.gate = self.another("node-1", Some(self.store.clone()));
+    }
+
+    /// Another gate over the same servers and keys.
+    pub(crate) fn another(&self, node: &str, store: Option<Store>) -> Gate {
         let old = &self.gate.0;
-        self.audit = audit.clone();
-        self.gate = Gate::new(GateDeps {
+        Gate::new(GateDeps {
             snapshot: Arc::clone(&old.snapshot),
             upstreams: old.upstreams.clone(),
-            audit,
+            audit: self.audit.clone(),
             handles: old.handles.clone(),
+            store,
             limits: old.limits.clone(),
             metrics: old.metrics.clone(),
             clock: Arc::clone(&old.clock),
-            node: Arc::clone(&old.node),
-        });
+            node: node.into(),
+        })
     }
 
     /// The gate's work is done: every started call is recorded.

@@ -161,6 +161,7 @@ fn gate(resources: &Resources, clock: &Arc<ManualClock>, limits: WireLimits, fol
         upstreams,
         audit: Audit::open(folder.path(), AuditMode::Fast, None, dynamic()).unwrap(),
         handles: Vault::new(KeyRing::ephemeral().unwrap()).unwrap().handles(),
+        store: None,
         limits,
         metrics: Metrics::new(),
         clock: dynamic(),

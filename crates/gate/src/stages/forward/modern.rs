@@ -71,7 +71,7 @@ pub(crate) async fn begin(x: &mut Exchange, params: Option<&RawJson>) -> Begin {
         let legacy = x.era() == Era::Legacy;
         return Begin::Fresh(if legacy { params.map(strip_retry) } else { params.cloned() });
     };
-    if let Err(error) = x.gate.used.consume(&state, x.gate.clock.now_ms()) {
+    if let Err(error) = x.gate.replays.consume(&x.gate, &state).await {
         return Begin::End(refuse_state(error));
     }
     x.related = EventId::parse(&state.first_event);
@@ -237,15 +237,15 @@ pub(crate) fn state_error() -> RpcError {
 }
 
 fn refuse_state(error: StateError) -> End {
-    End::Stopped {
-        reply: CallReply::Error(state_error()),
-        outcome: Outcome::Refused,
-        code: None,
-        note: match error {
-            StateError::Used => "request state was used before",
-            _ => "request state refused",
-        },
-    }
+    let (error, note) = match error {
+        StateError::Used => (state_error(), "request state was used before"),
+        StateError::Unchecked => {
+            let message = "the answer cannot be taken at the moment; nothing was forwarded, try again";
+            (RpcError::new(codes::INTERNAL_ERROR, message), "replay markers cannot be reached")
+        }
+        _ => (state_error(), "request state refused"),
+    };
+    End::Stopped { reply: CallReply::Error(error), outcome: Outcome::Refused, code: None, note }
 }
 
 fn lost() -> End {
