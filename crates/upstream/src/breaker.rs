@@ -1,7 +1,7 @@
 //! Circuit breaker (P32): five failures in a row open it, after 30 s one attempt may try.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,7 +25,24 @@ pub(crate) struct Breaker {
 struct Open {
     /// End of the open phase.
     until: Option<Instant>,
+    /// The attempt that may decide now.
+    trial: u64,
     last_error: Option<String>,
+}
+
+/// Leave to try. In the half-open phase only one is given out; when it ends without having
+/// learned anything about the server, the next may try at once: otherwise one client whose
+/// requests are refused, or who leaves, could keep the circuit open for all.
+pub(crate) struct Pass(Option<(Arc<Breaker>, u64)>);
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let Some((breaker, trial)) = self.0.take() else { return };
+        let mut open = breaker.lock();
+        if open.trial == trial && open.until.is_some() {
+            open.until = None;
+        }
+    }
 }
 
 impl Breaker {
@@ -34,10 +51,10 @@ impl Breaker {
     }
 
     /// Lets an attempt pass, or says how long to wait. In the half-open phase one attempt
-    /// passes per 30 s.
-    pub(crate) fn admit(&self) -> Result<(), UpstreamError> {
+    /// passes at a time, and one more per 30 s.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Pass, UpstreamError> {
         if self.failures.load(Ordering::Acquire) < FAILURES {
-            return Ok(());
+            return Ok(Pass(None));
         }
         let now = Instant::now();
         let mut open = self.lock();
@@ -49,7 +66,8 @@ impl Breaker {
             _ => {
                 // This attempt decides; the others wait for it at most one more phase.
                 open.until = Some(now + OPEN);
-                Ok(())
+                open.trial = open.trial.wrapping_add(1);
+                Ok(Pass(Some((Arc::clone(self), open.trial))))
             }
         }
     }
@@ -59,7 +77,7 @@ impl Breaker {
         if self.failures.load(Ordering::Relaxed) != 0 {
             let mut open = self.lock();
             self.failures.store(0, Ordering::Release);
-            *open = Open::default();
+            *open = Open { trial: open.trial.wrapping_add(1), ..Open::default() };
         }
     }
 
@@ -73,6 +91,8 @@ impl Breaker {
         let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
         if failures >= FAILURES {
             open.until = Some(Instant::now() + OPEN);
+            // The end of a trial must not shorten the phase that begins here.
+            open.trial = open.trial.wrapping_add(1);
         }
         self.failures.store(failures, Ordering::Release);
     }
@@ -106,7 +126,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn p32_opens_after_five_failures_in_a_row() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         fail(&breaker, 4);
         assert!(breaker.admit().is_ok());
         breaker.succeeded();
@@ -120,15 +140,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn p32_half_open_after_thirty_seconds_lets_one_through() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         fail(&breaker, 5);
         tokio::time::advance(Duration::from_secs(29)).await;
         assert!(breaker.admit().is_err());
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(breaker.state(), "half_open");
-        assert!(breaker.admit().is_ok());
+        let trial = breaker.admit().unwrap();
         assert!(breaker.admit().is_err(), "only one");
         fail(&breaker, 1);
+        drop(trial);
         tokio::time::advance(Duration::from_secs(29)).await;
         assert!(breaker.admit().is_err());
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -140,12 +161,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn p32_refusals_and_sizes_do_not_open_it() {
-        let breaker = Breaker::default();
+        let breaker = Arc::new(Breaker::default());
         for _ in 0..20 {
             breaker.failed(&UpstreamError::Auth { status: 401, challenge: None });
             breaker.failed(&UpstreamError::TooLarge);
             breaker.failed(&UpstreamError::SessionLost);
+            breaker.failed(&UpstreamError::refused("HTTP 429"));
+            breaker.failed(&UpstreamError::protocol("initialize"));
+            breaker.failed(&UpstreamError::Crowded { why: "full" });
         }
         assert!(breaker.admit().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p32_a_trial_that_shows_nothing_makes_room_for_the_next() {
+        let breaker = Arc::new(Breaker::default());
+        fail(&breaker, 5);
+        tokio::time::advance(Duration::from_secs(31)).await;
+        for _ in 0..10 {
+            let trial = breaker.admit().unwrap();
+            assert!(breaker.admit().is_err());
+            breaker.failed(&UpstreamError::refused("HTTP 400"));
+            drop(trial);
+        }
+        let old = breaker.admit().unwrap();
+        fail(&breaker, 1);
+        drop(old);
+        assert!(breaker.admit().is_err(), "a trial that failed opens the circuit, whoever leaves later");
+        tokio::time::advance(Duration::from_secs(31)).await;
+        let trial = breaker.admit().unwrap();
+        breaker.succeeded();
+        drop(trial);
+        assert_eq!(breaker.state(), "closed");
     }
 }

@@ -14,6 +14,7 @@ use bartizan_wire::{
 };
 use tokio::time::Instant;
 
+use crate::breaker::Pass;
 use crate::error::UpstreamError;
 use crate::notes;
 use crate::peer::Peer;
@@ -58,9 +59,16 @@ pub struct UpstreamCall {
     started: Instant,
     done: bool,
     busy: Option<Busy>,
+    pass: Option<Pass>,
 }
 
 impl UpstreamCall {
+    /// Keeps the leave to try until the call shows how the server is.
+    pub(crate) fn with(mut self, pass: Pass) -> Self {
+        self.pass = Some(pass);
+        self
+    }
+
     /// The server's era.
     pub fn era(&self) -> Era {
         self.peer.revision().era()
@@ -298,7 +306,7 @@ impl UpstreamCall {
         }
         // One slow tool says nothing about the server; a broken connection does.
         if !matches!(error, UpstreamError::Timeout) {
-            self.server.breaker.failed(&error);
+            self.server.failed_on(&self.peer, &error);
         }
         if let Some(message) = self.cancellation("given up") {
             self.send_later(message);
@@ -310,6 +318,7 @@ impl UpstreamCall {
         self.done = true;
         self.reading = Reading::Over;
         self.busy = None;
+        self.pass = None;
         UpstreamEvent::Done(reply)
     }
 }

@@ -25,10 +25,12 @@ use crate::exchange;
 use crate::notes::{self, NoteSink};
 use crate::peer::{SessionLog, Used};
 use crate::spawn::StderrTail;
-use crate::types::Discovered;
+use crate::types::{Discovered, Who};
 
 /// Calls in flight on one connection.
 const MAX_CALLS: usize = 256;
+/// Of one caller, where others share it.
+const MAX_OF_CALLER: usize = 64;
 /// Notifications kept for a call that does not read.
 const MAX_QUEUE: usize = 1024;
 /// Answers to server requests under way at once (HTTP+SSE).
@@ -55,6 +57,10 @@ pub(crate) struct Channel {
     pub(crate) busy: AtomicBool,
     pub(crate) log: SessionLog,
     used: Used,
+    /// Each call that was given the connection holds a clone.
+    pub(crate) leases: Arc<()>,
+    /// Who had it opened, for a local process: it counts as theirs.
+    pub(crate) opener: OnceLock<Arc<str>>,
     /// When the peer was last heard of.
     pub(crate) heard: Used,
     pub(crate) started: Instant,
@@ -86,6 +92,8 @@ impl Channel {
             busy: AtomicBool::new(false),
             log: SessionLog::new(),
             used: Used::now(),
+            leases: Arc::new(()),
+            opener: OnceLock::new(),
             heard: Used::now(),
             started: Instant::now(),
             stop: env.stop.child_token(),
@@ -129,31 +137,40 @@ impl Channel {
 
     /// Since when nothing is in flight; `None` while something is.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
-        self.slots().calls.values().all(|slot| slot.background).then(|| self.used.get())
+        let idle = Arc::strong_count(&self.leases) == 1;
+        (idle && self.slots().calls.values().all(|slot| slot.background)).then(|| self.used.get())
     }
 
     /// A place for the messages of one new call.
-    pub(crate) fn begin(self: &Arc<Self>) -> Result<InFlight, UpstreamError> {
-        self.begin_as(false)
+    pub(crate) fn begin(self: &Arc<Self>, who: &Who) -> Result<InFlight, UpstreamError> {
+        self.begin_as(Some(who))
     }
 
     /// A place for a request that is no call (a listen): what names no call is not for it, and
     /// it does not keep the connection from being idle.
     pub(crate) fn begin_background(self: &Arc<Self>) -> Result<InFlight, UpstreamError> {
-        self.begin_as(true)
+        self.begin_as(None)
     }
 
-    fn begin_as(self: &Arc<Self>, background: bool) -> Result<InFlight, UpstreamError> {
+    fn begin_as(self: &Arc<Self>, who: Option<&Who>) -> Result<InFlight, UpstreamError> {
         self.used.touch();
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let max = self.env.limits.upstream_body;
-        let slot = Arc::new(Slot { inner: Mutex::default(), wake: Notify::new(), max, background });
+        let caller = who.map(|who| Arc::clone(&who.caller));
+        let slot =
+            Arc::new(Slot { inner: Mutex::default(), wake: Notify::new(), max, background: who.is_none(), caller });
         let mut slots = self.slots();
         if let Some(error) = &slots.closed {
             return Err(error.clone());
         }
         if slots.calls.len() >= MAX_CALLS {
-            return Err(UpstreamError::unavailable("too many calls in flight on one connection"));
+            return Err(UpstreamError::Crowded { why: "too many calls in flight on one connection" });
+        }
+        let own = || slots.calls.values().filter(|other| other.caller == slot.caller).count();
+        if who.is_some_and(Who::shares) && slots.calls.len() >= MAX_OF_CALLER && own() >= MAX_OF_CALLER {
+            return Err(UpstreamError::Crowded {
+                why: "too many calls of one caller in flight on a shared connection",
+            });
         }
         slots.calls.insert(id, Arc::clone(&slot));
         Ok(InFlight { channel: Arc::clone(self), id, slot })
@@ -211,18 +228,19 @@ impl Channel {
         }
     }
 
-    /// The connection is over: everybody who waits is told, once.
-    pub(crate) fn close(&self, error: UpstreamError) {
+    /// The connection is over: everybody who waits is told, once. True when calls were cut off.
+    pub(crate) fn close(&self, error: UpstreamError) -> bool {
         let mut slots = self.slots();
         if slots.closed.is_some() {
-            return;
+            return false;
         }
         let calls: Vec<_> = slots.calls.drain().map(|(_, slot)| slot).collect();
         slots.closed = Some(error.clone());
         drop(slots);
-        for slot in calls {
+        for slot in &calls {
             slot.end(Err(error.clone()));
         }
+        calls.iter().any(|slot| !slot.background)
     }
 
     /// Hands one received text to whom it belongs. Texts that are no messages are skipped.
@@ -308,6 +326,8 @@ pub(crate) struct Slot {
     wake: Notify,
     max: usize,
     background: bool,
+    /// Whose call it is.
+    caller: Option<Arc<str>>,
 }
 
 #[derive(Default)]

@@ -3,20 +3,21 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_config::settings::WireLimits;
 use bartizan_egress::{Client, Egress};
 use bartizan_model::Clock;
 use bartizan_wire::{ClientProfile, Limits, RawJson};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Local processes at once, probes included.
-const MAX_PROCESSES: usize = 64;
+use crate::processes::Processes;
+
 /// Remembered capability digests.
 const MAX_DIGESTS: usize = 1024;
+/// Longest declaration whose digest is remembered, in bytes.
+const MAX_REMEMBERED: usize = 4096;
 
 /// Dependencies of [`crate::Upstreams`].
 pub struct UpstreamDeps {
@@ -43,13 +44,11 @@ pub(crate) struct Env {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) child_program: Option<PathBuf>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    pub(crate) processes: Arc<Semaphore>,
+    pub(crate) processes: Processes,
     /// Cancelled when the whole crate's state goes.
     pub(crate) stop: CancellationToken,
     /// `clientInfo` of bartizan itself.
     pub(crate) own_info: RawJson,
-    /// Ends the local process that was idle longest, of whatever server.
-    pub(crate) evict: OnceLock<Box<dyn Fn() + Send + Sync>>,
     /// Digests by capability text: the digest is needed on every call, its inputs hardly change.
     digests: Mutex<HashMap<RawJson, Arc<str>>>,
 }
@@ -68,16 +67,18 @@ impl Env {
             clock: deps.clock,
             child_program: deps.child_program,
             environment: deps.environment,
-            processes: Arc::new(Semaphore::new(MAX_PROCESSES)),
+            processes: Processes::new(),
             stop: CancellationToken::new(),
             own_info,
-            evict: OnceLock::new(),
             digests: Mutex::default(),
         }
     }
 
     /// Digest of what a client declared.
     pub(crate) fn digest(&self, profile: &ClientProfile) -> Arc<str> {
+        if profile.capabilities.len() > MAX_REMEMBERED {
+            return profile.capability_digest().into();
+        }
         let mut digests = self.digests.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(digest) = digests.get(&profile.capabilities) {
             return Arc::clone(digest);
@@ -88,13 +89,6 @@ impl Env {
         }
         digests.insert(profile.capabilities.detached(), Arc::clone(&digest));
         digest
-    }
-
-    /// Makes room for another local process, if one is idle.
-    pub(crate) fn evict_idle_process(&self) {
-        if let Some(evict) = self.evict.get() {
-            evict();
-        }
     }
 
     /// Time for one list, and for anything bartizan asks on its own behalf.

@@ -8,13 +8,28 @@ use bartizan_wire::RawJson;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpstreamError {
-    /// It cannot be reached, broke off, or answered with an HTTP error.
+    /// It cannot be reached, broke off, or answered with HTTP 5xx.
     #[error("unavailable: {why}")]
     Unavailable {
         /// What happened.
         why: String,
         /// Seconds after which a repeat may succeed, when known.
         retry_after_s: Option<u64>,
+    },
+    /// It answered, and refused this request: HTTP 4xx or 3xx, or a JSON-RPC error to bartizan's
+    /// own. Whoever asks can bring that about, so it is no sign of a server that is down.
+    #[error("refused the request: {why}")]
+    Refused {
+        /// What it said.
+        why: String,
+        /// Seconds after which a repeat may succeed, when known.
+        retry_after_s: Option<u64>,
+    },
+    /// The asker, or all together, hold as many sessions or places here as they may. Nothing was sent.
+    #[error("busy: {why}")]
+    Crowded {
+        /// Which bound it is.
+        why: &'static str,
     },
     /// It did not answer in time.
     #[error("no answer in time")]
@@ -66,7 +81,9 @@ impl UpstreamError {
             Self::Timeout => ReasonCode::UpstreamTimeout,
             Self::Auth { .. } => ReasonCode::UpstreamAuthFailed,
             Self::TooLarge => ReasonCode::TooLarge,
+            Self::Crowded { .. } => ReasonCode::RateLimited,
             Self::Unavailable { .. }
+            | Self::Refused { .. }
             | Self::CircuitOpen { .. }
             | Self::Blocked { .. }
             | Self::Protocol { .. }
@@ -83,7 +100,8 @@ impl UpstreamError {
     /// Seconds after which a repeat may succeed, when known.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::Unavailable { retry_after_s, .. } => *retry_after_s,
+            Self::Unavailable { retry_after_s, .. } | Self::Refused { retry_after_s, .. } => *retry_after_s,
+            Self::Crowded { .. } => Some(1),
             Self::CircuitOpen { retry_after_s } => Some(*retry_after_s),
             _ => None,
         }
@@ -93,13 +111,19 @@ impl UpstreamError {
         Self::Unavailable { why: why.into(), retry_after_s: None }
     }
 
+    pub(crate) fn refused(why: impl Into<String>) -> Self {
+        Self::Refused { why: why.into(), retry_after_s: None }
+    }
+
     pub(crate) fn protocol(why: impl Into<String>) -> Self {
         Self::Protocol { why: why.into() }
     }
 
-    /// True when the server itself failed, as opposed to refusing us or one request.
+    /// True when the server itself failed: it could not be reached, broke off, was silent or
+    /// answered 5xx. An answer of any other kind may be the doing of one client, which must
+    /// not close the server to the others.
     pub(crate) fn counts_as_failure(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Timeout | Self::Protocol { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Timeout)
     }
 }
 
@@ -135,6 +159,9 @@ mod tests {
             UpstreamError::TooLarge,
             UpstreamError::SessionLost,
             UpstreamError::Blocked { why: String::new() },
+            UpstreamError::refused("HTTP 400"),
+            UpstreamError::protocol("an odd answer"),
+            UpstreamError::Crowded { why: "full" },
             UpstreamError::CircuitOpen { retry_after_s: 1 },
         ] {
             assert!(!error.counts_as_failure(), "{error}");

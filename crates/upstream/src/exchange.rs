@@ -20,6 +20,8 @@ use events::Events;
 const MAX_ERROR_BODY: usize = 64 * 1024;
 /// Time for an error body.
 const ERROR_BODY_TIME: Duration = Duration::from_secs(2);
+/// Longest `Retry-After` passed on, in seconds.
+const MAX_RETRY_AFTER: u64 = 86_400;
 /// Longest `WWW-Authenticate` kept.
 const MAX_CHALLENGE: usize = 2048;
 
@@ -56,7 +58,7 @@ impl Refused {
     }
 
     pub(crate) fn to_upstream(&self) -> UpstreamError {
-        UpstreamError::unavailable(format!("HTTP {}", self.status))
+        UpstreamError::refused(format!("HTTP {}", self.status))
     }
 }
 
@@ -89,7 +91,11 @@ pub(crate) async fn judge(env: &Env, response: Response<Body>) -> Result<(Parts,
         }
         429 | 500..=599 => {
             let seconds = parts.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-            return Err(UpstreamError::Unavailable { why: format!("HTTP {status}"), retry_after_s: seconds });
+            let (why, retry_after_s) = (format!("HTTP {status}"), seconds.map(|s: u64| s.min(MAX_RETRY_AFTER)));
+            return Err(match status {
+                429 => UpstreamError::Refused { why, retry_after_s },
+                _ => UpstreamError::Unavailable { why, retry_after_s },
+            });
         }
         307 | 308 => match parts.headers.get(LOCATION).and_then(|value| value.to_str().ok()) {
             Some(location) => Answer::Moved(location.to_owned()),
@@ -110,7 +116,7 @@ pub(crate) async fn judge(env: &Env, response: Response<Body>) -> Result<(Parts,
 
 /// A redirect that is not followed.
 pub(crate) fn moved(status: u16) -> UpstreamError {
-    UpstreamError::unavailable(format!("HTTP {status}: the server moved; configure its new URL"))
+    UpstreamError::refused(format!("HTTP {status}: the server moved; configure its new URL"))
 }
 
 fn success(env: &Env, parts: &Parts, body: Body) -> Result<Answer, UpstreamError> {

@@ -19,13 +19,16 @@ mod list;
 mod notes;
 mod peer;
 mod plan;
+mod processes;
 mod server;
 mod slots;
 mod spawn;
 mod types;
 mod watch;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -42,6 +45,7 @@ pub use types::{
     UpstreamReply,
 };
 
+use channel::Channel;
 use env::Env;
 use peer::Peer;
 use server::Server;
@@ -85,9 +89,9 @@ impl Upstreams {
         let inner = Arc::new_cyclic(|this: &Weak<Inner>| {
             let env = Arc::new(Env::new(deps));
             let this = this.clone();
-            let _ = env.evict.set(Box::new(move || {
+            let _ = env.processes.evict.set(Box::new(move |caller| {
                 if let Some(inner) = this.upgrade() {
-                    evict_idlest(&inner);
+                    evict_idlest(&inner, caller);
                 }
             }));
             Inner { env, servers: Mutex::default(), sweeping: std::sync::Once::new() }
@@ -122,10 +126,11 @@ impl Upstreams {
     /// [`UpstreamError`] when nothing was sent or the head of the answer refuses it.
     pub async fn call(&self, target: &Target, request: CallRequest) -> Result<UpstreamCall, UpstreamError> {
         let server = self.server(target);
-        server.breaker.admit()?;
+        let pass = server.breaker.admit()?;
         let env = &server.env;
         let options = call::Options { raw: false, time: env.call_time(), limit: env.call_max(), refresh: true };
-        call::open(&server, &target.principal, request, options).await
+        let call = call::open(&server, &target.who(), request, options).await?;
+        Ok(call.with(pass))
     }
 
     /// What the server says about itself.
@@ -138,9 +143,9 @@ impl Upstreams {
         profile: &Arc<ClientProfile>,
     ) -> Result<Arc<Discovered>, UpstreamError> {
         let server = self.server(target);
-        server.breaker.admit()?;
+        let _pass = server.breaker.admit()?;
         let asking = async {
-            match server.lease(&target.principal, profile, false).await?.peer {
+            match server.lease(&target.who(), profile, false).await?.peer {
                 Peer::Modern(peer) => server.refresh(&peer).await,
                 peer => peer.said().ok_or_else(|| UpstreamError::protocol("the server said nothing about itself")),
             }
@@ -158,7 +163,7 @@ impl Upstreams {
         kind: ListKind,
         profile: &Arc<ClientProfile>,
     ) -> Result<ListResult, UpstreamError> {
-        list::list(&self.server(target), &target.principal, kind, profile).await
+        list::list(&self.server(target), &target.who(), kind, profile).await
     }
 
     /// Notes outside of calls. The stream upstream is shared and stays while there are receivers;
@@ -222,10 +227,21 @@ async fn sweep(inner: Weak<Inner>) {
     }
 }
 
-fn evict_idlest(inner: &Inner) {
-    let servers = inner.all();
-    let idle = servers.iter().filter_map(|server| server.idlest_process()).min_by_key(|(since, _)| *since);
-    if let Some((_, channel)) = idle {
+/// Ends the process that is idle longest: of this caller, or of those who have most.
+fn evict_idlest(inner: &Inner, caller: Option<&str>) {
+    let all: Vec<_> = inner.all().iter().flat_map(|server| server.processes()).collect();
+    let opener = |channel: &Channel| channel.opener.get().cloned().unwrap_or_default();
+    let mut count: HashMap<Arc<str>, usize> = HashMap::new();
+    for channel in &all {
+        *count.entry(opener(channel)).or_insert(0) += 1;
+    }
+    let idle = all.iter().filter_map(|channel| {
+        let whose = opener(channel);
+        let wanted = caller.is_none_or(|caller| *caller == *whose) && !channel.busy.load(Ordering::Acquire);
+        let since = channel.idle_since().filter(|_| wanted)?;
+        Some(((Reverse(count.get(&whose).copied()), since), channel))
+    });
+    if let Some((_, channel)) = idle.min_by_key(|(order, _)| *order) {
         channel.stop.cancel();
     }
 }

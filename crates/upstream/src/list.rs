@@ -11,7 +11,7 @@ use crate::call::{Options, open};
 use crate::error::UpstreamError;
 use crate::peer::Peer;
 use crate::server::Server;
-use crate::types::{CallRequest, ListKind, ListResult, UpstreamEvent, UpstreamReply};
+use crate::types::{CallRequest, ListKind, ListResult, UpstreamEvent, UpstreamReply, Who};
 
 /// Pages followed.
 const MAX_PAGES: usize = 1_000;
@@ -23,26 +23,26 @@ const MAX_BYTES: usize = 64 << 20;
 /// Gets a whole list within the list time, the bodies included.
 pub(crate) async fn list(
     server: &Arc<Server>,
-    principal: &Arc<str>,
+    who: &Who,
     kind: ListKind,
     profile: &Arc<ClientProfile>,
 ) -> Result<ListResult, UpstreamError> {
-    server.breaker.admit()?;
-    let fetched = tokio::time::timeout(server.env.list_time(), fetch(server, principal, kind, profile)).await;
+    let _pass = server.breaker.admit()?;
+    let fetched = tokio::time::timeout(server.env.list_time(), fetch(server, who, kind, profile)).await;
     let fetched = fetched.unwrap_or(Err(UpstreamError::Timeout));
-    if let Err(error @ UpstreamError::Timeout) = &fetched {
-        server.breaker.failed(error);
+    if matches!(fetched, Err(UpstreamError::Timeout)) {
+        server.late(who);
     }
     fetched
 }
 
 async fn fetch(
     server: &Arc<Server>,
-    principal: &Arc<str>,
+    who: &Who,
     kind: ListKind,
     profile: &Arc<ClientProfile>,
 ) -> Result<ListResult, UpstreamError> {
-    let peer = server.lease(principal, profile, false).await?.peer;
+    let peer = server.lease(who, profile, false).await?.peer;
     let era = peer.revision().era();
     let declared = peer.said().is_none_or(|said| said.capabilities.get(kind.capability()).is_some());
     let mut pages = Pages::new(era);
@@ -56,7 +56,7 @@ async fn fetch(
             None => RawJson::empty_object(),
         };
         let request = CallRequest::new(kind.method(), Some(params), Arc::clone(profile));
-        match ask(server, principal, request).await? {
+        match ask(server, who, request).await? {
             Ok(result) => {
                 if pages.add(kind, &result)? {
                     return Ok(pages.end(kind, &peer, server));
@@ -75,12 +75,12 @@ async fn fetch(
 /// One request whose result is wanted as it is.
 pub(crate) async fn ask(
     server: &Arc<Server>,
-    principal: &Arc<str>,
+    who: &Who,
     request: CallRequest,
 ) -> Result<Result<RawJson, RpcError>, UpstreamError> {
     let time = server.env.list_time();
     let options = Options { raw: true, time, limit: time, refresh: false };
-    let mut call = open(server, principal, request, options).await?;
+    let mut call = open(server, who, request, options).await?;
     loop {
         match call.next().await {
             UpstreamEvent::Done(UpstreamReply::Result(result)) => return Ok(Ok(result)),
@@ -172,12 +172,12 @@ impl Pages {
 /// The current input schema of the tool a request calls.
 pub(crate) async fn schema(
     server: &Arc<Server>,
-    principal: &Arc<str>,
+    who: &Who,
     request: &CallRequest,
 ) -> Result<Option<RawJson>, UpstreamError> {
     let name = request.params.as_ref().and_then(|params| params.get("name"));
     let Some(name) = name.as_ref().and_then(RawJson::as_string) else { return Ok(None) };
-    let tools = list(server, principal, ListKind::Tools, &request.profile).await?;
+    let tools = list(server, who, ListKind::Tools, &request.profile).await?;
     let named = |tool: &&RawJson| tool.get("name").is_some_and(|own| own.as_string().as_deref() == Some(&*name));
     Ok(tools.items.iter().find(named).and_then(|tool| tool.get("inputSchema")))
 }

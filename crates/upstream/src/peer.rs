@@ -33,6 +33,15 @@ pub(crate) enum Peer {
 pub(crate) struct Lease {
     pub(crate) peer: Peer,
     pub(crate) busy: Option<Busy>,
+    /// Keeps the session from being ended meanwhile.
+    pub(crate) in_use: Option<Arc<()>>,
+}
+
+impl Lease {
+    /// The right to use it beside others.
+    pub(crate) fn open(peer: Peer) -> Self {
+        Self { busy: None, in_use: peer.in_use(), peer }
+    }
 }
 
 impl Peer {
@@ -58,7 +67,8 @@ impl Peer {
     pub(crate) fn in_use(&self) -> Option<Arc<()>> {
         match self {
             Self::Legacy(peer) => Some(Arc::clone(&peer.calls)),
-            Self::Modern(_) | Self::Channel(_) => None,
+            Self::Channel(channel) => Some(Arc::clone(&channel.leases)),
+            Self::Modern(_) => None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod establish;
 mod verdict;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::breaker::Breaker;
+use crate::channel::Channel;
 use crate::env::Env;
 use crate::error::UpstreamError;
 use crate::exchange::ladder;
@@ -24,8 +26,9 @@ use crate::notes::NoteSink;
 use crate::peer::{Lease, LegacyHttp, Peer};
 use crate::plan::Plan;
 use crate::slots::{Key, Pool};
-use crate::types::ServerHealth;
+use crate::types::{ServerHealth, Who};
 use crate::watch::Watchers;
+use establish::LIVED;
 use verdict::{Kind, Verdict};
 
 /// A legacy session unused for this long is ended.
@@ -34,16 +37,21 @@ const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 const CHANNEL_IDLE: Duration = Duration::from_secs(10 * 60);
 /// Keys with sessions of their own.
 const MAX_POOLS: usize = 4096;
+/// Of these, for one caller: a client declares few different things, an attacker as many as it likes.
+const MAX_OF_CALLER: usize = 8;
+/// Owners whose crashes are remembered.
+const MAX_RESTARTS: usize = 1024;
 
 /// One server at one version of its specification.
 pub(crate) struct Server {
     pub(crate) spec: Arc<ServerSpec>,
     pub(crate) env: Arc<Env>,
     plan: Result<Plan, UpstreamError>,
-    pub(crate) breaker: Breaker,
+    pub(crate) breaker: Arc<Breaker>,
     verdict: ArcSwapOption<Verdict>,
     pools: Mutex<HashMap<Key, Arc<Pool>>>,
-    restarts: Mutex<Backoff>,
+    /// By owner of the process, so that who crashes their own keeps nobody else waiting.
+    restarts: Mutex<HashMap<Arc<str>, Backoff>>,
     pub(crate) watchers: Watchers,
     pub(crate) ids: AtomicI64,
     /// A probe of a local server is under way; everybody waits for the first.
@@ -61,10 +69,10 @@ impl Server {
             stop: env.stop.child_token(),
             spec,
             env,
-            breaker: Breaker::default(),
+            breaker: Arc::default(),
             verdict: ArcSwapOption::empty(),
             pools: Mutex::default(),
-            restarts: Mutex::new(Backoff::restarts()),
+            restarts: Mutex::default(),
             watchers: Watchers::default(),
             ids: AtomicI64::new(1),
             probing: Arc::default(),
@@ -77,15 +85,52 @@ impl Server {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn restarts(&self) -> MutexGuard<'_, Backoff> {
+    fn restarts(&self) -> MutexGuard<'_, HashMap<Arc<str>, Backoff>> {
         self.restarts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is left of the pause before a program is started again for this owner.
+    fn restart_pause(&self, owner: &str) -> Duration {
+        self.restarts().get(owner).map_or(Duration::ZERO, Backoff::left)
+    }
+
+    /// A program ended by itself, after it had run for `lived`.
+    fn crashed(&self, owner: &Arc<str>, lived: Duration) {
+        let mut restarts = self.restarts();
+        if restarts.len() >= MAX_RESTARTS && !restarts.contains_key(owner) {
+            restarts.retain(|_, backoff| !backoff.left().is_zero());
+        }
+        if restarts.len() >= MAX_RESTARTS && !restarts.contains_key(owner) {
+            return;
+        }
+        let backoff = restarts.entry(Arc::clone(owner)).or_insert_with(Backoff::restarts);
+        if lived >= LIVED {
+            backoff.succeeded();
+        }
+        backoff.failed();
+    }
+
+    /// A request to `peer` failed. What one connection carried fails together and says one thing,
+    /// which is counted where the connection ends.
+    pub(crate) fn failed_on(&self, peer: &Peer, error: &UpstreamError) {
+        match peer {
+            Peer::Channel(channel) if channel.is_process() || !channel.is_open() => {}
+            _ => self.breaker.failed(error),
+        }
+    }
+
+    /// A list was not there in time. A process of one's own that hangs is no sign of others' doing so.
+    pub(crate) fn late(&self, who: &Who) {
+        if who.shares() || !matches!(self.plan, Ok(Plan::Stdio(_))) {
+            self.breaker.failed(&UpstreamError::Timeout);
+        }
     }
 
     /// Something to send to, for one request of this owner; the caller sets the time limit.
     /// A `call` is a request during which the server may ask the client.
     pub(crate) async fn lease(
         self: &Arc<Self>,
-        principal: &Arc<str>,
+        who: &Who,
         profile: &Arc<ClientProfile>,
         call: bool,
     ) -> Result<Lease, UpstreamError> {
@@ -97,29 +142,52 @@ impl Server {
         if let Some(verdict) = &verdict {
             self.recheck_when_old(verdict);
             if let Kind::Modern(peer) = &verdict.kind {
-                return Ok(Lease { peer: Peer::Modern(Arc::clone(peer)), busy: None });
+                return Ok(Lease::open(Peer::Modern(Arc::clone(peer))));
             }
         }
         let modern = matches!(verdict.as_ref().map(|v| &v.kind), Some(Kind::Stdio(Era::Modern)));
         let digest = if modern { "".into() } else { self.env.digest(profile) };
-        let key = Key { principal: Arc::clone(principal), digest };
+        let key = Key { principal: Arc::clone(&who.owner), digest };
         let alone = call && !modern && may_be_asked(profile);
-        self.pool(&key)?.lease(self, &key, profile, alone).await
+        self.pool(&key, &who.caller)?.lease(self, &key, profile, (who, alone)).await
     }
 
-    fn pool(&self, key: &Key) -> Result<Arc<Pool>, UpstreamError> {
+    /// The pool of a key. A new one takes the place of the caller's own oldest when the caller has
+    /// as many as it may; when all places are taken, of one of those who have most.
+    fn pool(&self, key: &Key, caller: &Arc<str>) -> Result<Arc<Pool>, UpstreamError> {
         let mut pools = self.pools();
         if let Some(pool) = pools.get(key) {
             return Ok(Arc::clone(pool));
         }
-        if pools.len() >= MAX_POOLS {
-            pools.retain(|_, pool| !pool.is_empty() || Arc::strong_count(pool) > 1);
+        pools.retain(|_, pool| !pool.is_empty() || Arc::strong_count(pool) > 1);
+        let mut held: HashMap<Arc<str>, usize> = HashMap::new();
+        for pool in pools.values() {
+            *held.entry(pool.user()).or_insert(0) += 1;
         }
-        if pools.len() >= MAX_POOLS {
-            return Err(UpstreamError::unavailable("too many sessions with this server"));
-        }
-        let pool = Arc::new(Pool::default());
+        let own = held.get(caller).copied().unwrap_or(0);
+        let full = pools.len() >= MAX_POOLS;
+        let gone = if own >= MAX_OF_CALLER || full {
+            let may_go =
+                |whose: &Arc<str>, count: usize| whose == caller || (own < MAX_OF_CALLER && full && count > own + 1);
+            let idle = pools.iter().filter_map(|(key, pool)| {
+                let whose = pool.user();
+                let count = held.get(&whose).copied().unwrap_or(0);
+                let unused = Arc::strong_count(pool) == 1 && may_go(&whose, count);
+                let since = pool.idle_since(|peer| self.watchers.uses(&key.principal, peer)).filter(|_| unused)?;
+                Some(((Reverse(count), since), key.clone()))
+            });
+            let oldest = idle.min_by_key(|(order, _)| *order).map(|(_, key)| key);
+            let why = "too many different client capabilities in use at once";
+            pools.remove(&oldest.ok_or(UpstreamError::Crowded { why })?)
+        } else {
+            None
+        };
+        let pool = Arc::new(Pool::new(caller));
         pools.insert(key.clone(), Arc::clone(&pool));
+        drop(pools);
+        for peer in gone.iter().flat_map(|gone| gone.sweep(|_| false)) {
+            self.end_when_unused(peer);
+        }
         Ok(pool)
     }
 
@@ -171,7 +239,6 @@ impl Server {
                 Peer::Channel(channel) => channel.stop.cancel(),
             }
         };
-
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(ending);
         }
@@ -191,13 +258,11 @@ impl Server {
         self.pools().retain(|_, pool| !pool.is_empty() || Arc::strong_count(pool) > 1);
     }
 
-    /// The idle local process that waits longest.
-    pub(crate) fn idlest_process(&self) -> Option<(Instant, Arc<crate::channel::Channel>)> {
+    /// The local processes that run.
+    pub(crate) fn processes(&self) -> Vec<Arc<Channel>> {
         let pools: Vec<_> = self.pools().values().cloned().collect();
         let channels = pools.iter().flat_map(|pool| pool.channels());
-        let idle = channels
-            .filter(|channel| channel.is_process() && channel.is_open() && !channel.busy.load(Ordering::Acquire));
-        idle.filter_map(|channel| Some((channel.idle_since()?, channel))).min_by_key(|(since, _)| *since)
+        channels.filter(|channel| channel.is_process() && channel.is_open()).collect()
     }
 
     /// Ends everything; returns when the processes are gone.

@@ -12,9 +12,10 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use crate::error::UpstreamError;
+use crate::processes::ProcessPermit;
 
 /// Kept of a process's error output, in bytes.
 const STDERR_KEPT: usize = 64 * 1024;
@@ -57,7 +58,7 @@ pub(crate) struct Process {
     child: Child,
     group: Option<Pid>,
     pub(crate) stderr: StderrTail,
-    _permit: OwnedSemaphorePermit,
+    _permit: ProcessPermit,
 }
 
 /// The process's ends of the pipes.
@@ -68,7 +69,7 @@ pub(crate) struct Pipes {
 
 impl Process {
     /// Starts it.
-    pub(crate) async fn start(recipe: &Recipe, permit: OwnedSemaphorePermit) -> Result<(Self, Pipes), UpstreamError> {
+    pub(crate) async fn start(recipe: &Recipe, permit: ProcessPermit) -> Result<(Self, Pipes), UpstreamError> {
         let command = command(recipe)?;
         let failed = |error: io::Error| UpstreamError::unavailable(format!("cannot start the program: {error}"));
         let mut child = spawn_on_lasting_thread(command).await.map_err(failed)?;
@@ -86,6 +87,8 @@ impl Process {
     pub(crate) async fn exited(&mut self) -> String {
         let status = self.child.wait().await;
         self.kill_group(Signal::KILL);
+        // The number may be another's from now on.
+        self.group = None;
         status.map_or_else(|error| error.to_string(), |status| status.to_string())
     }
 
@@ -176,7 +179,6 @@ async fn drain(mut errors: ChildStderr, tail: StderrTail) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::Semaphore;
 
     fn recipe(argv: &[&str]) -> Recipe {
         Recipe {
@@ -188,8 +190,7 @@ mod tests {
     }
 
     async fn start(argv: &[&str]) -> (Process, Pipes) {
-        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        Process::start(&recipe(argv), permit).await.unwrap()
+        Process::start(&recipe(argv), Box::new(())).await.unwrap()
     }
 
     async fn output(argv: &[&str]) -> String {
@@ -255,10 +256,8 @@ mod tests {
 
     #[tokio::test]
     async fn stdio_a_missing_program_is_an_error() {
-        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        let error = Process::start(&recipe(&["/no/such/program"]), permit).await.err().unwrap();
+        let error = Process::start(&recipe(&["/no/such/program"]), Box::new(())).await.err().unwrap();
         assert!(error.note().contains("cannot start"), "{error}");
-        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
-        assert!(Process::start(&recipe(&[]), permit).await.is_err());
+        assert!(Process::start(&recipe(&[]), Box::new(())).await.is_err());
     }
 }

@@ -16,6 +16,29 @@ pub struct Target {
     pub spec: Arc<ServerSpec>,
     /// Owner of the upstream session: a principal's key, or `shared`.
     pub principal: Arc<str>,
+    /// Key of the principal that asks. It differs from the owner where all share one session;
+    /// what one may hold of a shared server is counted by it.
+    pub caller: Arc<str>,
+}
+
+/// Whose session, and who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Who {
+    pub(crate) owner: Arc<str>,
+    pub(crate) caller: Arc<str>,
+}
+
+impl Who {
+    /// True where the session is used by others too.
+    pub(crate) fn shares(&self) -> bool {
+        self.owner != self.caller
+    }
+}
+
+impl Target {
+    pub(crate) fn who(&self) -> Who {
+        Who { owner: Arc::clone(&self.principal), caller: Arc::clone(&self.caller) }
+    }
 }
 
 /// One request for an upstream server.
@@ -27,7 +50,8 @@ pub struct CallRequest {
     pub params: Option<RawJson>,
     /// What the client declared.
     pub profile: Arc<ClientProfile>,
-    /// `Mcp-Param-*` headers as the modern client sent them.
+    /// `Mcp-Param-*` headers as the modern client sent them. Those the schema annotates are made
+    /// anew from the arguments; the others end here.
     pub param_headers: Vec<(HeaderName, HeaderValue)>,
     /// The tool's input schema, for `Mcp-Param-*` towards a modern server.
     pub input_schema: Option<RawJson>,

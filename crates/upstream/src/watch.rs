@@ -4,19 +4,20 @@
 mod follow;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bartizan_wire::{ClientProfile, LATEST_LEGACY, RawJson};
 use http::HeaderValue;
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 use crate::backoff::{Backoff, jittered};
 use crate::error::UpstreamError;
 use crate::peer::Peer;
 use crate::server::Server;
-use crate::types::ServerNote;
+use crate::types::{ServerNote, Who};
 use follow::End;
 
 /// Notes a slow listener may lag behind.
@@ -25,6 +26,8 @@ const CAPACITY: usize = 256;
 const MAX_NOTE: usize = 64 * 1024;
 /// Resource subscriptions of one owner on one server.
 const MAX_SUBSCRIPTIONS: usize = 10_000;
+/// A stream that lived this long was a real one.
+const LASTED: Duration = Duration::from_secs(5);
 /// Owners with a stream of their own, per server.
 const MAX_WATCHERS: usize = 4096;
 
@@ -46,6 +49,8 @@ pub(crate) struct Watcher {
     changed: Notify,
     /// Subscribing and unsubscribing, one at a time.
     order: tokio::sync::Mutex<()>,
+    /// Choosing the peer, one at a time: two that chose differently would both subscribe.
+    choice: tokio::sync::Mutex<()>,
     running: AtomicBool,
 }
 
@@ -78,13 +83,19 @@ impl Watchers {
         lock(&self.map).get(principal).is_some_and(|watcher| !watcher.unused())
     }
 
+    /// True for the session whose notes are listened to: it must not be replaced.
+    pub(crate) fn uses(&self, principal: &str, peer: &Peer) -> bool {
+        lock(&self.map).get(principal).is_some_and(|watcher| !watcher.unused() && watcher.is_current(peer))
+    }
+
     fn get(&self, principal: &Arc<str>) -> Result<Arc<Watcher>, UpstreamError> {
         let mut map = lock(&self.map);
         if let Some(watcher) = map.get(principal) {
             return Ok(Arc::clone(watcher));
         }
         if map.len() >= MAX_WATCHERS {
-            map.retain(|_, watcher| !watcher.unused() || watcher.running.load(Ordering::Acquire));
+            // Who holds a clone may be about to subscribe, or runs it.
+            map.retain(|_, watcher| !watcher.unused() || Arc::strong_count(watcher) > 1);
         }
         if map.len() >= MAX_WATCHERS {
             return Err(UpstreamError::unavailable("too many listeners on this server"));
@@ -96,6 +107,7 @@ impl Watchers {
             applied: Mutex::default(),
             changed: Notify::new(),
             order: tokio::sync::Mutex::new(()),
+            choice: tokio::sync::Mutex::new(()),
             running: AtomicBool::new(false),
         });
         map.insert(Arc::clone(principal), Arc::clone(&watcher));
@@ -118,56 +130,70 @@ impl Watchers {
     /// Counts a subscription; the first one goes upstream.
     pub(crate) async fn subscribe(server: &Arc<Server>, principal: &Arc<str>, uri: &str) -> Result<(), UpstreamError> {
         let watcher = server.watchers.get(principal)?;
-        let _one = watcher.order.lock().await;
-        {
-            let mut wanted = lock(&watcher.wanted);
-            if let Some(count) = wanted.get_mut(uri) {
-                *count += 1;
-                return Ok(());
-            }
-            if wanted.len() >= MAX_SUBSCRIPTIONS {
-                return Err(UpstreamError::unavailable("too many resource subscriptions"));
-            }
-            // Counted before it is asked for, so that the stream task keeps it on a new session.
-            wanted.insert(uri.to_owned(), 1);
-        }
-        let asked = watcher.apply(server, uri).await;
-        if asked.is_err() {
-            lock(&watcher.wanted).remove(uri);
-        }
-        watcher.changed.notify_one();
-        watcher.start(server);
-        asked
+        let mut claim = Claim {
+            server: Arc::clone(server),
+            watcher,
+            uri: uri.into(),
+            state: Arc::new(AtomicU8::new(ASKING)),
+            taken: false,
+        };
+        let asked = tokio::spawn(claim.ask()).await;
+        claim.taken = true;
+        asked.unwrap_or_else(|_| Err(UpstreamError::unavailable("subscribing was stopped")))
     }
 
-    /// Takes a subscription back; the last one goes upstream.
+    /// Takes a subscription back; the last one goes upstream, also when the caller leaves.
     pub(crate) async fn unsubscribe(
         server: &Arc<Server>,
         principal: &Arc<str>,
         uri: &str,
     ) -> Result<(), UpstreamError> {
         let watcher = server.watchers.get(principal)?;
-        let _one = watcher.order.lock().await;
-        {
-            let mut wanted = lock(&watcher.wanted);
-            match wanted.get_mut(uri) {
-                Some(count) if *count > 1 => {
-                    *count -= 1;
-                    return Ok(());
-                }
-                Some(_) => wanted.remove(uri),
-                None => return Ok(()),
-            };
+        let (server, uri) = (Arc::clone(server), uri.to_owned());
+        let told = tokio::spawn(async move { watcher.remove(&server, &uri).await }).await;
+        told.unwrap_or_else(|_| Err(UpstreamError::unavailable("unsubscribing was stopped")))
+    }
+}
+
+const ASKING: u8 = 0;
+const DONE: u8 = 1;
+const LEFT: u8 = 2;
+
+/// A subscription under way. It is never cut off in the middle, because then nobody knew what the
+/// server was told; when its caller leaves, it is taken back.
+struct Claim {
+    server: Arc<Server>,
+    watcher: Arc<Watcher>,
+    uri: Arc<str>,
+    state: Arc<AtomicU8>,
+    /// The caller has the answer.
+    taken: bool,
+}
+
+impl Claim {
+    fn ask(&self) -> impl Future<Output = Result<(), UpstreamError>> + Send + 'static {
+        let (server, watcher) = (Arc::clone(&self.server), Arc::clone(&self.watcher));
+        let (uri, state) = (Arc::clone(&self.uri), Arc::clone(&self.state));
+        async move {
+            let asked = watcher.add(&server, &uri).await;
+            if asked.is_ok() && state.swap(DONE, Ordering::AcqRel) == LEFT {
+                let _ = watcher.remove(&server, &uri).await;
+            }
+            asked
         }
-        watcher.changed.notify_one();
-        let told = {
-            let mut applied = lock(&watcher.applied);
-            applied.uris.remove(uri).then(|| applied.peer.clone()).flatten()
-        };
-        match told.filter(Peer::is_alive) {
-            Some(peer) => request(server, &peer, "resources/unsubscribe", uri).await,
-            None => Ok(()),
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.taken || self.state.swap(LEFT, Ordering::AcqRel) != DONE {
+            return;
         }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (server, watcher, uri) = (Arc::clone(&self.server), Arc::clone(&self.watcher), Arc::clone(&self.uri));
+        runtime.spawn(async move {
+            let _ = watcher.remove(&server, &uri).await;
+        });
     }
 }
 
@@ -193,6 +219,57 @@ impl Watcher {
         }
     }
 
+    fn is_current(&self, peer: &Peer) -> bool {
+        lock(&self.applied).peer.as_ref().map(Peer::identity) == Some(peer.identity())
+    }
+
+    async fn add(self: &Arc<Self>, server: &Arc<Server>, uri: &str) -> Result<(), UpstreamError> {
+        let _one = self.order.lock().await;
+        {
+            let mut wanted = lock(&self.wanted);
+            if let Some(count) = wanted.get_mut(uri) {
+                *count += 1;
+                return Ok(());
+            }
+            if wanted.len() >= MAX_SUBSCRIPTIONS {
+                return Err(UpstreamError::Crowded { why: "too many resource subscriptions" });
+            }
+            // Counted before it is asked for, so that the stream task keeps it on a new session.
+            wanted.insert(uri.to_owned(), 1);
+        }
+        let asked = self.apply(server, uri).await;
+        if asked.is_err() {
+            lock(&self.wanted).remove(uri);
+        }
+        self.changed.notify_one();
+        self.start(server);
+        asked
+    }
+
+    async fn remove(&self, server: &Server, uri: &str) -> Result<(), UpstreamError> {
+        let _one = self.order.lock().await;
+        {
+            let mut wanted = lock(&self.wanted);
+            match wanted.get_mut(uri) {
+                Some(count) if *count > 1 => {
+                    *count -= 1;
+                    return Ok(());
+                }
+                Some(_) => wanted.remove(uri),
+                None => return Ok(()),
+            };
+        }
+        self.changed.notify_one();
+        let told = {
+            let mut applied = lock(&self.applied);
+            applied.uris.remove(uri).then(|| applied.peer.clone()).flatten()
+        };
+        match told.filter(Peer::is_alive) {
+            Some(peer) => request(server, &peer, "resources/unsubscribe", uri).await,
+            None => Ok(()),
+        }
+    }
+
     fn uris(&self) -> Vec<String> {
         lock(&self.wanted).keys().cloned().collect()
     }
@@ -200,6 +277,7 @@ impl Watcher {
     /// The peer whose notes are heard: the one used so far, else any the owner has, else a new
     /// one that declares nothing.
     async fn peer(&self, server: &Arc<Server>) -> Result<Peer, UpstreamError> {
+        let _one = self.choice.lock().await;
         let known = lock(&self.applied).peer.clone().filter(Peer::is_alive);
         let modern = matches!(known, Some(Peer::Modern(_)));
         if let Some(peer) = known.filter(|_| !modern) {
@@ -209,7 +287,8 @@ impl Watcher {
             Some(peer) => peer,
             None => {
                 let plain = Arc::new(ClientProfile::plain(LATEST_LEGACY));
-                let lease = server.lease(&self.principal, &plain, false);
+                let who = Who { owner: Arc::clone(&self.principal), caller: Arc::clone(&self.principal) };
+                let lease = server.lease(&who, &plain, false);
                 let leased = tokio::time::timeout(server.env.list_time() * 2, lease).await;
                 leased.unwrap_or(Err(UpstreamError::Timeout))?.peer
             }
@@ -224,6 +303,17 @@ impl Watcher {
     /// Tells a legacy server about one subscription; modern servers learn it by listen.
     async fn apply(&self, server: &Arc<Server>, uri: &str) -> Result<(), UpstreamError> {
         let peer = self.peer(server).await?;
+        match self.apply_on(server, &peer, uri).await {
+            // The session had ended unnoticed: the next one has to be told anyway.
+            Err(_) if !peer.is_alive() => {
+                let peer = self.peer(server).await?;
+                self.apply_on(server, &peer, uri).await
+            }
+            applied => applied,
+        }
+    }
+
+    async fn apply_on(&self, server: &Arc<Server>, peer: &Peer, uri: &str) -> Result<(), UpstreamError> {
         let path = ["resources", "subscribe"];
         let able = peer.said().and_then(|said| bartizan_wire::splice::get_path(&said.capabilities, &path));
         if able.and_then(|able| able.as_bool()) != Some(true) {
@@ -232,7 +322,7 @@ impl Watcher {
         if peer.revision().era() == bartizan_model::Era::Modern || lock(&self.applied).uris.contains(uri) {
             return Ok(());
         }
-        request(server, &peer, "resources/subscribe", uri).await?;
+        request(server, peer, "resources/subscribe", uri).await?;
         let mut applied = lock(&self.applied);
         if applied.peer.as_ref().map(Peer::identity) == Some(peer.identity()) {
             applied.uris.insert(uri.to_owned());
@@ -256,6 +346,7 @@ async fn request(server: &Server, peer: &Peer, method: &str, uri: &str) -> Resul
 /// Keeps the stream open while somebody listens.
 async fn run(server: Weak<Server>, stop: tokio_util::sync::CancellationToken, watcher: Arc<Watcher>) {
     let mut pauses = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    let mut short = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
     let mut broken = false;
     let mut seed = 0_u64;
     loop {
@@ -268,6 +359,7 @@ async fn run(server: Weak<Server>, stop: tokio_util::sync::CancellationToken, wa
         }
         let Some(server) = server.upgrade() else { return };
         seed = seed.wrapping_add(u64::try_from(server.env.clock.now_ms()).unwrap_or(1));
+        let begun = Instant::now();
         let end = tokio::select! {
             end = follow::follow(&server, &watcher, broken) => end,
             () = watcher.until_unused() => continue,
@@ -277,12 +369,17 @@ async fn run(server: Weak<Server>, stop: tokio_util::sync::CancellationToken, wa
         let pause = match end {
             End::Changed => {
                 pauses.succeeded();
+                broken = false;
                 continue;
             }
             End::Over(wait) => {
                 pauses.succeeded();
+                if begun.elapsed() >= LASTED {
+                    short.succeeded();
+                }
                 broken = true;
-                jittered(wait, seed)
+                // A server that ends every stream at once and asks to be asked at once.
+                jittered(wait.max(short.failed()), seed)
             }
             End::Failed => {
                 broken = true;

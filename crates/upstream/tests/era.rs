@@ -96,6 +96,7 @@ async fn p7_auth_errors_and_failures_are_no_evidence() {
             401 | 403 => {
                 assert!(matches!(failed, UpstreamError::Auth { status: got, .. } if got == status), "{failed}")
             }
+            429 => assert!(matches!(failed, UpstreamError::Refused { .. }), "{failed}"),
             _ => assert!(matches!(failed, UpstreamError::Unavailable { .. }), "{failed}"),
         }
         assert_eq!(mock.count("initialize"), 0, "HTTP {status} must not lead to initialize");
@@ -295,14 +296,49 @@ async fn p7_param_headers_follow_the_schema_and_are_refreshed_once() {
     for profile in [legacy_client(json!({})), modern_client(json!({}))] {
         let mut known = echo(&profile, json!({"region": "eu"}));
         known.input_schema = Some(raw(&schema));
-        known.param_headers = vec![("mcp-param-other".parse().unwrap(), "kept".parse().unwrap())];
         call(&upstreams, &target, known).await;
         assert_eq!(mock.count("tools/list"), 0);
     }
-    assert_eq!(mock.seen("tools/call")[0].header("mcp-param-other"), Some("kept"));
     // Without the schema the server refuses, the list is fetched and the call repeated.
     call(&upstreams, &target, echo(&legacy_client(json!({})), json!({"region": "eu"}))).await;
     assert_eq!((mock.count("tools/list"), mock.count("tools/call")), (1, 4));
+}
+
+#[tokio::test]
+async fn p33_only_annotated_headers_go_on_and_say_what_the_body_says() {
+    let schema = json!({"type": "object", "properties": {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+        "n": {"type": "integer", "x-mcp-header": "N"},
+        "absent": {"type": "string", "x-mcp-header": "Absent"},
+        "plain": {"type": "string"},
+    }});
+    let bad = json!({"type": "object", "properties": {"region": {"type": "number", "x-mcp-header": "Region"}}});
+    let mock = Mock::modern().await;
+    let (upstreams, target) = (upstreams(), target(&mock.url("/mcp")));
+    let profile = modern_client(json!({}));
+    for (schema, want) in [(Some(schema), ["eu", "42"].map(Some)), (Some(bad), [None, None]), (None, [None, None])] {
+        let mut smuggling = echo(&profile, json!({"region": "eu", "n": 42, "plain": "p"}));
+        smuggling.input_schema = schema.as_ref().map(raw);
+        smuggling.param_headers = [
+            ("mcp-param-region", "us"),
+            ("mcp-param-region", "eu"),
+            ("mcp-param-n", "43"),
+            ("mcp-param-absent", "here"),
+            ("mcp-param-plain", "q"),
+            ("mcp-param-tenant", "other"),
+        ]
+        .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
+        .into();
+        call(&upstreams, &target, smuggling).await;
+        let seen = mock.seen("tools/call").pop().unwrap();
+        let all = |name| seen.headers.get_all(name).iter().count();
+        assert_eq!(seen.header("mcp-param-region"), want[0], "{schema:?}");
+        assert_eq!(seen.header("mcp-param-n"), want[1], "{schema:?}");
+        assert!(all("mcp-param-region") <= 1 && all("mcp-param-n") <= 1);
+        for name in ["mcp-param-absent", "mcp-param-plain", "mcp-param-tenant"] {
+            assert_eq!(seen.header(name), None, "{schema:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -81,10 +81,10 @@ async fn p8_each_place_of_the_ladder_is_found() {
 #[tokio::test]
 async fn p8_fixed_endings_try_nothing_else() {
     let mock = sse_server("/sse", "/messages", 404).await;
-    assert!(matches!(try_call(&mock.url("/x/mcp")).await, Err(UpstreamError::Unavailable { .. })));
+    assert!(matches!(try_call(&mock.url("/x/mcp")).await, Err(UpstreamError::Refused { .. })));
     assert_eq!(mock.http("GET"), 0);
     let mock = Mock::with(legacy, |seen| (seen.path != "/mcp").then(|| ready(empty(404)))).await;
-    assert!(matches!(try_call(&mock.url("/sse")).await, Err(UpstreamError::Unavailable { .. })));
+    assert!(matches!(try_call(&mock.url("/sse")).await, Err(UpstreamError::Refused { .. })));
     assert_eq!(mock.http("POST"), 0);
 }
 

@@ -230,7 +230,7 @@ async fn p35_a_404_for_a_server_without_sessions_is_no_lost_session() {
     })
     .await;
     let failed = upstreams().call(&target(&mock.url("/mcp")), echo(&legacy_client(json!({})), json!({}))).await;
-    assert!(matches!(failed.err(), Some(UpstreamError::Unavailable { .. })));
+    assert!(matches!(failed.err(), Some(UpstreamError::Refused { .. })));
 }
 
 #[tokio::test]

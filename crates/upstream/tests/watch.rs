@@ -271,3 +271,168 @@ async fn p10_the_get_stream_is_resumed_by_last_event_id() {
     streams.lock().unwrap()[0].notify("notifications/prompts/list_changed", json!({}));
     assert_eq!(heard(&mut notes).await, ServerNote::ListChanged(ListKind::Prompts), "nothing is said twice");
 }
+
+/// Numbers that differ from run to run of the loop, the same in every run of the test.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+async fn some_yields(count: u64) {
+    for _ in 0..count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A hundred subscribers come and go at once, while the stream is opened, sessions of other
+/// declarations are made, and the session is lost.
+async fn rush(round: u64) {
+    let mut dice = Dice(round);
+    let streams: Streams = Arc::default();
+    let (kept, slow) = (Arc::clone(&streams), dice.throw(3));
+    let mock = Mock::with(legacy, move |seen| {
+        if seen.http == "GET" {
+            let (sse, reply) = Sse::new();
+            sse.raw("retry: 1\ndata:\n\n");
+            kept.lock().unwrap().push(sse);
+            return Some(ready(reply));
+        }
+        let seen = seen.clone();
+        (seen.method() == "initialize" || seen.method() == "resources/subscribe").then(|| -> Replying {
+            Box::pin(async move {
+                some_yields(slow * 20).await;
+                legacy(&seen)
+            })
+        })
+    })
+    .await;
+    let (upstreams, target) = (upstreams(), target(&mock.url("/mcp")));
+    // Several sessions, so that there is a choice.
+    let sessions = dice.throw(4);
+    for n in 0..sessions {
+        call(&upstreams, &target, echo(&legacy_client(json!({"experimental": {"n": {"n": n}}})), json!({}))).await;
+    }
+    let mut tasks = Vec::new();
+    for n in 0..100 {
+        let (upstreams, target, wait) = (upstreams.clone(), target.clone(), dice.throw(60));
+        let stays = n % 2 == 0;
+        tasks.push(tokio::spawn(async move {
+            some_yields(wait).await;
+            let subscribing = upstreams.subscribe(&target, "x://a");
+            if stays {
+                return subscribing.await.is_ok();
+            }
+            // Leaves in the middle, or at the end.
+            let _ = tokio::time::timeout(Duration::from_micros(wait * 40), subscribing).await.map(|done| {
+                let (upstreams, target) = (upstreams.clone(), target.clone());
+                done.map(|()| tokio::spawn(async move { upstreams.unsubscribe(&target, "x://a").await }))
+            });
+            true
+        }));
+    }
+    let watching = (upstreams.clone(), target.clone(), dice.throw(60));
+    let notes = tokio::spawn(async move {
+        some_yields(watching.2).await;
+        watching.0.watch(&watching.1)
+    });
+    for task in tasks {
+        assert!(task.await.unwrap());
+    }
+    let _notes = notes.await.unwrap();
+    eventually(|| count(&streams) == 1).await;
+    let told = mock.seen("resources/subscribe");
+    assert_eq!(told.len(), 1, "round {round}: {sessions} sessions before");
+    assert_eq!(mock.count("resources/unsubscribe"), 0, "round {round}");
+    let first = told[0].header("mcp-session-id").unwrap().to_owned();
+    let gets: Vec<_> = mock.log().into_iter().filter(|seen| seen.http == "GET").collect();
+    assert!(gets.iter().all(|get| get.header("mcp-session-id") == Some(first.as_str())), "one session for both");
+    // The fifty that stayed go, at once, twice over in part.
+    let going: Vec<_> = (0..50)
+        .map(|_| {
+            let (upstreams, target, wait) = (upstreams.clone(), target.clone(), dice.throw(60));
+            tokio::spawn(async move {
+                some_yields(wait).await;
+                upstreams.unsubscribe(&target, "x://a").await
+            })
+        })
+        .collect();
+    for task in going {
+        task.await.unwrap().unwrap();
+    }
+    eventually(|| mock.count("resources/unsubscribe") == 1).await;
+    assert_eq!((mock.count("resources/subscribe"), mock.count("resources/unsubscribe")), (1, 1), "round {round}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_a_hundred_at_once_are_one_subscription_two_hundred_times() {
+    for round in 0..200 {
+        rush(round).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p10_each_new_session_is_told_once_two_hundred_times() {
+    // The session is ended by the server whenever the test says so.
+    let (streams, ended): (Streams, Arc<Mutex<std::collections::HashSet<String>>>) = <_>::default();
+    let (kept, gone) = (Arc::clone(&streams), Arc::clone(&ended));
+    let mock = Mock::with(legacy, move |seen| {
+        if seen.header("mcp-session-id").is_some_and(|id| gone.lock().unwrap().contains(id)) {
+            return Some(ready(empty(404)));
+        }
+        (seen.http == "GET").then(|| {
+            let (sse, reply) = Sse::new();
+            sse.raw("retry: 1\ndata:\n\n");
+            kept.lock().unwrap().push(sse);
+            ready(reply)
+        })
+    })
+    .await;
+    let target = target(&mock.url("/mcp"));
+    for round in 0..200_u64 {
+        let mut dice = Dice(round);
+        let upstreams = upstreams();
+        let before = mock.log().len();
+        let _notes = upstreams.watch(&target);
+        let uris = ["x://a", "x://b", "x://c"];
+        futures_util::future::join_all(uris.map(|uri| upstreams.subscribe(&target, uri))).await;
+        eventually(|| count(&streams) == 1).await;
+        let session =
+            mock.log()[before..].iter().find(|seen| seen.http == "GET").unwrap().headers["mcp-session-id"].clone();
+        ended.lock().unwrap().insert(session.to_str().unwrap().to_owned());
+        streams.lock().unwrap().clear();
+        // Others subscribe while the stream is built up again, on whichever session there is.
+        let late = (0..5).map(|n| {
+            let (upstreams, target, wait) = (upstreams.clone(), target.clone(), dice.throw(40));
+            async move {
+                some_yields(wait).await;
+                upstreams.subscribe(&target, if n % 2 == 0 { "x://a" } else { "x://d" }).await.unwrap();
+            }
+        });
+        futures_util::future::join_all(late).await;
+        let told = |uri: &str| -> Vec<String> {
+            let all = mock.log();
+            let told = all[before..].iter().filter(|seen| {
+                seen.method() == "resources/subscribe"
+                    && seen.json["params"]["uri"] == uri
+                    && !ended.lock().unwrap().contains(seen.header("mcp-session-id").unwrap())
+            });
+            told.map(|seen| seen.header("mcp-session-id").unwrap().to_owned()).collect()
+        };
+        eventually(|| {
+            count(&streams) == 1 && ["x://a", "x://b", "x://c", "x://d"].iter().all(|uri| !told(uri).is_empty())
+        })
+        .await;
+        let now = told("x://a");
+        for uri in ["x://a", "x://b", "x://c", "x://d"] {
+            assert_eq!(told(uri), now, "round {round}: {uri}");
+            assert_eq!(told(uri).len(), 1, "round {round}: {uri}");
+        }
+        upstreams.shutdown().await;
+        eventually(|| streams.lock().unwrap().iter().all(|sse| !sse.raw(": \n\n")) || mock.http("DELETE") > 0).await;
+        streams.lock().unwrap().clear();
+    }
+}

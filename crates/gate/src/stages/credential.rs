@@ -32,7 +32,7 @@ pub(crate) fn target(spec: &Arc<ServerSpec>, principal: &Principal) -> Target {
         Transport::Stdio { shared: true, .. } => SHARED.into(),
         Transport::Stdio { .. } | Transport::Http { .. } => Arc::clone(principal.key()),
     };
-    Target { spec: Arc::clone(spec), principal: owner }
+    Target { spec: Arc::clone(spec), principal: owner, caller: Arc::clone(principal.key()) }
 }
 
 /// Who may share one cached list: everybody that the upstream cannot tell apart.

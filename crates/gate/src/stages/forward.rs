@@ -140,9 +140,10 @@ fn failed(x: &mut Exchange, error: &UpstreamError) {
     let code = error.code();
     x.finish.outcome = match error {
         // Nothing was sent, or it was turned away at the door.
-        UpstreamError::CircuitOpen { .. } | UpstreamError::Blocked { .. } | UpstreamError::Auth { .. } => {
-            Outcome::Refused
-        }
+        UpstreamError::CircuitOpen { .. }
+        | UpstreamError::Crowded { .. }
+        | UpstreamError::Blocked { .. }
+        | UpstreamError::Auth { .. } => Outcome::Refused,
         _ => Outcome::Unknown,
     };
     x.finish.code = Some(code);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_model::Era;
-use bartizan_wire::headers::{PARAM_PREFIX, for_request, param_headers, param_values};
+use bartizan_wire::headers::{for_request, param_headers, param_values};
 use bartizan_wire::translate::{self, Hop};
 use bartizan_wire::{
     AskAnswer, ClientProfile, LATEST_LEGACY, Message, RawJson, RequestId, RpcError, build, codes, meta_key, method,
@@ -22,7 +22,7 @@ use crate::exchange::{Answer, Refused, moved, post};
 use crate::handshake::{Discovery, after_version_error};
 use crate::peer::{Lease, LegacyHttp, ModernHttp, Peer};
 use crate::server::{Server, lost};
-use crate::types::{CallRequest, UpstreamReply};
+use crate::types::{CallRequest, UpstreamReply, Who};
 
 /// Time for `logging/setLevel` before a call.
 const LEVEL_TIME: Duration = Duration::from_secs(2);
@@ -58,7 +58,7 @@ enum Head {
 /// Sends a request and returns the call once the head of the answer is there.
 pub(crate) async fn open(
     server: &Arc<Server>,
-    principal: &Arc<str>,
+    who: &Who,
     mut request: CallRequest,
     options: Options,
 ) -> Result<UpstreamCall, UpstreamError> {
@@ -69,8 +69,8 @@ pub(crate) async fn open(
     let repeatable = method::lookup(&request.method).is_some_and(|info| info.idempotent);
     let mut refreshed = false;
     for last_try in [false, false, true] {
-        let lease = server.lease(principal, &request.profile, !options.raw);
-        let Lease { peer, busy } = tokio::time::timeout_at(until, lease).await.map_err(in_time)??;
+        let lease = server.lease(who, &request.profile, !options.raw);
+        let Lease { peer, busy, in_use } = tokio::time::timeout_at(until, lease).await.map_err(in_time)??;
         let mut call = UpstreamCall {
             server: Arc::clone(server),
             profile: Arc::clone(&request.profile),
@@ -80,7 +80,7 @@ pub(crate) async fn open(
             token: None,
             raw: options.raw,
             said: peer.said(),
-            _in_session: peer.in_use(),
+            _in_session: in_use,
             peer,
             reading: Reading::Over,
             ready: VecDeque::new(),
@@ -92,8 +92,9 @@ pub(crate) async fn open(
             // Until the request is written there is nothing to cancel.
             done: true,
             busy,
+            pass: None,
         };
-        let head = tokio::time::timeout_at(until, send(&mut call, &request, principal)).await;
+        let head = tokio::time::timeout_at(until, send(&mut call, &request, who)).await;
         let head = match head {
             Err(_) => Err(UpstreamError::Timeout),
             Ok(head) => head,
@@ -116,9 +117,8 @@ pub(crate) async fn open(
             Ok(Head::HeaderMismatch(_)) if options.refresh && !refreshed && !last_try => {
                 call.done = true;
                 refreshed = true;
-                let fresh = Box::pin(crate::list::schema(server, principal, &request));
+                let fresh = Box::pin(crate::list::schema(server, who, &request));
                 request.input_schema = tokio::time::timeout_at(until, fresh).await.map_err(in_time)??;
-                request.param_headers.clear();
                 continue;
             }
             Ok(Head::Version(error)) => call.premade = Some(UpstreamReply::Error(internal(error))),
@@ -132,7 +132,7 @@ pub(crate) async fn open(
             }
             Err(error) => {
                 call.done = true;
-                server.breaker.failed(&error);
+                server.failed_on(&call.peer, &error);
                 return Err(error);
             }
         }
@@ -147,15 +147,15 @@ fn internal(mut error: RpcError) -> RpcError {
 }
 
 /// Sends the request; sets `done` to false as soon as it may have been written.
-async fn send(call: &mut UpstreamCall, request: &CallRequest, principal: &Arc<str>) -> Result<Head, UpstreamError> {
+async fn send(call: &mut UpstreamCall, request: &CallRequest, who: &Who) -> Result<Head, UpstreamError> {
     let server = Arc::clone(&call.server);
     let env = &server.env;
-    let peer = call.peer.clone();
+    let (peer, principal) = (call.peer.clone(), &who.owner);
     raise_log_level(env, &peer, call).await;
     let in_flight = match &peer {
         // Requests of bartizan's own are asked nothing, so they need not be alone.
         Peer::Channel(channel) if call.raw => Some(channel.begin_background()?),
-        Peer::Channel(channel) => Some(channel.begin()?),
+        Peer::Channel(channel) => Some(channel.begin(who)?),
         Peer::Modern(_) | Peer::Legacy(_) => None,
     };
     if let Some(in_flight) = &in_flight {
@@ -252,18 +252,12 @@ fn modern_headers(peer: &ModernHttp, request: &CallRequest, params: Option<&RawJ
     headers.extend(for_request(peer.said.revision, &request.method, params));
     trace(&mut headers, request);
     if &*request.method == "tools/call" {
-        // What the client sent goes on, also where no annotation is known; what the schema
-        // demands is made from the arguments as they are sent.
-        let sent = request.param_headers.iter().filter(|(name, _)| name.as_str().starts_with(PARAM_PREFIX));
-        headers.extend(sent.cloned());
+        // Only what the schema annotates, made from the arguments as they are sent. What the client
+        // sent beside it nobody can compare with the body, and a server or a proxy before it may
+        // act on it, so it ends here. Without the schema the server asks for it (-32020).
         let annotated = request.input_schema.as_ref().and_then(|schema| param_headers(schema).ok()).unwrap_or_default();
-        if !annotated.is_empty() {
-            for name in annotated.iter().filter_map(bartizan_wire::headers::ParamHeader::header) {
-                headers.remove(name);
-            }
-            let arguments = params.and_then(|params| params.get("arguments"));
-            headers.extend(param_values(&annotated, arguments.as_ref()));
-        }
+        let arguments = params.and_then(|params| params.get("arguments"));
+        headers.extend(param_values(&annotated, arguments.as_ref()));
     }
     headers
 }

@@ -21,6 +21,8 @@ use crate::peer::{LegacyHttp, Peer};
 
 /// Wait before a broken stream is resumed, when the server did not say.
 const RETRY: Duration = Duration::from_secs(1);
+/// Least wait; it doubles up to [`RETRY`] while nothing comes but new breaks.
+const MIN_RETRY: Duration = Duration::from_millis(50);
 /// Longest wait a server may ask for.
 const MAX_RETRY: Duration = Duration::from_secs(60);
 /// Resumptions without a single event between them.
@@ -46,6 +48,8 @@ pub(crate) struct Resume {
     last: Option<HeaderValue>,
     retry: Option<Duration>,
     barren: u32,
+    /// Resumptions since the last message.
+    idle: u32,
 }
 
 impl Reading {
@@ -85,6 +89,9 @@ impl Reading {
                 match read {
                     Ok(Some(batch)) => {
                         resume.barren = 0;
+                        if batch.iter().any(|event| event.is_message() && !event.data.is_empty()) {
+                            resume.idle = 0;
+                        }
                         for event in batch.into_iter().filter(|event| event.is_message() && !event.data.is_empty()) {
                             ready.extend(parse(env, event.data)?);
                         }
@@ -117,7 +124,7 @@ impl Reading {
                         *self = Self::Events { events: Box::new(events), owner, resume };
                         Ok(())
                     }
-                    Err(error @ UpstreamError::Unavailable { .. }) => {
+                    Err(error @ (UpstreamError::Unavailable { .. } | UpstreamError::Refused { .. })) => {
                         resume.barren += 1;
                         self.broken(peer, owner, resume, error)
                     }
@@ -143,7 +150,10 @@ impl Reading {
         if !matches!(peer, Peer::Legacy(_)) || resume.last.is_none() || resume.barren >= MAX_BARREN {
             return Err(error);
         }
-        let at = Instant::now() + resume.retry.unwrap_or(RETRY);
+        // A server may want to be asked often, but not without end and at once.
+        let least = (MIN_RETRY * (1 << resume.idle.min(8))).min(RETRY);
+        let at = Instant::now() + resume.retry.unwrap_or(RETRY).max(least);
+        let resume = Resume { idle: resume.idle.saturating_add(1), ..resume };
         *self = Self::Broken { owner, resume, at };
         Ok(())
     }
@@ -151,9 +161,7 @@ impl Reading {
 
 impl Resume {
     fn note(&mut self, events: &Events) {
-        if let Some(id) = events.last_event_id()
-            && let Ok(id) = HeaderValue::from_bytes(id.as_bytes())
-        {
+        if let Some(id) = events.last_event_id() {
             self.last = Some(id);
         }
         if let Some(ms) = events.retry_ms {

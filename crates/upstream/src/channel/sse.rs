@@ -84,10 +84,14 @@ async fn endpoint(events: &mut Events, url: &Url) -> Result<(Url, Vec<Bytes>), U
 }
 
 async fn read(channel: Arc<Channel>, mut events: Events) {
+    let mut stopped = false;
     let error = loop {
         tokio::select! {
             biased;
-            () = channel.stop.cancelled() => break UpstreamError::unavailable("the connection was closed"),
+            () = channel.stop.cancelled() => {
+                stopped = true;
+                break UpstreamError::unavailable("the connection was closed");
+            }
             batch = events.next() => match batch {
                 Ok(Some(batch)) => {
                     for event in batch.into_iter().filter(bartizan_wire::sse::Event::is_message) {
@@ -99,7 +103,9 @@ async fn read(channel: Arc<Channel>, mut events: Events) {
             },
         }
     };
-    channel.close(error);
+    if channel.close(error) && !stopped {
+        channel.crashed.store(true, std::sync::atomic::Ordering::Release);
+    }
     channel.stop.cancel();
     channel.gone.cancel();
 }

@@ -9,7 +9,8 @@ use bartizan_wire::LATEST_MODERN;
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, ChildStdout};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Channel, Out};
@@ -18,6 +19,7 @@ use crate::error::UpstreamError;
 use crate::handshake::{self, Discovery};
 use crate::lines::Lines;
 use crate::notes::NoteSink;
+use crate::processes::ProcessPermit;
 use crate::spawn::{Process, Recipe};
 use crate::types::Discovered;
 
@@ -32,7 +34,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) async fn start(
     env: &Arc<Env>,
     recipe: &Recipe,
-    permit: OwnedSemaphorePermit,
+    permit: ProcessPermit,
     era: Era,
     notes: NoteSink,
 ) -> Result<Arc<Channel>, UpstreamError> {
@@ -64,40 +66,56 @@ async fn write(mut stdin: ChildStdin, mut queue: mpsc::Receiver<Bytes>, stop: Ca
     }
 }
 
+/// Why a connection is over.
+enum Ended {
+    /// It was told to end.
+    Stopped,
+    /// The program ended, or its output.
+    Over,
+    Broken(UpstreamError),
+}
+
 async fn read(channel: Arc<Channel>, mut process: Process, stdout: ChildStdout, max: usize) {
     let mut lines = Lines::new(stdout, max);
+    let mut exit: Option<(String, Instant)> = None;
     let ended = loop {
+        let last = exit.as_ref().map(|(_, since)| *since + LINGER);
         tokio::select! {
             biased;
-            () = channel.stop.cancelled() => break None,
+            () = channel.stop.cancelled() => break Ended::Stopped,
             line = lines.next() => match line {
                 Ok(Some(line)) => channel.receive(line),
-                Ok(None) => break Some(None),
-                Err(error) => break Some(Some(error)),
+                Ok(None) => break Ended::Over,
+                Err(error) => break Ended::Broken(error),
             },
+            // What it leaves behind may keep the output open, but answers nobody any more.
+            status = process.exited(), if exit.is_none() => exit = Some((status, Instant::now())),
+            () = tokio::time::sleep_until(last.unwrap_or_else(Instant::now)), if last.is_some() => break Ended::Over,
         }
     };
-    match ended {
-        None => {
-            channel.close(UpstreamError::unavailable("the program was stopped"));
-            process.stop().await;
-        }
-        Some(error) => {
-            let error = match error {
-                Some(error) => error,
-                None => {
-                    let status = tokio::time::timeout(LINGER, process.exited()).await;
-                    let status = status.unwrap_or_else(|_| "it closed its output".to_owned());
-                    UpstreamError::unavailable(format!("the program ended ({status})"))
-                }
-            };
-            channel.crashed.store(true, Ordering::Release);
-            channel.close(error);
-            channel.stop.cancel();
-            // Dropping it kills what is left of its group.
-            drop(process);
-        }
+    if matches!(ended, Ended::Stopped) {
+        channel.close(UpstreamError::unavailable("the program was stopped"));
+        process.stop().await;
+        channel.gone.cancel();
+        return;
     }
+    let error = match ended {
+        Ended::Broken(error) => error,
+        Ended::Stopped | Ended::Over => {
+            let status = match exit {
+                Some((status, _)) => status,
+                None => tokio::time::timeout(LINGER, process.exited())
+                    .await
+                    .unwrap_or_else(|_| "it closed its output".to_owned()),
+            };
+            UpstreamError::unavailable(format!("the program ended ({status})"))
+        }
+    };
+    channel.crashed.store(true, Ordering::Release);
+    channel.close(error);
+    channel.stop.cancel();
+    // Dropping it kills what is left of its group.
+    drop(process);
     channel.gone.cancel();
 }
 
@@ -110,11 +128,7 @@ pub(crate) enum Probe {
 
 /// Finds out the era in a process that is thrown away: some servers end at a request
 /// before `initialize` (protocol reference 4.2, trap 3).
-pub(crate) async fn probe(
-    env: &Arc<Env>,
-    recipe: &Recipe,
-    permit: OwnedSemaphorePermit,
-) -> Result<Probe, UpstreamError> {
+pub(crate) async fn probe(env: &Arc<Env>, recipe: &Recipe, permit: ProcessPermit) -> Result<Probe, UpstreamError> {
     let channel = start(env, recipe, permit, Era::Modern, Arc::new(|_| {})).await?;
     let params = handshake::discover_params(env, LATEST_MODERN);
     let answer = tokio::time::timeout(PROBE, channel.request("server/discover", Some(&params))).await;

@@ -3,7 +3,12 @@
 use bartizan_egress::Body;
 use bartizan_wire::sse::{Decoder, Event};
 
+use http::HeaderValue;
+
 use crate::error::UpstreamError;
+
+/// Longest event id that is sent back, in bytes.
+const MAX_EVENT_ID: usize = 1024;
 
 /// Reads events. Dropping it closes the stream.
 pub(crate) struct Events {
@@ -39,8 +44,9 @@ impl Events {
         self.body.finish();
     }
 
-    /// For `Last-Event-ID`.
-    pub(crate) fn last_event_id(&self) -> Option<&str> {
-        self.decoder.last_event_id().filter(|id| !id.is_empty())
+    /// For `Last-Event-ID`; none when it is too long or cannot be in a header.
+    pub(crate) fn last_event_id(&self) -> Option<HeaderValue> {
+        let id = self.decoder.last_event_id().filter(|id| !id.is_empty() && id.len() <= MAX_EVENT_ID)?;
+        HeaderValue::from_bytes(id.as_bytes()).ok()
     }
 }

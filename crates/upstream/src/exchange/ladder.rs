@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bartizan_egress::Url;
 use bartizan_wire::headers::{PROTOCOL_VERSION, SESSION_ID, for_request};
-use bartizan_wire::{ClientProfile, LATEST_MODERN, RequestId, Revision, build};
+use bartizan_wire::{ClientProfile, LATEST_LEGACY, LATEST_MODERN, RequestId, Revision, build};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use tokio::sync::Semaphore;
@@ -41,6 +41,8 @@ pub(crate) enum Probe {
 pub(crate) enum Init {
     Session(Arc<LegacyHttp>),
     Refused(Refused),
+    /// This client's declaration is refused, one without any is taken: the server is where it was.
+    NotThisClient(Refused),
 }
 
 /// Tries the candidates in order. 401, 403, 5xx, time-outs and broken connections end the
@@ -60,8 +62,9 @@ pub(crate) async fn climb(
                     let url = peer.url.clone();
                     return Ok((Peer::Modern(peer), url));
                 }
-                Probe::Legacy(url) => match initialize(env, &url, headers, profile).await? {
+                Probe::Legacy(url) => match introduce(env, &url, headers, profile).await? {
                     Init::Session(peer) => return Ok((Peer::Legacy(peer), url)),
+                    Init::NotThisClient(refused) => return Err(refused.to_upstream()),
                     Init::Refused(refused) if advances(&refused) => last = refused.status,
                     Init::Refused(refused) => return Err(refused.to_upstream()),
                 },
@@ -75,7 +78,7 @@ pub(crate) async fn climb(
             },
         }
     }
-    Err(UpstreamError::unavailable(format!("no MCP transport found at the URL (last answer: HTTP {last})")))
+    Err(UpstreamError::refused(format!("no MCP transport found at the URL (last answer: HTTP {last})")))
 }
 
 /// Only these let the next candidate be tried, and only without a modern error in the body.
@@ -135,6 +138,31 @@ fn moved_to(from: &Url, location: &str) -> Result<Url, UpstreamError> {
     }
 }
 
+/// Opens a legacy session, and looks twice before a refusal is taken for the lack of a server:
+/// what a client declares must not lead all others elsewhere.
+pub(crate) async fn introduce(
+    env: &Env,
+    url: &Url,
+    headers: &HeaderMap,
+    profile: &ClientProfile,
+) -> Result<Init, UpstreamError> {
+    let refused = match initialize(env, url, headers, profile).await? {
+        Init::Refused(refused) if advances(&refused) => refused,
+        init => return Ok(init),
+    };
+    let plain = ClientProfile::plain(LATEST_LEGACY);
+    if profile.capabilities == plain.capabilities {
+        return Ok(Init::Refused(refused));
+    }
+    match initialize(env, url, headers, &plain).await? {
+        Init::Session(session) => {
+            end_session(env, &session).await;
+            Ok(Init::NotThisClient(refused))
+        }
+        _ => Ok(Init::Refused(refused)),
+    }
+}
+
 /// Opens a legacy session.
 pub(crate) async fn initialize(
     env: &Env,
@@ -151,7 +179,7 @@ pub(crate) async fn initialize(
         Outcome::Refused(refused) => return Ok(Init::Refused(refused)),
         Outcome::Moved(_) => return Err(super::moved(parts.status.as_u16())),
         Outcome::Error(error) => {
-            return Err(UpstreamError::protocol(format!("initialize was refused with code {}", error.code)));
+            return Err(UpstreamError::refused(format!("initialize was refused with code {}", error.code)));
         }
     };
     let said = Arc::new(handshake::initialized(&result)?);
@@ -195,7 +223,7 @@ pub(crate) async fn initialize_channel(
         let result = channel
             .request("initialize", Some(&params))
             .await?
-            .map_err(|error| UpstreamError::protocol(format!("initialize was refused with code {}", error.code)))?;
+            .map_err(|error| UpstreamError::refused(format!("initialize was refused with code {}", error.code)))?;
         channel.set_said(Arc::new(handshake::initialized(&result)?));
         channel.send(build::notification("notifications/initialized", None)).await
     };

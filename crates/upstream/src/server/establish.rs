@@ -7,7 +7,6 @@ use std::time::Duration;
 use bartizan_model::Era;
 use bartizan_wire::ClientProfile;
 use http::HeaderMap;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Server;
 use super::verdict::Kind;
@@ -25,13 +24,16 @@ pub(super) const START: Duration = Duration::from_secs(60);
 /// A restart that is due sooner than this is waited for.
 const SHORT_WAIT: Duration = Duration::from_secs(2);
 /// A process that lived this long was no failed start.
-const LIVED: Duration = Duration::from_secs(60);
-/// Wait for a process slot.
-const SLOT_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LIVED: Duration = Duration::from_secs(60);
 
 impl Server {
     /// Makes a session, or finds that none is needed. Runs in a task of its own.
-    pub(crate) async fn establish(&self, key: &Key, profile: &ClientProfile) -> Result<Peer, UpstreamError> {
+    pub(crate) async fn establish(
+        &self,
+        key: &Key,
+        caller: &Arc<str>,
+        profile: &ClientProfile,
+    ) -> Result<Peer, UpstreamError> {
         let plan = self.plan.as_ref().map_err(Clone::clone)?;
         if self.stop.is_cancelled() {
             return Err(UpstreamError::unavailable("the server's configuration changed; try again"));
@@ -41,12 +43,16 @@ impl Server {
                 let establishing = self.establish_http(ladder, headers, key, profile);
                 tokio::time::timeout(self.env.list_time(), establishing).await
             }
-            Plan::Stdio(recipe) => tokio::time::timeout(START, self.establish_stdio(recipe, key, profile)).await,
+            Plan::Stdio(recipe) => {
+                tokio::time::timeout(START, self.establish_stdio(recipe, key, caller, profile)).await
+            }
         };
         let made = made.unwrap_or(Err(UpstreamError::Timeout));
         match &made {
             Ok(_) => self.breaker.succeeded(),
-            Err(error) => self.breaker.failed(error),
+            // What a process of one's own does shows nothing about others: see `establish_stdio`.
+            Err(error) if matches!(plan, Plan::Http { .. }) => self.breaker.failed(error),
+            Err(_) => {}
         }
         made
     }
@@ -70,8 +76,9 @@ impl Server {
         }
         match verdict.as_ref().map(|verdict| &verdict.kind) {
             Some(Kind::Modern(peer)) => return Ok(Peer::Modern(Arc::clone(peer))),
-            Some(Kind::Legacy(url)) => match ladder::initialize(&self.env, url, headers, profile).await? {
+            Some(Kind::Legacy(url)) => match ladder::introduce(&self.env, url, headers, profile).await? {
                 Init::Session(peer) => return Ok(Peer::Legacy(peer)),
+                Init::NotThisClient(refused) => return Err(refused.to_upstream()),
                 Init::Refused(refused) if !ladder::advances(&refused) && !refused.is_modern() => {
                     return Err(refused.to_upstream());
                 }
@@ -81,6 +88,7 @@ impl Server {
             Some(Kind::Sse(url)) => match sse::open(&self.env, url, headers, Arc::clone(&notes)).await? {
                 Opened::Channel(channel) => {
                     ladder::initialize_channel(&self.env, &channel, profile).await?;
+                    self.watch_stream(&channel);
                     return Ok(Peer::Channel(channel));
                 }
                 Opened::NotHere(_) => self.verdict.store(None),
@@ -91,28 +99,19 @@ impl Server {
         let kind = match &peer {
             Peer::Modern(peer) => Kind::Modern(Arc::clone(peer)),
             Peer::Legacy(_) => Kind::Legacy(url),
-            Peer::Channel(_) => Kind::Sse(url),
+            Peer::Channel(channel) => {
+                self.watch_stream(channel);
+                Kind::Sse(url)
+            }
         };
         self.decide(kind);
         drop(finding);
         Ok(peer)
     }
 
-    pub(super) async fn process_permit(&self) -> Result<OwnedSemaphorePermit, UpstreamError> {
-        let processes = &self.env.processes;
-        if let Ok(permit) = Arc::clone(processes).try_acquire_owned() {
-            return Ok(permit);
-        }
-        self.env.evict_idle_process();
-        match tokio::time::timeout(SLOT_WAIT, Arc::clone(processes).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(UpstreamError::unavailable("too many local processes")),
-        }
-    }
-
     /// Local servers that ended by themselves are not started again at once.
-    pub(super) async fn wait_for_restart(&self) -> Result<(), UpstreamError> {
-        let left = self.restarts().left();
+    pub(super) async fn wait_for_restart(&self, owner: &str) -> Result<(), UpstreamError> {
+        let left = self.restart_pause(owner);
         if left > SHORT_WAIT {
             let seconds = left.as_secs() + 1;
             let why = "the program ended several times; waiting before the next start".to_owned();
@@ -126,19 +125,22 @@ impl Server {
         &self,
         recipe: &Recipe,
         key: &Key,
+        caller: &Arc<str>,
         profile: &ClientProfile,
     ) -> Result<Peer, UpstreamError> {
-        self.wait_for_restart().await?;
+        self.wait_for_restart(&key.principal).await?;
         let era = match self.verdict.load_full().as_ref().map(|verdict| &verdict.kind) {
             Some(Kind::Stdio(era)) => *era,
             _ => return Err(UpstreamError::unavailable("the server's era is not known any more; try again")),
         };
-        let permit = self.process_permit().await?;
+        let permit = self.env.processes.permit(Some(caller)).await?;
         let started = stdio::start(&self.env, recipe, permit, era, self.sink(&key.principal)).await;
-        let channel = started.inspect_err(|_| {
-            self.restarts().failed();
+        let channel = started.inspect_err(|error| {
+            self.crashed(&key.principal, Duration::ZERO);
+            self.breaker.failed(error);
         })?;
-        self.watch_life(&channel);
+        let _ = channel.opener.set(Arc::clone(caller));
+        self.watch_life(&channel, key, *caller != key.principal);
         let stop = channel.stop.clone().drop_guard();
         match era {
             Era::Modern => channel.set_said(stdio::discover(&self.env, &channel).await?),
@@ -148,18 +150,31 @@ impl Server {
         Ok(Peer::Channel(channel))
     }
 
-    /// Counts crashes for the back-off.
-    fn watch_life(&self, channel: &Arc<Channel>) {
-        let (server, channel) = (self.this.clone(), Arc::clone(channel));
+    /// Counts crashes, each once however many calls it cuts off: for the back-off, and where all
+    /// share the process for the circuit too.
+    fn watch_life(&self, channel: &Arc<Channel>, key: &Key, shared: bool) {
+        let (server, channel, owner) = (self.this.clone(), Arc::clone(channel), Arc::clone(&key.principal));
         tokio::spawn(async move {
             channel.gone.cancelled().await;
             let Some(server) = server.upgrade() else { return };
             if channel.crashed.load(Ordering::Acquire) {
-                let mut restarts = server.restarts();
-                if channel.started.elapsed() >= LIVED {
-                    restarts.succeeded();
+                server.crashed(&owner, channel.started.elapsed());
+                if shared {
+                    server.breaker.failed(&UpstreamError::unavailable("the program ended"));
                 }
-                restarts.failed();
+            }
+        });
+    }
+
+    /// The same for an event stream that broke under its calls.
+    fn watch_stream(&self, channel: &Arc<Channel>) {
+        let (server, channel) = (self.this.clone(), Arc::clone(channel));
+        tokio::spawn(async move {
+            channel.gone.cancelled().await;
+            if let Some(server) = server.upgrade()
+                && channel.crashed.load(Ordering::Acquire)
+            {
+                server.breaker.failed(&UpstreamError::unavailable("the event stream broke"));
             }
         });
     }

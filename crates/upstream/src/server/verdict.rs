@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bartizan_egress::Url;
 use bartizan_model::Era;
@@ -21,6 +22,9 @@ use crate::types::Discovered;
 const VERDICT_MS: i64 = 24 * 3_600_000;
 /// Least time between two checks that something odd asked for.
 const RECHECK_MS: i64 = 60_000;
+
+/// Owner of the processes that are only probed.
+const PROBE: &str = "";
 
 /// Which era and transport a server speaks, and when that was found out.
 pub(crate) struct Verdict {
@@ -66,10 +70,12 @@ impl Server {
             let Ok(Plan::Stdio(recipe)) = &server.plan else {
                 return Err(UpstreamError::unavailable("not a local server"));
             };
-            server.wait_for_restart().await?;
+            server.wait_for_restart(PROBE).await?;
             let era = server.probe_stdio(recipe).await.inspect_err(|error| {
-                server.restarts().failed();
-                server.breaker.failed(error);
+                if error.counts_as_failure() {
+                    server.crashed(&PROBE.into(), Duration::ZERO);
+                    server.breaker.failed(error);
+                }
             })?;
             Ok(server.decide(Kind::Stdio(era)))
         });
@@ -77,7 +83,7 @@ impl Server {
     }
 
     async fn probe_stdio(&self, recipe: &Recipe) -> Result<Era, UpstreamError> {
-        let permit = self.process_permit().await?;
+        let permit = self.env.processes.permit(None).await?;
         Ok(match stdio::probe(&self.env, recipe, permit).await? {
             stdio::Probe::Modern => Era::Modern,
             stdio::Probe::Legacy => Era::Legacy,

@@ -220,9 +220,14 @@ async fn hear(
         let batch = tokio::select! {
             batch = tokio::time::timeout(QUIET, events.next()) => batch,
             () = watcher.changed.notified() => {
-                // A modern server must be asked anew; a legacy one was told already.
-                if matches!(peer, Peer::Modern(_)) && watcher.uris() != uris {
+                // A modern server must be asked anew; a legacy one was told already, but perhaps
+                // on a session that took the place of this one.
+                let modern = matches!(peer, Peer::Modern(_));
+                if modern && watcher.uris() != uris {
                     return Ok(End::Changed);
+                }
+                if !modern && !watcher.is_current(peer) {
+                    return Ok(End::Over(Duration::ZERO));
                 }
                 continue;
             }
@@ -232,7 +237,7 @@ async fn hear(
         let Some(batch) = batch? else { return Ok(End::Over(wait)) };
         if let Peer::Legacy(session) = peer {
             session.used.touch();
-            if let Some(last) = events.last_event_id().and_then(|id| HeaderValue::from_bytes(id.as_bytes()).ok()) {
+            if let Some(last) = events.last_event_id() {
                 lock(&watcher.applied).last_event = Some(last);
             }
         }

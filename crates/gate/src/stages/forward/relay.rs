@@ -58,7 +58,11 @@ pub(crate) async fn run(x: &mut Exchange, route: &Route, spec: &Arc<ServerSpec>)
         Begin::End(end) => return end,
     }
     // Without the stage `credential` everybody would share one upstream session.
-    let target = x.target.clone().unwrap_or_else(|| Target { spec: Arc::clone(spec), principal: SHARED.into() });
+    let target = x.target.clone().unwrap_or_else(|| Target {
+        spec: Arc::clone(spec),
+        principal: SHARED.into(),
+        caller: SHARED.into(),
+    });
     for _ in 0..=rounds::MAX {
         let request = CallRequest {
             method: x.method().into(),
