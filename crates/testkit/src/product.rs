@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::http::Http;
-use crate::postgres::Postgres;
+use crate::postgres;
 use crate::process::{self, Output, Process};
 use crate::{tools, wait};
 
@@ -115,8 +115,6 @@ pub struct Product {
     public: u16,
     operations: u16,
     tokens: BTreeMap<String, String>,
-    /// Last, so that it outlives the process that uses it.
-    _postgres: Option<Postgres>,
     /// A client for raw requests.
     pub http: Http,
 }
@@ -133,11 +131,9 @@ impl Product {
     /// When any of it fails; the message has what the product printed.
     pub async fn serve(mut config: Config) -> Result<Self> {
         let folder = TempDir::new()?;
-        let mut postgres = None;
         if tools::on_postgres() && config.file.get("store").is_none() {
-            let started = Postgres::start().await?;
-            config.file["store"] = json!({"data_dir": folder.path().join("data"), "url": started.url()});
-            postgres = Some(started);
+            let url = postgres::fresh_database().await?;
+            config.file["store"] = json!({"data_dir": folder.path().join("data"), "url": url});
         }
         std::fs::write(folder.path().join("key"), b"0123456789abcdefFEDCBA9876543210")?;
         restrict(&folder.path().join("key"))?;
@@ -153,8 +149,8 @@ impl Product {
             };
             match launch(&path, &config.env, operations).await {
                 Ok(process) => {
-                    let (http, tokens, _postgres) = (Http::new(), tokens.clone(), postgres);
-                    return Ok(Self { process, folder, config, public, operations, tokens, _postgres, http });
+                    let (http, tokens) = (Http::new(), tokens.clone());
+                    return Ok(Self { process, folder, config, public, operations, tokens, http });
                 }
                 Err(error) if format!("{error:#}").to_lowercase().contains("in use") => last = Some(error),
                 Err(error) => return Err(error),

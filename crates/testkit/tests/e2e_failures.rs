@@ -242,8 +242,8 @@ async fn p26_table_of_injected_failures_by_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p26_table_of_injected_failures_upstream() {
-    if !ready("p26_table_of_injected_failures_upstream") {
+async fn p26_every_failed_call_has_a_clear_answer_and_the_next_one_works() {
+    if !ready("p26_every_failed_call_has_a_clear_answer_and_the_next_one_works") {
         return;
     }
     upstream::run().await;

@@ -132,7 +132,10 @@ async fn a19_a_known_person_is_still_asked_for_a_new_client() {
         let trace = ana.trace();
         let consents = |trace: &Value| {
             let pages = trace["pages"].as_array().cloned().unwrap_or_default();
-            pages.iter().filter(|page| page["url"].as_str().unwrap_or_default().starts_with(&company.product.base())).count()
+            pages
+                .iter()
+                .filter(|page| page["url"].as_str().unwrap_or_default().starts_with(&company.product.base()))
+                .count()
         };
         assert!(consents(&trace[round]) >= 1, "round {round}: no page of ours was shown: {trace:#?}");
     }
