@@ -188,6 +188,17 @@ pub struct WireLimits {
     pub drain_deadline_ms: u64,
     /// Time for a client to send the request head, and the body, milliseconds. Default 30,000.
     pub client_read_ms: u64,
+    /// Legacy sessions of one principal; at the bound its own oldest idle one ends.
+    /// Anonymous callers are counted by address. Default 1,000.
+    pub sessions_per_principal: usize,
+    /// Event streams of one principal open at once, and as many calls; more are answered
+    /// 429. Anonymous callers are counted by address. Default 1,000.
+    pub streams_per_principal: usize,
+    /// Connections of one peer address open at once; more are closed. Loopback and
+    /// trusted proxies are not counted. Default 1,024.
+    pub connections_per_address: usize,
+    /// HTTP/2 connection without an open request, milliseconds. Default 300,000.
+    pub connection_idle_ms: u64,
 }
 
 impl Default for WireLimits {
@@ -205,16 +216,28 @@ impl Default for WireLimits {
             drain_wait_ms: 5_000,
             drain_deadline_ms: 30_000,
             client_read_ms: 30_000,
+            sessions_per_principal: 1_000,
+            streams_per_principal: 1_000,
+            connections_per_address: 1_024,
+            connection_idle_ms: 300_000,
         }
     }
 }
 
 /// Traces and logs (L8).
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// OTLP/HTTP endpoint, e.g. `http://127.0.0.1:4318`. Off when absent.
+    /// OTLP/HTTP endpoint for traces and metrics, e.g. `http://127.0.0.1:4318`. Off when absent.
     pub otlp_endpoint: Option<String>,
+    /// Between two exports of metrics, milliseconds, at least 100; 0 exports traces only. Default 60,000.
+    pub metrics_interval_ms: u64,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, metrics_interval_ms: 60_000 }
+    }
 }
 
 /// Sign-in of people and clients.

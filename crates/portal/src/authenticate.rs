@@ -4,13 +4,22 @@
 use std::sync::Arc;
 
 use bartizan_gate::Endpoint;
-use bartizan_identity::{AuthErrorKind, Identity};
+use bartizan_identity::{AuthErrorKind, Held, Identity};
 use bartizan_model::Principal;
 use http::HeaderMap;
 
 use crate::respond::{Challenge, ProblemKind};
 use crate::route::WELL_KNOWN;
 use crate::settings::Settings;
+
+/// A credential that was offered and is not good.
+pub(crate) struct Refused {
+    pub(crate) problem: ProblemKind,
+    /// The kind of failure, for metrics and the record.
+    pub(crate) kind: &'static str,
+    /// Whose token it was, when the secret was right.
+    pub(crate) principal: Option<Arc<str>>,
+}
 
 /// The caller, or why there is none. `anonymous` is used when no credential was sent;
 /// whether it may come in is decided by what it asks for. A credential that was sent
@@ -20,15 +29,17 @@ pub(crate) async fn authenticate(
     anonymous: &Arc<Principal>,
     headers: &HeaderMap,
     challenge: impl FnOnce(bool) -> Challenge,
-) -> Result<Arc<Principal>, (ProblemKind, &'static str)> {
-    match identity.authenticate(headers).await {
-        Ok(Some(known)) => Ok(known.principal),
-        Ok(None) => Ok(Arc::clone(anonymous)),
-        Err(error) if error.kind == AuthErrorKind::Unavailable => {
-            Err((ProblemKind::AuthUnavailable, error.kind.as_str()))
-        }
-        Err(error) => Err((ProblemKind::Unauthenticated(challenge(true)), error.kind.as_str())),
-    }
+) -> Result<(Arc<Principal>, Option<Held>), Refused> {
+    let error = match identity.authenticate(headers).await {
+        Ok(Some(known)) => return Ok((known.principal, Some(known.held))),
+        Ok(None) => return Ok((Arc::clone(anonymous), None)),
+        Err(error) => error,
+    };
+    let problem = match error.kind {
+        AuthErrorKind::Unavailable => ProblemKind::AuthUnavailable,
+        _ => ProblemKind::Unauthenticated(challenge(true)),
+    };
+    Err(Refused { problem, kind: error.kind.as_str(), principal: error.principal })
 }
 
 /// Where a client learns how to get a token for an endpoint (RFC 9728 section 3.1: the

@@ -61,7 +61,8 @@ pub(crate) async fn post(
     {
         Work::Done(reply) => Ok(respond::single(reply)),
         Work::Cancelled => Ok(respond::accepted()),
-        Work::Running(call) => Ok(stream(portal, &session, Vec::new(), vec![*call])),
+        Work::Revoked => Err(arrival.revoked(portal).into()),
+        Work::Running(call) => Ok(stream(portal, &arrival, &session, Vec::new(), vec![*call])),
     }
 }
 
@@ -117,25 +118,34 @@ pub(crate) async fn batch(
             Work::Done(reply) => replies.push(reply),
             Work::Running(call) => calls.push(*call),
             Work::Cancelled => {}
+            Work::Revoked => return Err(arrival.revoked(portal).into()),
         }
     }
     if calls.is_empty() {
         let bodies: Vec<_> = replies.into_iter().map(|reply| reply.body).collect();
         return Ok(respond::json(StatusCode::OK, bartizan_wire::build::batch(&bodies)));
     }
-    Ok(stream(portal, &session, replies, calls))
+    Ok(stream(portal, arrival, &session, replies, calls))
 }
 
 /// Answers on a stream of events: what is there already, then what the calls say. The
 /// stream lives on without its reader; the client can come back for the rest.
-fn stream(portal: &Portal, session: &Arc<Session>, replies: Vec<Reply>, calls: Vec<Call>) -> Response<Body> {
+fn stream(
+    portal: &Portal,
+    arrival: &Arrival<'_>,
+    session: &Arc<Session>,
+    replies: Vec<Reply>,
+    calls: Vec<Call>,
+) -> Response<Body> {
     let channel = session.open_post();
     if session.revision() >= Revision::V2025_11_25 {
         // So that a client that loses the connection early knows where to resume.
         channel.prime();
     }
-    let event = calls.first().map(|call| call.handle.event_id());
-    let mut answer = respond::events(Reader::attach(Arc::clone(&channel)));
+    let first = calls.first();
+    let event = first.map(|call| call.handle.event_id());
+    let seat = arrival.seat(portal, first.map(|call| Arc::clone(&call.place)));
+    let mut answer = respond::events(Reader::attach(Arc::clone(&channel), seat));
     if let Some(event) = event {
         respond::set_request_id(&mut answer, event);
     }
@@ -200,6 +210,7 @@ async fn request(
             Ok(Work::Done(asked.unknown(&Unknown::Method(method.to_owned()))))
         }
         _ => {
+            let place = arrival.call_place(portal).map_err(|crowded| crowded.of(Some(&asked.id)))?;
             let running = session.running(asked.id.clone());
             let caller = arrival.caller(&profile, Some(session), Some(&params));
             let handle = gate.call(GovernedCall {
@@ -210,7 +221,8 @@ async fn request(
                 param_headers: Vec::new(),
                 request_bytes: wire.bytes,
             });
-            let call = Call { handle, asked, profile, running: Some(running), first: None };
+            let authority = arrival.authority(portal);
+            let call = Call { handle, asked, profile, running: Some(running), first: None, authority, place };
             Ok(call.begin(wire.hold, wire.events, &portal.0.drain).await)
         }
     }
@@ -263,7 +275,8 @@ pub(crate) async fn get(portal: &Portal, arrival: &Arrival<'_>) -> Result<Respon
     if let Some((stream, after)) = last
         && let Some(channel) = session.stream(stream)
     {
-        return Ok(respond::events(Reader::resume(channel, after)));
+        let seat = arrival.seat(portal, Some(arrival.stream_place(portal)?));
+        return Ok(respond::events(Reader::resume(channel, after, seat)));
     }
     feed::open(portal, arrival, &session).await
 }

@@ -1,10 +1,13 @@
 //! Accepting connections and speaking HTTP on them.
 
+mod idle;
+
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,19 +15,28 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::body::Body;
 use crate::drain::{Connection, Drain};
+use crate::places::{Places, Ticket, network};
+use idle::{Activity, Counted, Idle, Verdict};
 
 /// Bounds of one listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bounds {
     /// Time to send a request head; also the longest idle time between requests.
     pub(crate) head: Duration,
     /// Connections served at once.
     pub(crate) connections: usize,
+    /// Connections of one peer network; loopback is not counted.
+    pub(crate) per_address: usize,
+    /// Time an HTTP/2 connection may be without an open request.
+    pub(crate) idle: Duration,
+    /// Peers that speak for many: not counted.
+    pub(crate) uncounted: Vec<IpNet>,
 }
 
 /// Bytes of a request head, and of the read buffer.
@@ -33,6 +45,13 @@ const HEAD_BYTES: usize = 64 * 1024;
 const H2_HEADER_BYTES: u32 = 32 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const H2_STREAMS: u32 = 128;
+/// Requests a client reset before they were looked at; more end the connection (rapid
+/// reset, CVE-2023-44487).
+const H2_RESETS: usize = 20;
+/// Streams reset because of the client's errors; more end the connection.
+const H2_ERRORS: usize = 128;
+/// A peer that is silent for so long is asked whether it lives, and given as much time.
+const H2_PING: Duration = Duration::from_secs(20);
 
 /// Accepts until draining begins. Connections go on in tasks of their own, which
 /// [`Drain::run`] waits for.
@@ -42,6 +61,8 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(bounds.connections));
+    let peers = Places::new(bounds.per_address);
+    let bounds = Arc::new(bounds);
     loop {
         let accepted = tokio::select! {
             biased;
@@ -57,19 +78,36 @@ where
                 continue;
             }
         };
-        let (connection, handle) = (drain.connection(), handle.clone());
+        let Ok(own) = peer_place(&peers, peer.ip(), &bounds) else {
+            tracing::debug!(%peer, "too many connections of this address");
+            continue;
+        };
+        let (connection, handle, bounds) = (drain.connection(), handle.clone(), Arc::clone(&bounds));
         drain.spawn(async move {
-            let _place = place;
-            if let Err(error) = converse(stream, peer, bounds, connection, handle).await {
+            let _places = (place, own);
+            if let Err(error) = converse(stream, peer, &bounds, connection, handle).await {
                 tracing::debug!(%error, "connection ended");
             }
         });
     }
 }
 
-type Place = tokio::sync::OwnedSemaphorePermit;
+/// A place of the peer's network; none is needed where one address is many clients.
+/// An error when it has all of its places.
+fn peer_place(peers: &Arc<Places<IpAddr>>, ip: IpAddr, bounds: &Bounds) -> Result<Option<Ticket<IpAddr>>, PeerIsFull> {
+    let ip = ip.to_canonical();
+    if ip.is_loopback() || bounds.uncounted.iter().any(|net| net.contains(&ip)) {
+        return Ok(None);
+    }
+    peers.take(&network(ip)).map(Some).ok_or(PeerIsFull)
+}
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(TcpStream, SocketAddr, Place)> {
+#[derive(Debug)]
+struct PeerIsFull;
+
+type Permit = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Result<(TcpStream, SocketAddr, Permit)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
@@ -79,7 +117,7 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
 async fn converse<H, F>(
     stream: TcpStream,
     peer: SocketAddr,
-    bounds: Bounds,
+    bounds: &Bounds,
     connection: Connection,
     handle: H,
 ) -> Result<(), hyper::Error>
@@ -87,17 +125,22 @@ where
     H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let answer = handle(request, peer);
-        async move { Ok::<_, Infallible>(answer.await) }
-    });
     if is_h2(&stream, bounds.head).await {
+        let activity = Activity::new();
+        let mut idle = Idle::new(Arc::clone(&activity), bounds.idle);
+        let service = service_fn(move |request| {
+            let (open, answer) = (activity.request(), handle(request, peer));
+            async move { Ok::<_, Infallible>(answer.await.map(|body| Counted::new(body, open))) }
+        });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(H2_STREAMS)
             .max_header_list_size(H2_HEADER_BYTES)
-            .keep_alive_interval(Some(Duration::from_secs(30)));
+            .max_pending_accept_reset_streams(H2_RESETS)
+            .max_local_error_reset_streams(H2_ERRORS)
+            .keep_alive_interval(Some(H2_PING))
+            .keep_alive_timeout(H2_PING);
         let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let mut told = false;
         return std::future::poll_fn(|cx| {
@@ -105,10 +148,19 @@ where
                 told = true;
                 serving.as_mut().graceful_shutdown();
             }
+            match idle.poll(cx) {
+                Verdict::Stay => {}
+                Verdict::Leave => serving.as_mut().graceful_shutdown(),
+                Verdict::Drop => return Poll::Ready(Ok(())),
+            }
             serving.as_mut().poll(cx)
         })
         .await;
     }
+    let service = service_fn(move |request| {
+        let answer = handle(request, peer);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(HEAD_BYTES);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -51,7 +51,7 @@ pub(crate) async fn post(
         }
         "subscriptions/listen" if !events => Err(ProblemKind::NotAcceptable.of(Some(&asked.id))),
         "subscriptions/listen" => listen::open(portal, &arrival, &profile, &params, asked).await,
-        _ => Ok(call(portal, &arrival, profile, (message, params), asked, (events, bytes)).await),
+        _ => call(portal, &arrival, profile, (message, params), asked, (events, bytes)).await,
     }
 }
 
@@ -62,7 +62,9 @@ async fn call(
     (message, params): (Message, Params),
     asked: Asked,
     (events, bytes): (bool, u64),
-) -> Response<Body> {
+) -> Result<Response<Body>, Problem> {
+    let place = arrival.call_place(portal).map_err(|crowded| crowded.of(Some(&asked.id)))?;
+    let id = asked.id.clone();
     let caller = arrival.caller(&profile, None, Some(&params));
     let handle = portal.0.gate.call(GovernedCall {
         endpoint: arrival.endpoint.clone(),
@@ -73,14 +75,16 @@ async fn call(
         request_bytes: bytes,
     });
     // Dropping the handle, as happens when the client goes away, cancels the call.
-    let call = Call { handle, asked, profile, running: None, first: None };
+    let authority = arrival.authority(portal);
+    let call = Call { handle, asked, profile, running: None, first: None, authority, place: Arc::clone(&place) };
     let drain = &portal.0.drain;
-    match call.begin(portal.0.settings.head_hold, events, drain).await {
+    Ok(match call.begin(portal.0.settings.head_hold, events, drain).await {
         Work::Done(reply) => respond::single(reply),
         Work::Cancelled => respond::accepted(),
+        Work::Revoked => return Err(arrival.revoked(portal).of(Some(&id))),
         Work::Running(call) => {
             let channel = Arc::new(Channel::new(Kept::No));
-            let mut answer = respond::events(Reader::attach(Arc::clone(&channel)));
+            let mut answer = respond::events(Reader::attach(Arc::clone(&channel), arrival.seat(portal, Some(place))));
             respond::set_request_id(&mut answer, call.handle.event_id());
             let drain = drain.clone();
             portal.0.drain.spawn(async move {
@@ -89,5 +93,5 @@ async fn call(
             });
             answer
         }
-    }
+    })
 }

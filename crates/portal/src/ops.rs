@@ -81,7 +81,14 @@ impl Ops {
     /// Serves until draining closes connections.
     pub async fn serve(&self, listener: TcpListener) {
         let ops = self.clone();
-        let bounds = Bounds { head: Duration::from_secs(10), connections: CONNECTIONS };
+        let bounds = Bounds {
+            head: Duration::from_secs(10),
+            connections: CONNECTIONS,
+            // Those who watch are few, and their listener is not public.
+            per_address: CONNECTIONS,
+            idle: Duration::from_secs(60),
+            uncounted: Vec::new(),
+        };
         serve(listener, self.0.deps.drain.clone(), bounds, move |request: Request<Incoming>, _peer: SocketAddr| {
             let ops = ops.clone();
             async move { ops.handle(request).await }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_gate::{Access, Caller, Endpoint, Gate};
-use bartizan_identity::Identity;
+use bartizan_identity::{Held, Identity};
 use bartizan_model::{Clock, Era, EventId, PortalId, Principal, PrincipalKind};
 use bartizan_telemetry::{Metrics, TraceContext};
 use bartizan_wire::{ClientProfile, Params, RawJson};
@@ -17,15 +17,19 @@ use http_body::Body as HttpBody;
 use tokio::net::TcpListener;
 
 use crate::admit::{BodyError, Door, DoorError, client_address, read_body};
-use crate::authenticate::{authenticate, challenge, endpoint_path};
+use crate::authenticate::{Refused, authenticate, challenge, endpoint_path};
 use crate::body::Body;
+use crate::credentials::{Authority, Credentials};
 use crate::decode::{Incoming, decode, media};
 use crate::drain::{Drain, Phase};
+use crate::failures::{self, Failure, Failures};
 use crate::listener::{Bounds, serve};
+use crate::places::{CallerTicket, Places, owner};
 use crate::respond::{self, Problem, ProblemKind, REQUEST_ID};
 use crate::route::Place;
 use crate::sessions::{Session, Sessions, Transport};
 use crate::settings::Settings;
+use crate::streams::Seat;
 use crate::{cors, legacy, modern, route};
 
 /// What the data plane needs.
@@ -56,6 +60,10 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
     pub(crate) sessions: Sessions,
+    pub(crate) credentials: Arc<Credentials>,
+    calls: Arc<Places<Arc<str>>>,
+    streams: Arc<Places<Arc<str>>>,
+    failures: Failures,
     identity: Arc<Identity>,
     anonymous: Arc<Principal>,
 }
@@ -65,7 +73,11 @@ pub(crate) struct Arrival<'r> {
     pub(crate) headers: &'r HeaderMap,
     pub(crate) endpoint: Endpoint,
     pub(crate) principal: Arc<Principal>,
+    /// The credential, to ask later whether it is good still; None for anonymous callers.
+    pub(crate) held: Option<Held>,
     pub(crate) ip: IpAddr,
+    /// The portal's own host name, if that was used.
+    own_host: Option<&'r str>,
 }
 
 /// How often idle sessions are looked for.
@@ -75,11 +87,21 @@ impl Portal {
     /// A data plane over these parts. Within a runtime it also starts the task that
     /// ends idle sessions; that task ends with the last clone or with draining.
     pub fn new(deps: PortalDeps) -> Self {
-        let idle_ms = deps.settings.limits.session_idle_ms;
+        let limits = &deps.settings.limits;
+        let sessions = Sessions::new(
+            Arc::clone(&deps.clock),
+            limits.session_idle_ms,
+            limits.sessions_per_principal,
+            deps.metrics.clone(),
+        );
         let portal = Self(Arc::new(Inner {
             gate: deps.gate,
+            sessions,
+            credentials: Arc::default(),
+            calls: Places::new(limits.streams_per_principal),
+            streams: Places::new(limits.streams_per_principal),
+            failures: Failures::default(),
             settings: deps.settings,
-            sessions: Sessions::new(Arc::clone(&deps.clock), idle_ms, deps.metrics.clone()),
             clock: deps.clock,
             metrics: deps.metrics,
             drain: deps.drain,
@@ -88,6 +110,8 @@ impl Portal {
         }));
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(sweep(Arc::downgrade(&portal.0)));
+            runtime.spawn(watch(Arc::downgrade(&portal.0)));
+            portal.0.drain.spawn(sum_up(Arc::downgrade(&portal.0)));
         }
         portal
     }
@@ -97,7 +121,13 @@ impl Portal {
     pub async fn serve(&self, listener: TcpListener) {
         let portal = self.clone();
         let settings = &self.0.settings;
-        let bounds = Bounds { head: settings.client_read(), connections: settings.max_connections };
+        let bounds = Bounds {
+            head: settings.client_read(),
+            connections: settings.max_connections,
+            per_address: settings.limits.connections_per_address,
+            idle: Duration::from_millis(settings.limits.connection_idle_ms),
+            uncounted: settings.trusted_proxies.clone(),
+        };
         let drain = self.0.drain.clone();
         serve(listener, drain, bounds, move |request, peer| {
             let portal = portal.clone();
@@ -191,15 +221,17 @@ impl Portal {
             return Err(ProblemKind::Method { allow: ALLOW, page: Some(url()) }.into());
         }
         let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid);
-        let principal = match authenticate(&inner.identity, &inner.anonymous, &parts.headers, to_challenge).await {
-            Ok(principal) => principal,
-            Err((problem, result)) => {
-                inner.metrics.auth(result);
-                return Err(problem.into());
-            }
-        };
         let ip = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
+        let known = authenticate(&inner.identity, &inner.anonymous, &parts.headers, to_challenge).await;
+        let (principal, held) = match known {
+            Ok(known) => known,
+            Err(refused) => return Ok(inner.refuse(refused, ip, &endpoint)),
+        };
+        if held.is_some() {
+            inner.metrics.auth("ok");
+        }
         match inner.gate.visible_endpoint(&principal, &endpoint, Some(ip)) {
+            Access::Allowed if held.is_none() => inner.metrics.auth("anonymous"),
             Access::Allowed => {}
             Access::Denied | Access::Unknown if principal.kind == PrincipalKind::Anonymous => {
                 inner.metrics.auth("none");
@@ -207,7 +239,7 @@ impl Portal {
             }
             Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
         }
-        let arrival = Arrival { headers: &parts.headers, endpoint, principal, ip };
+        let arrival = Arrival { headers: &parts.headers, endpoint, principal, held, ip, own_host };
         if place == Place::Sse {
             return self.old_transport(parts, arrival, body, own_host).await;
         }
@@ -305,6 +337,22 @@ impl Inner {
         self.gate.portal_by_hostname(host)
     }
 
+    /// A refused credential: counted, recorded within bounds, answered.
+    fn refuse(&self, refused: Refused, ip: IpAddr, endpoint: &Endpoint) -> Response<Body> {
+        self.metrics.auth(refused.kind);
+        let now_ms = self.clock.now_ms();
+        let id = EventId::new(now_ms);
+        let failure = Failure { kind: refused.kind, principal: refused.principal, ip: Some(ip) };
+        if self.failures.note(&failure) {
+            let (gate, event) = (self.gate.clone(), failure.event(id, now_ms, Some(endpoint), None));
+            // The answer does not wait for the disk: whoever fails must not hold on to us.
+            self.drain.spawn(async move { gate.record_failed_authentication(event).await });
+        }
+        let mut answer = Problem::from(refused.problem).respond();
+        respond::set_request_id(&mut answer, id);
+        answer
+    }
+
     fn endpoint_url(&self, endpoint: &Endpoint, own_host: Option<&str>) -> String {
         match own_host {
             Some(host) => format!("https://{host}/mcp"),
@@ -336,6 +384,38 @@ impl Arrival<'_> {
             client,
             client_version,
         }
+    }
+
+    /// One of the caller's places for streams that stay open.
+    pub(crate) fn stream_place(&self, portal: &Portal) -> Result<CallerTicket, ProblemKind> {
+        portal.0.streams.take(&self.owner()).map(Arc::new).ok_or(ProblemKind::Crowded("streams"))
+    }
+
+    /// One of the caller's places for calls; taken before the call begins, since its
+    /// answer may become a stream. Whoever only listens can still call.
+    pub(crate) fn call_place(&self, portal: &Portal) -> Result<CallerTicket, ProblemKind> {
+        portal.0.calls.take(&self.owner()).map(Arc::new).ok_or(ProblemKind::Crowded("calls"))
+    }
+
+    /// Whose bounds apply.
+    pub(crate) fn owner(&self) -> Arc<str> {
+        owner(&self.principal, self.ip)
+    }
+
+    /// What a stream to the caller needs.
+    pub(crate) fn seat(&self, portal: &Portal, place: Option<CallerTicket>) -> Seat {
+        let watch = self.held.as_ref().map(|held| portal.0.credentials.watch(held));
+        Seat::new(place, watch, &portal.0.metrics)
+    }
+
+    /// What a call of the caller needs.
+    pub(crate) fn authority(&self, portal: &Portal) -> Authority {
+        Authority::new(&portal.0.credentials, self.held.as_ref())
+    }
+
+    /// The answer when the credential stopped being good while it was used.
+    pub(crate) fn revoked(&self, portal: &Portal) -> ProblemKind {
+        ProblemKind::Unauthenticated(challenge(&portal.0.settings, &self.endpoint, self.own_host, true))
     }
 
     /// The trace the client named: in `_meta` (SEP-414), else in the header.
@@ -387,5 +467,41 @@ async fn sweep(portal: std::sync::Weak<Inner>) {
         }
         let Some(portal) = portal.upgrade() else { return };
         Portal(portal).sweep();
+    }
+}
+
+/// Asks about the credentials of everything that is open, until the process has ended it.
+async fn watch(portal: std::sync::Weak<Inner>) {
+    loop {
+        let Some((drain, every)) =
+            portal.upgrade().map(|portal| (portal.drain.clone(), portal.settings.credential_check))
+        else {
+            return;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            () = drain.over() => return,
+        }
+        let Some(portal) = portal.upgrade() else { return };
+        portal.credentials.check(&portal.identity).await;
+    }
+}
+
+/// Records once a minute how many authentications failed beside those on record; the
+/// last time when the process ends.
+async fn sum_up(portal: std::sync::Weak<Inner>) {
+    let mut closing = false;
+    while !closing {
+        let Some(drain) = portal.upgrade().map(|portal| portal.drain.clone()) else { return };
+        closing = tokio::select! {
+            () = tokio::time::sleep(failures::EVERY) => false,
+            () = drain.closing() => true,
+        };
+        let Some(portal) = portal.upgrade() else { return };
+        for (failure, more) in portal.failures.summary() {
+            let now_ms = portal.clock.now_ms();
+            let event = failure.event(EventId::new(now_ms), now_ms, None, Some(more));
+            portal.gate.record_failed_authentication(event).await;
+        }
     }
 }

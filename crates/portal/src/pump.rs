@@ -8,8 +8,11 @@ use bartizan_gate::{CallHandle, CallOutput, CallReply};
 use bartizan_model::Era;
 use bartizan_wire::{Ask, AskAnswer, ClientProfile, LogLevel, RawJson, RequestId, RpcError, build, codes};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::credentials::Authority;
 use crate::drain::Drain;
+use crate::places::CallerTicket;
 use crate::respond::{Asked, Reply};
 use crate::sessions::{Batch, Running};
 use crate::streams::{Channel, Gone};
@@ -23,7 +26,15 @@ pub(crate) struct Call {
     pub(crate) running: Option<Running>,
     /// Said already, not sent yet.
     pub(crate) first: Option<CallOutput>,
+    /// The credential it was made with; when that ends, so does the call.
+    pub(crate) authority: Authority,
+    /// One of the caller's places, shared with the stream of the answer.
+    pub(crate) place: CallerTicket,
 }
+
+/// A call that takes longer is watched: does its credential still hold? With the time
+/// between two questions, less than two seconds in all.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// What became of a request while its response head was held back.
 pub(crate) enum Work {
@@ -33,11 +44,14 @@ pub(crate) enum Work {
     Running(Box<Call>),
     /// The client cancelled it: there is no answer.
     Cancelled,
+    /// The credential it was made with is not good any more.
+    Revoked,
 }
 
 enum Heard {
     Said(Option<CallOutput>),
     Cancelled,
+    Revoked,
     Late,
     Over,
 }
@@ -47,16 +61,20 @@ impl Call {
     /// false the client reads no stream: then the end is waited for, notifications are
     /// dropped and questions refused.
     pub(crate) async fn begin(mut self, hold: Duration, events: bool, drain: &Drain) -> Work {
-        let late = tokio::time::sleep(hold);
+        let until = Instant::now() + hold;
+        let late = tokio::time::sleep(hold.min(SETTLED));
         tokio::pin!(late);
+        let mut settled = false;
         loop {
             let heard = {
                 let cancelled = cancelled(self.running.as_ref());
+                let revoked = self.authority.revoked();
                 tokio::select! {
                     biased;
+                    () = revoked => Heard::Revoked,
                     said = self.handle.next() => Heard::Said(said),
                     () = cancelled => Heard::Cancelled,
-                    () = &mut late, if events => Heard::Late,
+                    () = &mut late, if events || !settled => Heard::Late,
                     () = drain.over(), if !events => Heard::Over,
                 }
             };
@@ -74,7 +92,18 @@ impl Call {
                     self.handle.cancel();
                     return Work::Cancelled;
                 }
-                Heard::Late => return Work::Running(Box::new(self)),
+                Heard::Revoked => {
+                    self.handle.cancel();
+                    return Work::Revoked;
+                }
+                Heard::Late if events && (settled || hold <= SETTLED) => return Work::Running(Box::new(self)),
+                Heard::Late => {
+                    settled = true;
+                    self.authority.settle();
+                    if events {
+                        late.as_mut().reset(until);
+                    }
+                }
                 Heard::Over => return Work::Done(self.asked.shut_down()),
             }
         }
@@ -100,14 +129,17 @@ impl Call {
     }
 
     async fn carry(&mut self, channel: &Channel, drain: &Drain) -> Result<(), Gone> {
+        self.authority.settle();
         let mut first = self.first.take();
         loop {
             let heard = match first.take() {
                 Some(first) => Heard::Said(Some(first)),
                 None => {
                     let cancelled = cancelled(self.running.as_ref());
+                    let revoked = self.authority.revoked();
                     tokio::select! {
                         biased;
+                        () = revoked => Heard::Revoked,
                         said = self.handle.next() => Heard::Said(said),
                         () = cancelled => Heard::Cancelled,
                         () = channel.gone() => return Err(Gone),
@@ -135,7 +167,7 @@ impl Call {
                     self.withdraw(channel);
                     return channel.try_message(&self.asked.shut_down().body);
                 }
-                Heard::Cancelled | Heard::Late => {
+                Heard::Cancelled | Heard::Revoked | Heard::Late => {
                     self.handle.cancel();
                     self.withdraw(channel);
                     return Ok(());

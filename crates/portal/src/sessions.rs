@@ -6,6 +6,7 @@
 
 mod asks;
 mod offered;
+mod owners;
 mod session;
 
 use std::collections::HashMap;
@@ -22,15 +23,26 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub(crate) use asks::Batch;
 pub(crate) use offered::Offered;
+use owners::Owners;
 pub(crate) use session::{About, Opening, Running, Session, Transport};
 
 const SHARDS: usize = 16;
-/// Sessions of one process; at the bound the one unused for longest goes.
+/// Sessions of one process; at the bound the caller's own oldest one goes, and only if
+/// there is none, another one that is unused for long.
 const MAX_SESSIONS: usize = 100_000;
 /// Longer texts are nobody's session id.
 const MAX_ID: usize = 128;
 
 type Shard = RwLock<HashMap<Arc<str>, Arc<Session>>>;
+
+/// Why no session was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// The owner has as many as it may, and all are in use.
+    Full,
+    /// The machine gives no random bytes.
+    NoRandomness,
+}
 
 /// All sessions of this process.
 pub(crate) struct Sessions {
@@ -38,17 +50,21 @@ pub(crate) struct Sessions {
     hasher: RandomState,
     clock: Arc<dyn Clock>,
     idle_ms: i64,
+    owners: Owners,
+    max: usize,
     count: AtomicUsize,
     metrics: Metrics,
 }
 
 impl Sessions {
-    pub(crate) fn new(clock: Arc<dyn Clock>, idle_ms: u64, metrics: Metrics) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, idle_ms: u64, per_owner: usize, metrics: Metrics) -> Self {
         Self {
             shards: std::array::from_fn(|_| Shard::default()),
             hasher: RandomState::new(),
             clock,
             idle_ms: i64::try_from(idle_ms).unwrap_or(i64::MAX),
+            owners: Owners::new(per_owner),
+            max: MAX_SESSIONS,
             count: AtomicUsize::new(0),
             metrics,
         }
@@ -60,35 +76,46 @@ impl Sessions {
         self.shards.get(at).unwrap_or(first)
     }
 
-    /// Opens a session. None when the machine gives no random bytes.
+    /// Opens a session, counted among those of `counted`. When these are as many as may
+    /// be, the one of them that was used longest ago and is idle ends; nobody else's.
     pub(crate) fn open(
         &self,
         principal: &Principal,
+        counted: Arc<str>,
         endpoint: Endpoint,
         about: About,
         transport: Transport,
-    ) -> Option<Arc<Session>> {
+    ) -> Result<Arc<Session>, Closed> {
         let mut random = [0_u8; 32];
-        aws_lc_rs::rand::fill(&mut random).ok()?;
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| Closed::NoRandomness)?;
         let id: Arc<str> = URL_SAFE_NO_PAD.encode(random).into();
         let now = self.clock.now_ms();
         let session = Arc::new(Session::new(Opening {
             id: Arc::clone(&id),
             owner: Arc::clone(principal.key()),
+            counted,
             endpoint,
             about,
             transport,
             now_ms: now,
         }));
-        if self.count.load(Ordering::Relaxed) >= MAX_SESSIONS {
-            self.evict(now);
+        if self.count.load(Ordering::Relaxed) >= self.max {
+            match self.owners.oldest_idle(&session.counted) {
+                Some(own) => self.end(&own),
+                None => self.evict(now),
+            }
+        }
+        // Registered with the owner first, so that many at once cannot pass the bound.
+        while !self.owners.add(&session) {
+            let own = self.owners.oldest_idle(&session.counted).ok_or(Closed::Full)?;
+            self.end(&own);
         }
         let mut shard = self.shard(&id).write().unwrap_or_else(PoisonError::into_inner);
         if shard.insert(id, Arc::clone(&session)).is_none() {
             self.count.fetch_add(1, Ordering::Relaxed);
             self.metrics.sessions(1);
         }
-        Some(session)
+        Ok(session)
     }
 
     /// The session of this id, if it is alive, this principal's, and of this endpoint.
@@ -121,6 +148,7 @@ impl Sessions {
 
     /// Ends a session: its streams close, its calls are cancelled.
     pub(crate) fn end(&self, session: &Session) {
+        self.owners.remove(session);
         let removed = self.shard(&session.id).write().unwrap_or_else(PoisonError::into_inner).remove(&session.id);
         if let Some(session) = removed {
             self.count.fetch_sub(1, Ordering::Relaxed);

@@ -47,6 +47,8 @@ pub struct Settings {
     pub retry_ms: u64,
     /// Connections served at once; further ones wait to be accepted.
     pub max_connections: usize,
+    /// How often it is asked whether the credentials of open streams are good still.
+    pub credential_check: Duration,
 }
 
 impl Settings {
@@ -83,6 +85,7 @@ impl Settings {
             head_hold: Duration::from_secs(2),
             retry_ms: 1_000,
             max_connections: 16_384,
+            credential_check: Duration::from_millis(500),
         })
     }
 

@@ -6,7 +6,7 @@ mod channel;
 mod reader;
 
 pub(crate) use channel::{Channel, Gone, Kept, StreamId};
-pub(crate) use reader::Reader;
+pub(crate) use reader::{Reader, Seat};
 
 /// The event id of a message: it names its stream, and its place in it.
 pub(crate) fn event_id(stream: StreamId, seq: u64) -> String {

@@ -29,12 +29,13 @@ pub(super) async fn open(
     arrival: &Arrival<'_>,
     session: &Arc<Session>,
 ) -> Result<Response<Body>, Problem> {
+    let place = arrival.stream_place(portal)?;
     let channel = session.get_stream();
     if session.revision() >= Revision::V2025_11_25 {
         channel.prime();
     }
     // Attached before the feed is looked at, so that the feed sees a reader.
-    let answer = respond::events(Reader::attach(channel));
+    let answer = respond::events(Reader::attach(channel, arrival.seat(portal, Some(place))));
     let caller = arrival.caller(&session.profile(), Some(session), None);
     match listen(portal, session, &caller).await {
         Ok(_) => Ok(answer),

@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::body::Body;
 use crate::portal::{Arrival, Portal};
 use crate::respond::{self, Asked, Problem, ProblemKind, Reply};
-use crate::sessions::{About, Offered, Transport};
+use crate::sessions::{About, Closed, Offered, Session, Transport};
 
 /// Opens a session.
 pub(super) async fn initialize(
@@ -22,13 +22,28 @@ pub(super) async fn initialize(
         Ok(agreed) => agreed,
         Err(reply) => return Ok(respond::single(reply)),
     };
-    let session = portal.0.sessions.open(&arrival.principal, arrival.endpoint.clone(), about, Transport::Streamable);
-    let session = session.ok_or_else(|| ProblemKind::Internal.of(message.id()))?;
+    let session = open_session(portal, arrival, about, Transport::Streamable);
+    let session = session.map_err(|problem| problem.of(message.id()))?;
     let mut answer = respond::json(StatusCode::OK, reply.body);
     if let Ok(value) = HeaderValue::from_str(&session.id) {
         answer.headers_mut().insert(headers::SESSION_ID, value);
     }
     Ok(answer)
+}
+
+/// A session of this caller.
+pub(super) fn open_session(
+    portal: &Portal,
+    arrival: &Arrival<'_>,
+    about: About,
+    transport: Transport,
+) -> Result<Arc<Session>, ProblemKind> {
+    let counted = arrival.owner();
+    let opened = portal.0.sessions.open(&arrival.principal, counted, arrival.endpoint.clone(), about, transport);
+    opened.map_err(|closed| match closed {
+        Closed::Full => ProblemKind::Crowded("sessions"),
+        Closed::NoRandomness => ProblemKind::Internal,
+    })
 }
 
 /// What both sides say to each other, and the answer to the client; or the answer

@@ -28,11 +28,11 @@ pub(crate) fn open(portal: &Portal, arrival: &Arrival<'_>, path: &str) -> Result
         return Err(ProblemKind::NotAcceptable.into());
     }
     let nothing = About::new(ClientProfile::plain(Revision::V2024_11_05), Offered::default());
-    let session = portal.0.sessions.open(&arrival.principal, arrival.endpoint.clone(), nothing, Transport::Sse);
-    let session = session.ok_or(ProblemKind::Internal)?;
+    let place = arrival.stream_place(portal)?;
+    let session = open::open_session(portal, arrival, nothing, Transport::Sse)?;
     let channel = session.get_stream();
     channel.named("endpoint", &format!("{path}?{SESSION}={}", session.id));
-    let answer = respond::events(Reader::attach(Arc::clone(&channel)));
+    let answer = respond::events(Reader::attach(Arc::clone(&channel), arrival.seat(portal, Some(place))));
     let drain = portal.0.drain.clone();
     let portal_clone = portal.clone();
     portal.0.drain.spawn(async move {
@@ -126,6 +126,7 @@ async fn one(portal: &Portal, arrival: &Arrival<'_>, session: &Arc<Session>, mes
             let _ = channel.message(&reply.body).await;
         }
         Work::Cancelled => {}
+        Work::Revoked => return Err(arrival.revoked(portal).into()),
         Work::Running(call) => {
             let drain = portal.0.drain.clone();
             portal.0.drain.spawn(async move { call.run(&channel, &drain).await });

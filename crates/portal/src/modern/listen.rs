@@ -22,13 +22,14 @@ pub(super) async fn open(
 ) -> Result<Response<Body>, Problem> {
     let filter = params.notifications.as_ref().map(Filter::parse).transpose();
     let filter = filter.map_err(|error| ProblemKind::from(error).of(Some(&asked.id)))?.unwrap_or_default();
+    let place = arrival.stream_place(portal).map_err(|crowded| crowded.of(Some(&asked.id)))?;
     let caller = arrival.caller(profile, None, Some(params));
     let mut notes = match portal.0.gate.subscribe(&arrival.endpoint, &caller, filter).await {
         Ok(notes) => notes,
         Err(reply) => return Ok(respond::single(asked.reply(None, reply))),
     };
     let channel = Arc::new(Channel::new(Kept::No));
-    let answer = respond::events(Reader::attach(Arc::clone(&channel)));
+    let answer = respond::events(Reader::attach(Arc::clone(&channel), arrival.seat(portal, Some(place))));
     let ack = acknowledged(&asked.id, notes.accepted());
     // The reader was attached just now: there is room.
     let _ = channel.try_message(&build::notification("notifications/subscriptions/acknowledged", Some(&ack)));

@@ -51,6 +51,8 @@ pub(crate) enum ProblemKind {
     Rpc { status: StatusCode, error: RpcError },
     /// 404: session unknown, ended, or somebody else's.
     Session,
+    /// 429: the caller has too many of something open.
+    Crowded(&'static str),
     /// 503: the credential could not be checked; retry.
     AuthUnavailable,
     /// 500: a fault of the gateway.
@@ -113,6 +115,7 @@ impl ProblemKind {
             Self::Envelope(error) => error.status(),
             Self::MalformedHost | Self::BrokenBody | Self::Unexpected(_) => StatusCode::BAD_REQUEST,
             Self::Rpc { status, .. } => *status,
+            Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -141,6 +144,9 @@ impl ProblemKind {
             Self::Unexpected(text) => RpcError::new(codes::INVALID_REQUEST, *text),
             Self::Rpc { error, .. } => error.clone(),
             Self::Session => own("Session not found; initialize again"),
+            Self::Crowded(what) => {
+                coded(own(&format!("Too many {what} of this caller are open; close some")), "rate_limited")
+            }
             Self::AuthUnavailable => own("The credential cannot be checked at the moment; retry"),
             Self::Internal => RpcError::new(codes::INTERNAL_ERROR, "Internal error"),
         }
@@ -178,7 +184,7 @@ impl Problem {
             ProblemKind::Method { allow, .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
-            ProblemKind::AuthUnavailable => {
+            ProblemKind::AuthUnavailable | ProblemKind::Crowded(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
             // The rest of the body is not read: the connection cannot be used again.
@@ -223,6 +229,7 @@ mod tests {
             (ProblemKind::MediaType, 415),
             (ProblemKind::Unexpected("x"), 400),
             (ProblemKind::Session, 404),
+            (ProblemKind::Crowded("streams"), 429),
             (ProblemKind::AuthUnavailable, 503),
             (ProblemKind::Internal, 500),
         ];

@@ -17,6 +17,8 @@ use crate::streams::{Channel, Kept, StreamId};
 
 /// Finished streams kept for clients that resume.
 const KEPT_STREAMS: usize = 8;
+/// Bytes finished streams of one session may hold together.
+const KEPT_BYTES: usize = 1024 * 1024;
 /// Sweeps (one a minute) a finished stream survives.
 const KEPT_SWEEPS: u8 = 5;
 
@@ -24,6 +26,7 @@ const KEPT_SWEEPS: u8 = 5;
 pub(crate) struct Opening {
     pub(crate) id: Arc<str>,
     pub(crate) owner: Arc<str>,
+    pub(crate) counted: Arc<str>,
     pub(crate) endpoint: Endpoint,
     pub(crate) about: About,
     pub(crate) transport: Transport,
@@ -62,6 +65,8 @@ pub(crate) struct Session {
     pub(crate) id: Arc<str>,
     /// `key` of the principal it belongs to.
     pub(crate) owner: Arc<str>,
+    /// Among whose sessions it is counted: the principal, or an anonymous caller's network.
+    pub(super) counted: Arc<str>,
     pub(crate) endpoint: Endpoint,
     /// First 16 hex digits of SHA-256 over the id, for the record.
     pub(crate) hash: Arc<str>,
@@ -135,6 +140,7 @@ impl Session {
         Self {
             id: opening.id,
             owner: opening.owner,
+            counted: opening.counted,
             endpoint: opening.endpoint,
             hash: hash.into(),
             transport: opening.transport,
@@ -234,6 +240,7 @@ impl Session {
             post.sweeps = if finished { post.sweeps + 1 } else { 0 };
             post.sweeps < KEPT_SWEEPS
         });
+        state.trim_posts();
     }
 
     /// A stream for the answer to a POST.
@@ -241,12 +248,7 @@ impl Session {
         let mut state = self.lock();
         let channel = state.new_channel();
         state.posts.push_back(Post { channel: Arc::clone(&channel), sweeps: 0 });
-        let mut finished = state.posts.iter().filter(|post| post.channel.is_closed()).count();
-        state.posts.retain(|post| {
-            let drop_it = finished > KEPT_STREAMS && post.channel.is_closed() && !post.channel.is_attached();
-            finished -= usize::from(drop_it);
-            !drop_it
-        });
+        state.trim_posts();
         channel
     }
 
@@ -344,6 +346,22 @@ impl Session {
 }
 
 impl State {
+    /// Drops the oldest finished streams that are over the bounds.
+    fn trim_posts(&mut self) {
+        let finished = self.posts.iter().filter(|post| post.channel.is_closed());
+        let (mut count, mut bytes) =
+            finished.fold((0, 0), |(count, bytes), post| (count + 1, bytes + post.channel.held()));
+        self.posts.retain(|post| {
+            let over = count > KEPT_STREAMS || bytes > KEPT_BYTES;
+            let drop_it = over && post.channel.is_closed() && !post.channel.is_attached();
+            if drop_it {
+                count -= 1;
+                bytes -= post.channel.held().min(bytes);
+            }
+            !drop_it
+        });
+    }
+
     fn new_channel(&mut self) -> Arc<Channel> {
         self.next_stream += 1;
         Arc::new(Channel::new(Kept::Replay(self.next_stream)))

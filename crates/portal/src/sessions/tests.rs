@@ -5,7 +5,7 @@ use bartizan_wire::{AskAnswer, ClientProfile, LogLevel, RawJson, RequestId, Revi
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::streams::Reader;
+use crate::streams::{Reader, Seat};
 
 const HOUR: i64 = 3_600_000;
 
@@ -15,8 +15,12 @@ struct World {
 }
 
 fn world() -> World {
+    world_of(10_000)
+}
+
+fn world_of(per_owner: usize) -> World {
     let clock = Arc::new(ManualClock::at(1_000));
-    let sessions = Sessions::new(Arc::clone(&clock) as Arc<dyn Clock>, 24 * 3_600_000, Metrics::new());
+    let sessions = Sessions::new(Arc::clone(&clock) as Arc<dyn Clock>, 24 * 3_600_000, per_owner, Metrics::new());
     World { clock, sessions }
 }
 
@@ -30,13 +34,79 @@ fn portal() -> Endpoint {
 
 impl World {
     fn open(&self, name: &str) -> Arc<Session> {
+        self.try_open(name).unwrap()
+    }
+
+    fn try_open(&self, name: &str) -> Result<Arc<Session>, Closed> {
         let about = About::new(ClientProfile::plain(Revision::V2025_11_25), Offered::default());
-        self.sessions.open(&user(name), portal(), about, Transport::Streamable).unwrap()
+        let user = user(name);
+        self.sessions.open(&user, Arc::clone(user.key()), portal(), about, Transport::Streamable)
     }
 
     fn finds(&self, id: &str, name: &str) -> bool {
         self.sessions.get(id, &user(name), &portal(), Transport::Streamable).is_some()
     }
+}
+
+fn reader(session: &Session) -> Reader {
+    Reader::attach(session.get_stream(), Seat::new(None, None, &Metrics::new()))
+}
+
+/// One caller opens many sessions where the process may have 50; true when another
+/// caller's session survives.
+fn survives_a_flood(per_owner: usize) -> bool {
+    let mut world = world_of(per_owner);
+    world.sessions.max = 50;
+    let bob = world.open("bob");
+    world.clock.advance_ms(1);
+    for _ in 0..500 {
+        world.open("mallory");
+    }
+    assert!(world.sessions.len() <= 50);
+    world.finds(&bob.id, "bob")
+}
+
+#[test]
+fn o11_nobody_loses_a_session_to_a_flood_of_another_one() {
+    assert!(survives_a_flood(10), "its own are at their bound");
+    assert!(survives_a_flood(usize::MAX), "the process is full of its own");
+}
+
+#[tokio::test]
+async fn o11_at_the_bound_the_owners_oldest_idle_session_ends() {
+    let world = world_of(3);
+    let (streaming, busy, idle) = (world.open("alice"), world.open("alice"), world.open("alice"));
+    let (bob, open) = (world.open("bob"), reader(&streaming));
+    let running = busy.running(RequestId::number(1));
+    world.clock.advance_ms(1);
+    let newest = world.open("alice");
+    assert!(!world.finds(&idle.id, "alice"), "the only one nobody used");
+    let newest = Some(newest).filter(|newest| world.finds(&newest.id, "alice")).unwrap();
+    let held = newest.running(RequestId::number(2));
+    assert_eq!(world.try_open("alice").err(), Some(Closed::Full), "all are in use");
+    assert!(world.finds(&streaming.id, "alice") && world.finds(&busy.id, "alice") && world.finds(&bob.id, "bob"));
+    drop(open);
+    assert!(world.try_open("alice").is_ok(), "one is idle again");
+    drop((running, held));
+    for session in world.sessions.all() {
+        world.sessions.end(&session);
+    }
+    world.open("alice");
+    assert_eq!(world.sessions.len(), 1);
+}
+
+#[test]
+fn p10_what_finished_streams_hold_is_bounded() {
+    let world = world();
+    let session = world.open("alice");
+    for _ in 0..6 {
+        let post = session.open_post();
+        post.try_message(&vec![b'1'; 400 * 1024]).unwrap();
+        post.close();
+    }
+    session.open_post().close();
+    let kept = (1..=6).filter(|number| session.stream(*number).is_some()).count();
+    assert_eq!(kept, 2, "within 1 MiB");
 }
 
 #[test]
@@ -95,7 +165,7 @@ fn p26_idle_sessions_end_after_24_hours() {
 async fn p26_an_open_stream_keeps_its_session() {
     let world = world();
     let session = world.open("alice");
-    let reader = Reader::attach(session.get_stream());
+    let reader = reader(&session);
     world.clock.advance_ms(48 * HOUR);
     world.sessions.sweep();
     assert!(world.finds(&session.id, "alice"));

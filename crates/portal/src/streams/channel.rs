@@ -85,9 +85,23 @@ impl Channel {
 
     /// Appends one JSON message. Waits while an attached reader is behind.
     pub(crate) async fn message(&self, data: &[u8]) -> Result<(), Gone> {
-        self.room().await?;
-        self.append(false, |out, id| frame(out, id, data));
-        Ok(())
+        loop {
+            self.room().await?;
+            // Room and append under one lock: of many producers that were woken at once,
+            // each with a large message, only one may go on.
+            let waker = {
+                let mut state = self.lock();
+                if state.abandoned || state.closed {
+                    return Err(Gone);
+                }
+                if !self.has_room(&state) {
+                    continue;
+                }
+                self.put(&mut state, false, |out, id| frame(out, id, data))
+            };
+            wake(waker);
+            return Ok(());
+        }
     }
 
     /// Appends one JSON message without waiting; for producers that must not stall.
@@ -148,7 +162,6 @@ impl Channel {
     }
 
     /// Bytes held at the moment.
-    #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.lock().bytes
     }
@@ -178,13 +191,13 @@ impl Channel {
     }
 
     async fn room(&self) -> Result<(), Gone> {
-        let kept = self.id().is_some();
-        self.until(|state| {
-            state.abandoned || state.closed || state.unread_bytes <= BUFFER || (kept && !state.attached)
-        })
-        .await;
+        self.until(|state| state.abandoned || state.closed || self.has_room(state)).await;
         let state = self.lock();
         if state.abandoned || state.closed { Err(Gone) } else { Ok(()) }
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        state.unread_bytes <= BUFFER || (self.id().is_some() && !state.attached)
     }
 
     fn append(&self, lossy: bool, write: impl FnOnce(&mut BytesMut, Option<(StreamId, u64)>)) {
@@ -193,17 +206,27 @@ impl Channel {
             if state.closed || state.abandoned {
                 return;
             }
-            let seq = state.front + state.frames.len() as u64;
-            let mut out = BytesMut::new();
-            write(&mut out, self.id().map(|id| (id, seq)));
-            let bytes = out.freeze();
-            state.bytes += bytes.len();
-            state.unread_bytes += bytes.len();
-            state.frames.push_back(bytes);
-            state.trim(lossy);
-            state.waker.take()
+            self.put(&mut state, lossy, write)
         };
         wake(waker);
+    }
+
+    /// Returns who is to be woken, once the lock is released.
+    fn put(
+        &self,
+        state: &mut State,
+        lossy: bool,
+        write: impl FnOnce(&mut BytesMut, Option<(StreamId, u64)>),
+    ) -> Option<Waker> {
+        let seq = state.front + state.frames.len() as u64;
+        let mut out = BytesMut::new();
+        write(&mut out, self.id().map(|id| (id, seq)));
+        let bytes = out.freeze();
+        state.bytes += bytes.len();
+        state.unread_bytes += bytes.len();
+        state.frames.push_back(bytes);
+        state.trim(lossy);
+        state.waker.take()
     }
 
     /// Attaches a reader that begins with the next event nobody has read.

@@ -6,41 +6,82 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bartizan_telemetry::Metrics;
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::channel::{Channel, Take};
+use crate::credentials::Watch;
+use crate::places::CallerTicket;
 
 /// A comment line goes out when a stream was silent for this long, so that proxies
 /// between do not close it and a dead connection is noticed.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// What an open stream has of its caller: one of their places, and the authority of
+/// their credential. Counted among the open streams for as long as it lives.
+pub(crate) struct Seat {
+    _place: Option<CallerTicket>,
+    /// The future comes first: it holds no lock, but the watch counts it.
+    revoked: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Watch)>,
+    metrics: Metrics,
+}
+
+impl Seat {
+    pub(crate) fn new(place: Option<CallerTicket>, watch: Option<Watch>, metrics: &Metrics) -> Self {
+        metrics.streams(1);
+        let revoked = watch.map(|watch| (Box::pin(watch.revoked()), watch));
+        Self { _place: place, revoked, metrics: metrics.clone() }
+    }
+
+    fn is_revoked(&mut self, cx: &mut Context<'_>) -> bool {
+        self.revoked.as_mut().is_some_and(|(revoked, _)| revoked.as_mut().poll(cx).is_ready())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.metrics.streams(-1);
+    }
+}
+
 /// Takes frames from a channel; detaches when dropped.
-#[derive(Debug)]
 pub(crate) struct Reader {
     channel: Arc<Channel>,
     generation: u64,
     silence: Pin<Box<Sleep>>,
+    seat: Seat,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("generation", &self.generation).finish_non_exhaustive()
+    }
 }
 
 impl Reader {
     /// Reads from the first event nobody has read.
-    pub(crate) fn attach(channel: Arc<Channel>) -> Self {
+    pub(crate) fn attach(channel: Arc<Channel>, seat: Seat) -> Self {
         let generation = channel.attach();
-        Self::with(channel, generation)
+        Self::with(channel, generation, seat)
     }
 
     /// Reads what follows event number `after`.
-    pub(crate) fn resume(channel: Arc<Channel>, after: u64) -> Self {
+    pub(crate) fn resume(channel: Arc<Channel>, after: u64, seat: Seat) -> Self {
         let generation = channel.attach_after(after);
-        Self::with(channel, generation)
+        Self::with(channel, generation, seat)
     }
 
-    fn with(channel: Arc<Channel>, generation: u64) -> Self {
-        Self { channel, generation, silence: Box::pin(tokio::time::sleep(KEEP_ALIVE)) }
+    fn with(channel: Arc<Channel>, generation: u64, seat: Seat) -> Self {
+        Self { channel, generation, silence: Box::pin(tokio::time::sleep(KEEP_ALIVE)), seat }
     }
 
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        // Before anything is taken: what was not read in time is not read any more.
+        if self.seat.is_revoked(cx) {
+            return Poll::Ready(None);
+        }
         match self.channel.take(self.generation, cx.waker()) {
             Take::Frame(frame) => {
                 self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
@@ -74,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn p10_silence_is_filled_with_comments() {
         let channel = Arc::new(Channel::new(Kept::No));
-        let mut reader = Reader::attach(Arc::clone(&channel));
+        let mut reader = Reader::attach(Arc::clone(&channel), Seat::new(None, None, &Metrics::new()));
         let started = Instant::now();
         let comment = poll_fn(|cx| reader.poll_next(cx)).await.unwrap();
         assert_eq!(comment, ":\n\n");
@@ -88,7 +129,7 @@ mod tests {
     #[tokio::test]
     async fn p10_dropping_the_body_detaches() {
         let channel = Arc::new(Channel::new(Kept::Replay(1)));
-        let reader = Reader::attach(Arc::clone(&channel));
+        let reader = Reader::attach(Arc::clone(&channel), Seat::new(None, None, &Metrics::new()));
         assert!(channel.is_attached());
         drop(reader);
         assert!(!channel.is_attached());

@@ -12,7 +12,7 @@ use bartizan_egress::Egress;
 use bartizan_gate::{Gate, GateDeps};
 use bartizan_identity::Identity;
 use bartizan_model::{Clock, ManualClock, Principal, PrincipalKind, Secret};
-use bartizan_portal::{Drain, Portal, PortalDeps, Settings};
+use bartizan_portal::{Drain, Ops, OpsDeps, Portal, PortalDeps, Settings};
 use bartizan_store::{Store, StoreUrl};
 use bartizan_telemetry::Metrics;
 use bartizan_testkit::fixture::{Era, Fixture, Options};
@@ -45,6 +45,10 @@ pub struct Setup {
     pub drain_deadline_ms: u64,
     pub head_hold_ms: Option<u64>,
     pub trusted: Vec<&'static str>,
+    pub credential_check_ms: Option<u64>,
+    pub sessions_per_principal: usize,
+    pub streams_per_principal: usize,
+    pub connection_idle_ms: u64,
 }
 
 impl Default for Setup {
@@ -59,6 +63,10 @@ impl Default for Setup {
             drain_deadline_ms: limits.drain_deadline_ms,
             head_hold_ms: None,
             trusted: Vec::new(),
+            credential_check_ms: None,
+            sessions_per_principal: limits.sessions_per_principal,
+            streams_per_principal: limits.streams_per_principal,
+            connection_idle_ms: limits.connection_idle_ms,
         }
     }
 }
@@ -71,8 +79,12 @@ pub struct World {
     pub fixture: Fixture,
     pub base: String,
     pub address: String,
+    pub identity: Arc<Identity>,
+    pub metrics: Metrics,
+    pub settings: Arc<Settings>,
+    audit: Audit,
     _open: Fixture,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl World {
@@ -97,19 +109,27 @@ impl World {
             session_idle_ms: setup.session_idle_ms,
             drain_wait_ms: setup.drain_wait_ms,
             drain_deadline_ms: setup.drain_deadline_ms,
+            sessions_per_principal: setup.sessions_per_principal,
+            streams_per_principal: setup.streams_per_principal,
+            connection_idle_ms: setup.connection_idle_ms,
             ..WireLimits::default()
         };
         let trusted_proxies = setup.trusted.iter().map(|net| net.parse().unwrap()).collect();
         let file = File { limits: limits.clone(), trusted_proxies, ..File::default() };
         let mut settings = Settings::new(&file, &base, address).unwrap();
         settings.head_hold = setup.head_hold_ms.map_or(settings.head_hold, Duration::from_millis);
+        settings.credential_check = setup.credential_check_ms.map_or(settings.credential_check, Duration::from_millis);
+        let settings = Arc::new(settings);
+        let identity = Arc::new(identity(&clock).await);
+        let metrics = Metrics::new();
+        let audit = Audit::open(folder.path(), AuditMode::Fast, None, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let drain = Drain::new();
         let deps = PortalDeps {
-            gate: gate(&resources, &clock, limits, &folder),
-            identity: Arc::new(identity(&clock).await),
-            settings: Arc::new(settings),
+            gate: gate(&resources, &clock, limits, audit.clone()),
+            identity: Arc::clone(&identity),
+            settings: Arc::clone(&settings),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            metrics: Metrics::new(),
+            metrics: metrics.clone(),
             drain: drain.clone(),
         };
         let portal = Portal::new(deps);
@@ -118,7 +138,8 @@ impl World {
             let portal = portal.clone();
             async move { portal.serve(listener).await }
         });
-        Self { portal, drain, clock, fixture, base, address: address.to_string(), _open: open, _folder: folder }
+        let address = address.to_string();
+        Self { portal, drain, clock, fixture, base, address, identity, metrics, settings, audit, _open: open, folder }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -128,6 +149,44 @@ impl World {
     /// A client of Alice.
     pub fn client(&self, path: &str) -> Client {
         Client::new(self.url(path), Some(ALICE))
+    }
+
+    /// A client with a new service token.
+    pub async fn service(&self, name: &str, path: &str) -> Client {
+        let (_, secret) = self.identity.tokens().create(name, None).await.unwrap();
+        Client::new(self.url(path), Some(secret.expose().clone().leak()))
+    }
+
+    /// What `/metrics` of the operations listener says.
+    pub async fn metrics(&self) -> String {
+        let metrics = self.metrics.clone();
+        let ops = Ops::new(OpsDeps {
+            settings: Arc::clone(&self.settings),
+            drain: self.drain.clone(),
+            readiness: Arc::new(|| Box::pin(async { Vec::new() })),
+            metrics: Arc::new(move || metrics.render()),
+        });
+        let request = Request::builder().uri("/metrics").header("host", "127.0.0.1:7421").body(()).unwrap();
+        let body = ops.handle(request).await.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    /// The events of one kind on record.
+    pub async fn events_of(&self, kind: &str) -> Vec<Value> {
+        self.audit.flush().await.unwrap();
+        let mut events = Vec::new();
+        for writer in std::fs::read_dir(self.folder.path()).unwrap() {
+            for segment in std::fs::read_dir(writer.unwrap().path()).unwrap() {
+                let path = segment.unwrap().path();
+                if path.extension().is_some_and(|extension| extension == "log") {
+                    let text = std::fs::read_to_string(path).unwrap();
+                    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+                    events.extend(lines.map(|line| line.get("event").cloned().unwrap_or(line)));
+                }
+            }
+        }
+        events.retain(|event| event["kind"] == kind);
+        events
     }
 
     /// Waits until the fixture has a stream to somebody who listens.
@@ -140,7 +199,7 @@ impl World {
     }
 }
 
-fn gate(resources: &Resources, clock: &Arc<ManualClock>, limits: WireLimits, folder: &TempDir) -> Gate {
+fn gate(resources: &Resources, clock: &Arc<ManualClock>, limits: WireLimits, audit: Audit) -> Gate {
     let dynamic = || Arc::clone(clock) as Arc<dyn Clock>;
     let options = CompileOptions::default();
     let snapshot = match Snapshot::compile(resources, &options, clock.now_ms()) {
@@ -159,7 +218,7 @@ fn gate(resources: &Resources, clock: &Arc<ManualClock>, limits: WireLimits, fol
     Gate::new(GateDeps {
         snapshot,
         upstreams,
-        audit: Audit::open(folder.path(), AuditMode::Fast, None, dynamic()).unwrap(),
+        audit,
         handles: Vault::new(KeyRing::ephemeral().unwrap()).unwrap().handles(),
         store: None,
         limits,
@@ -181,7 +240,10 @@ async fn identity(clock: &Arc<ManualClock>) -> Identity {
 /// `fix`: the fixture; `open`: public; `bare`: tools only; `hidden`: nobody's; `dead`:
 /// nothing listens there; `slow`: two lists per minute; `near`: only from 127.0.0.0/8.
 fn resources(fixture: &str, open: &str, bare: &str) -> Value {
-    let everyone = json!([{"action": "allow", "include": [{"everyone": true}]}]);
+    let everyone = json!([
+        {"action": "allow", "include": [{"everyone": true}]},
+        {"name": "services", "action": "service_auth", "include": [{"everyone": true}]},
+    ]);
     let near = json!([{"action": "allow", "include": [{"ip": ["127.0.0.0/8"]}]}]);
     let classes = json!({
         "read": bartizan_testkit::fixture::tool_names().into_iter()
