@@ -175,6 +175,16 @@ impl Limiter {
     }
 }
 
+#[cfg(test)]
+impl Limiter {
+    /// Calls that wait for their turn.
+    pub(crate) fn waiting(&self) -> usize {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let places = current.iter().flat_map(|(_, set)| &set.all).filter_map(|limit| limit.places.as_ref());
+        places.map(|places| places.waiting()).sum()
+    }
+}
+
 fn same(a: &RateLimit, b: &RateLimit) -> bool {
     a.id == b.id
         && a.per == b.per

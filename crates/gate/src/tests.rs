@@ -4,6 +4,7 @@ mod bench;
 mod caches;
 mod calls;
 mod explains;
+mod limits;
 mod listens;
 mod lists;
 mod mock;

@@ -165,6 +165,11 @@ impl Places {
         self.lock().by_key.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().by_key.values().map(|lane| lane.waiting).sum()
+    }
+
     /// Calls in flight and calls that wait under a key.
     #[cfg(test)]
     pub(super) fn counts(&self, key: &str) -> (u32, usize) {

@@ -120,8 +120,8 @@ impl From {
 /// Classes that all mocks' tools have unless a test says otherwise.
 pub(crate) fn classes() -> Value {
     json!({
-        "read": ["echo", "fail", "rpc_error", "hang", "ask", "ask_two", "ask_sampling", "link", "progress", "drop",
-                 "forever", "resource"],
+        "read": ["echo", "fail", "rpc_error", "hang", "ask", "ask_two", "ask_sampling", "ask_slowly", "link", "progress",
+                 "drop", "forever", "resource"],
         "write": ["write"], "destructive": ["remove"]
     })
 }

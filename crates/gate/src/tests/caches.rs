@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use bartizan_config::settings::{AuditMode, WireLimits};
 use bartizan_model::ReasonCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::bench::{Bench, end, modern, names};
 use super::lists::{add_many, many};
@@ -86,6 +86,50 @@ async fn p33_private_lists_never_cross_principals() {
     assert_eq!(bench.mock("new").state.count("tools/list"), 2);
     bench.list(&modern("carol"), "tools/list").await.unwrap();
     assert_eq!(bench.mock("new").state.count("tools/list"), 3);
+}
+
+#[tokio::test]
+async fn p33_what_only_one_principal_was_shown_is_nobody_elses() {
+    for scope in ["private", "public"] {
+        let bench = Bench::with(&[("new", Speaks::Modern)], |r| {
+            let lists: Vec<String> = (1..=6).map(|n| format!("list_{n}")).collect();
+            r["servers"][0]["classes"]["read"].as_array_mut().unwrap().extend(lists.into_iter().map(Value::from));
+        })
+        .await;
+        let state = &bench.mock("new").state;
+        *state.cache.lock().unwrap() = Some((60_000, scope));
+        state.numbered.store(true, Ordering::SeqCst);
+        state.hold_lists.store(true, Ordering::SeqCst);
+        let (alice, bob) = (modern("alice"), modern("bob"));
+        let release = async {
+            state.list_reached.notified().await;
+            state.hold_lists.store(false, Ordering::SeqCst);
+            state.release.notify_one();
+        };
+        // Bob waits for what looks like one shared list, which alice has asked for.
+        let (one, two, ()) = tokio::join!(bench.tool_names(&alice), bench.tool_names(&bob), release);
+        let own = |names: &[String]| names.iter().filter(|name| name.starts_with("new_list_")).cloned().collect();
+        let (one, two): (Vec<String>, Vec<String>) = (own(&one), own(&two));
+        assert_eq!((one.len(), two.len()), (1, 1));
+        assert_eq!(one == two, scope == "public", "{scope}: {one:?} {two:?}");
+        for _ in 0..2 {
+            for (from, mine, other) in [(&alice, &one[0], &two[0]), (&bob, &two[0], &one[0])] {
+                assert_eq!(own(&bench.tool_names(from).await), [mine.clone()], "{scope}");
+                bench.tool(from, mine, json!({})).await.json();
+                let reply = bench.tool(from, other, json!({})).await;
+                assert_eq!(reply.is_not_found(), scope == "private", "{scope}: {reply:?}");
+            }
+        }
+        // One who comes later, in the middle of a renewal by the others.
+        bench.clock.advance_ms(60_001);
+        let carol = modern("carol");
+        let (one, two, three) =
+            tokio::join!(bench.tool_names(&alice), bench.tool_names(&carol), bench.tool_names(&bob));
+        let mut all: Vec<String> = [own(&one), own(&two), own(&three)].concat();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), if scope == "private" { 3 } else { 1 }, "{scope}: {all:?}");
+    }
 }
 
 #[tokio::test]

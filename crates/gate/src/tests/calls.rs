@@ -121,6 +121,49 @@ async fn g3_an_expired_grant_denies_again_and_the_list_follows() {
 }
 
 #[tokio::test]
+async fn g3_grants_that_end_one_after_the_other_change_list_and_calls_together() {
+    for swapped in [false, true] {
+        let bench = Bench::with(&[("old", Speaks::Legacy)], |r| {
+            let both = json!({"id": "a", "principals": ["everyone"], "server": "old", "tools": ["write", "remove"],
+                              "expires": "2026-09-21T14:13:30Z"});
+            let one = json!({"id": "b", "principals": ["user:alice"], "server": "old", "tools": ["write"],
+                             "expires": "2026-09-21T14:13:40Z"});
+            r["grants"] = if swapped { json!([one, both]) } else { json!([both, one]) };
+        })
+        .await;
+        // Ten and twenty seconds after NOW_MS; no list is fetched anew meanwhile.
+        let mut now_ms = 0;
+        for (at_ms, write, remove) in [
+            (0, true, true),
+            (9_999, true, true),
+            (10_001, true, false),
+            (19_999, true, false),
+            (20_001, false, false),
+            (40_000, false, false),
+        ] {
+            bench.clock.advance_ms(at_ms - now_ms);
+            now_ms = at_ms;
+            // Listed first, then called, and the other way round.
+            for order in [[true, false], [false, true]] {
+                for list in order {
+                    if list {
+                        let names = bench.tool_names(&modern("alice")).await;
+                        let listed = |name: &str| names.contains(&name.to_owned());
+                        assert_eq!((listed("old_write"), listed("old_remove")), (write, remove), "at {at_ms}");
+                        continue;
+                    }
+                    for (name, good) in [("old_write", write), ("old_remove", remove)] {
+                        let reply = bench.tool(&modern("alice"), name, json!({})).await;
+                        assert_eq!(reply.is_not_found(), !good, "{name} at {at_ms}: {reply:?}");
+                    }
+                }
+            }
+        }
+        assert_eq!(bench.mock("old").state.count("tools/list"), 1);
+    }
+}
+
+#[tokio::test]
 async fn g3_show_ungranted_lists_and_refuses() {
     let bench = Bench::with(BOTH, |r| r["portals"][0]["show_ungranted"] = true.into()).await;
     assert!(bench.tool_names(&modern("alice")).await.contains(&"old_write".to_owned()));

@@ -126,6 +126,39 @@ async fn p10_a_new_snapshot_is_told_and_followed() {
 }
 
 #[tokio::test]
+async fn p10_what_a_new_rule_forbids_is_not_heard_any_longer() {
+    for rule in [
+        r#"forbid(principal == User::"alice", action == Action::"read_resource", resource);"#,
+        r#"forbid(principal == User::"alice", action, resource in Server::"old");"#,
+    ] {
+        let mut bench = Bench::new(&[("old", Speaks::Legacy)]).await;
+        let uri = "bartizan+uri://old/note://1".to_owned();
+        let filter = Filter { tools: true, uris: vec![uri.clone()], ..Filter::default() };
+        let mut alice = listen(&bench, &modern("alice"), filter.clone()).await;
+        let mut bob = listen(&bench, &modern("bob"), filter).await;
+        assert_eq!(alice.accepted().uris, std::slice::from_ref(&uri));
+        opened(&bench, "old").await;
+        let update = |bench: &Bench| {
+            bench.mock("old").state.announce("notifications/resources/updated", json!({"uri": "note://1"}));
+        };
+        update(&bench);
+        for subscription in [&mut alice, &mut bob] {
+            assert_eq!(&*next(subscription).await.method, "notifications/resources/updated", "{rule}");
+        }
+        bench.reload(|r| r["policies"] = json!([{"id": "no", "cedar": rule}]));
+        for subscription in [&mut alice, &mut bob] {
+            assert_eq!(&*next(subscription).await.method, "notifications/tools/list_changed", "{rule}");
+        }
+        update(&bench);
+        assert_eq!(&*next(&mut bob).await.method, "notifications/resources/updated", "others go on: {rule}");
+        assert!(!alice.control().add(&uri).await, "nor is it taken again: {rule}");
+        // Whatever is said from now on comes after what alice must not have heard.
+        bench.reload(|r| r["grants"] = json!([]));
+        assert_eq!(&*next(&mut alice).await.method, "notifications/tools/list_changed", "{rule}");
+    }
+}
+
+#[tokio::test]
 async fn p10_endpoints_one_may_not_use_are_not_found() {
     let bench = Bench::with(BOTH, |r| r["servers"][0]["policies"] = json!([])).await;
     for from in [modern("alice").at("old"), modern("alice").at("none")] {

@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) broken: AtomicBool,
     /// `ttlMs` and `cacheScope` of modern lists.
     pub(crate) cache: Mutex<Option<(u64, &'static str)>>,
+    /// Every list of tools names itself: `list_1` is in the first.
+    pub(crate) numbered: AtomicBool,
     /// Reached by `hang`.
     pub(crate) hanging: Notify,
     /// Ends `hang`.
@@ -221,6 +223,7 @@ pub(crate) const TOOLS: &[&str] = &[
     "ask",
     "ask_two",
     "ask_sampling",
+    "ask_slowly",
     "link",
     "progress",
     "drop",
@@ -242,7 +245,11 @@ async fn lists(state: &State, method: &str) -> Option<Value> {
             if state.hold_lists.load(Ordering::SeqCst) {
                 state.release.notified().await;
             }
-            json!({"tools": listed(state)})
+            let mut tools = listed(state);
+            if state.numbered.load(Ordering::SeqCst) {
+                tools.push(tool(&format!("list_{}", state.count("tools/list"))));
+            }
+            json!({"tools": tools})
         }
         "prompts/list" => json!({"prompts": [{"name": "greet", "arguments": [{"name": "who"}]}]}),
         "resources/list" => {
@@ -281,6 +288,7 @@ async fn simple(state: &State, name: &str, params: &Value) -> Option<Result<Valu
         }
         _ => {
             let known = state.tools.lock().unwrap().iter().any(|tool| tool["name"] == name);
+            let known = known || name.starts_with("list_");
             if !known {
                 return None;
             }
@@ -363,6 +371,15 @@ impl State {
     }
 }
 
+fn progress(sender: &Stream, params: &Value, steps: std::ops::RangeInclusive<u32>) {
+    let token = &params["_meta"]["progressToken"];
+    for n in steps {
+        let params = json!({"progressToken": token, "progress": n, "total": 3});
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
+        let _ = sender.send(event(&note));
+    }
+}
+
 async fn legacy_stream(state: Arc<State>, name: String, id: Value, params: Value, sender: Stream) {
     let text = |text: String| json!({"content": [{"type": "text", "text": text}]});
     let value = |answer: Option<Value>| answer.map(|a| a["result"]["content"]["v"].as_str().unwrap_or("?").to_owned());
@@ -379,6 +396,18 @@ async fn legacy_stream(state: Arc<State>, name: String, id: Value, params: Value
             );
             let (Some(one), Some(two)) = (value(one), value(two)) else { return };
             result(&id, &text(format!("{one} {two}")))
+        }
+        // Works on while it waits for the answer, once it is told to.
+        "ask_slowly" => {
+            let work = async {
+                state.unhang.notified().await;
+                progress(&sender, &params, 1..=3);
+            };
+            let asking = state.legacy_ask(&sender, "user_name", "elicitation/create", elicitation("name?"));
+            let (answer, ()) = tokio::join!(asking, work);
+            let Some(name) = value(answer) else { return };
+            progress(&sender, &params, 4..=4);
+            result(&id, &text(format!("Hello {name}")))
         }
         "forever" => loop {
             let answer = state.legacy_ask(&sender, "again", "elicitation/create", elicitation("again?")).await;
@@ -401,12 +430,7 @@ async fn legacy_stream(state: Arc<State>, name: String, id: Value, params: Value
             error(&id, -32042, "go there", &json!({"elicitations": [entry]}))
         }
         "progress" => {
-            let token = params["_meta"]["progressToken"].clone();
-            for n in 1..=3 {
-                let params = json!({"progressToken": token, "progress": n, "total": 3});
-                let note = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": params});
-                let _ = sender.send(event(&note));
-            }
+            progress(&sender, &params, 1..=3);
             result(&id, &text("done".to_owned()))
         }
         // Ends without an answer.

@@ -421,3 +421,116 @@ async fn p9_a_write_that_is_parked_has_one_intent() {
         "a parked call goes on under its first intent, a new request has its own"
     );
 }
+
+#[tokio::test]
+async fn p9_progress_during_a_park_comes_with_the_retry() {
+    let bench = Bench::new(&[("old", Speaks::Legacy)]).await;
+    let alice = modern("alice");
+    for (token, expected) in [(Some("second"), vec![1, 2, 3, 4]), (None, vec![])] {
+        let params = json!({"name": "old_ask_slowly", "arguments": {"a": 1}, "_meta": {"progressToken": "first"}});
+        let first = bench.call(&alice, "tools/call", params).await.json();
+        bench.mock("old").state.unhang.notify_one();
+        let key = first["inputRequests"].as_object().unwrap().keys().next().unwrap().clone();
+        let responses = json!({key: accept("Bob")});
+        let mut params = round("old_ask_slowly", &json!({"a": 1}), Some(&state_of(&first)), responses);
+        if let Some(token) = token {
+            params["_meta"]["progressToken"] = token.into();
+        }
+        let mut handle = bench.start(&alice, "tools/call", params);
+        let mut heard = Vec::new();
+        loop {
+            match handle.next().await.unwrap() {
+                CallOutput::Notify { params, .. } => heard.push(super::bench::value(&params.unwrap())),
+                CallOutput::Done(reply) => break assert_eq!(reply.text(), "Hello Bob"),
+                CallOutput::Ask { .. } => panic!("nothing to ask"),
+            }
+        }
+        let steps: Vec<_> = heard.iter().map(|note| note["progress"].as_i64().unwrap()).collect();
+        assert_eq!(steps, expected);
+        assert!(heard.iter().all(|note| note["progressToken"] == "second"), "{heard:?}");
+    }
+}
+
+/// The reply of one call at a gate.
+async fn at(gate: &crate::Gate, from: &From, params: Value) -> CallReply {
+    end(gate.call(from.request("tools/call", params))).await
+}
+
+#[tokio::test]
+async fn p9_a_state_is_used_once_however_many_replicas_there_are() {
+    let bench = Bench::new(BOTH).await;
+    let alice = modern("alice");
+    for (shared, good) in [(true, 1), (false, 2)] {
+        let store = shared.then(|| bench.store.clone());
+        let gates = [bench.another("node-2", store.clone()), bench.another("node-3", store)];
+        // A modern server's own state, and one that only means "call again".
+        for (name, key, answer) in
+            [("new_ask", "user_name", accept("Bob")), ("old_link", "", json!({"action": "accept"}))]
+        {
+            let first = bench.tool(&alice, name, json!({"a": 1})).await.json();
+            let key = match key {
+                "" => first["inputRequests"].as_object().unwrap().keys().next().unwrap().clone(),
+                key => key.to_owned(),
+            };
+            let params = round(name, &json!({"a": 1}), Some(&state_of(&first)), json!({key: answer}));
+            let (one, two) = tokio::join!(at(&gates[0], &alice, params.clone()), at(&gates[1], &alice, params.clone()));
+            let results = [&one, &two].iter().filter(|reply| matches!(reply, CallReply::Result(_))).count();
+            assert_eq!(results, good, "{name}: {one:?} {two:?}");
+            for gate in &gates {
+                assert_eq!(at(gate, &alice, params.clone()).await.error_code(), -32602, "{name}: used");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn p9_an_answer_that_lands_elsewhere_does_not_use_up_the_park() {
+    let bench = Bench::new(BOTH).await;
+    let alice = modern("alice");
+    let state = begin(&bench, &alice, "old_ask").await;
+    let elsewhere = bench.another("node-2", Some(bench.store.clone()));
+    let params = round("old_ask", &json!({"a": 1}), Some(&state), json!({"user_name": accept("Bob")}));
+    assert_eq!(at(&elsewhere, &alice, params).await.error_code(), -32603);
+    assert_eq!(go_on(&bench, &alice, "old_ask", &state).await.text(), "Hello Bob");
+}
+
+#[tokio::test]
+async fn p9_without_the_store_no_state_is_taken_and_calls_go_on() {
+    let bench = Bench::new(BOTH).await;
+    let alice = modern("alice");
+    let state = begin(&bench, &alice, "new_ask").await;
+    let parked = begin(&bench, &alice, "old_ask").await;
+    bench.store.close().await;
+    let executed = bench.mock("new").state.executed("ask");
+    for _ in 0..2 {
+        assert_eq!(go_on(&bench, &alice, "new_ask", &state).await.error_code(), -32603);
+    }
+    assert_eq!(bench.mock("new").state.executed("ask"), executed, "nothing was forwarded");
+    let events = bench.events_of("call").await;
+    let last = events.last().unwrap();
+    assert_eq!((&last["outcome"], &last["note"]), (&json!("refused"), &json!("replay markers cannot be reached")));
+    // What needs no marker never asks for one.
+    bench.tool(&alice, "new_echo", json!({})).await.json();
+    assert_eq!(go_on(&bench, &alice, "old_ask", &parked).await.text(), "Hello Bob");
+    // The refusals have not used up the state.
+    let store = bartizan_store::Store::open(&bartizan_store::StoreUrl::Memory, bench.gate.0.clock.clone()).await;
+    let recovered = bench.another("node-1", Some(store.unwrap()));
+    let params = round("new_ask", &json!({"a": 1}), Some(&state), json!({"user_name": accept("Bob")}));
+    assert_eq!(at(&recovered, &alice, params).await.text(), "Hello Bob");
+}
+
+#[tokio::test]
+async fn p9_old_markers_are_removed() {
+    let bench = Bench::new(BOTH).await;
+    let alice = modern("alice");
+    let state = begin(&bench, &alice, "new_ask").await;
+    go_on(&bench, &alice, "new_ask", &state).await.json();
+    bench.idle().await;
+    // Past the state's life and the slack for clocks that differ.
+    bench.clock.advance_ms(1_200_001);
+    let state = begin(&bench, &alice, "new_ask").await;
+    go_on(&bench, &alice, "new_ask", &state).await.json();
+    bench.idle().await;
+    let left = bartizan_store::repo::replay::prune(&bench.store, i64::MAX).await.unwrap();
+    assert_eq!(left, 1, "only the newer one is left");
+}
