@@ -9,6 +9,7 @@ mod cli;
 mod codes;
 mod commands;
 mod duration;
+mod figures;
 mod installation;
 mod logging;
 mod node;

@@ -20,6 +20,7 @@ use bartizan_telemetry::Metrics;
 use bartizan_upstream::{ServerHealth, UpstreamDeps, Upstreams};
 use bartizan_vault::{KeyRing, Vault};
 
+use crate::figures::{self, Exporter};
 use crate::output::Failure;
 use crate::state::{self, State};
 
@@ -71,6 +72,7 @@ impl Node {
         let egress = Egress::new(&file.egress, connect).map_err(|e| cannot("bad_egress")(e.to_string()))?;
         let tracer = crate::traces::tracer(file.telemetry.otlp_endpoint.as_deref(), &egress);
         let metrics = Metrics::with_tracer(tracer);
+        let collector = egress.client();
         crate::panic::install(metrics.clone());
         let vault = Vault::new(keys).map_err(|e| cannot("bad_key")(e.to_string()))?;
         let audit = Audit::open(&input.audit_dir, file.audit.mode, Some(store.clone()), Arc::clone(&clock))
@@ -107,7 +109,20 @@ impl Node {
             metrics: metrics.clone(),
             drain: drain.clone(),
         });
+        let exported = metrics.clone();
         let figures = Figures { live: Arc::clone(&live), audit: audit.clone(), upstreams: upstreams.clone(), metrics };
+        let text: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(move || figures.text());
+        figures::start(
+            &file.telemetry,
+            Exporter {
+                client: collector,
+                clock: Arc::clone(&clock),
+                metrics: exported,
+                text: Arc::clone(&text),
+                instance: EventId::new(started_ms).to_string(),
+                started_ms,
+            },
+        );
         let ready = Ready { store: store.clone(), audit: audit.clone(), live: Arc::clone(&live) };
         let ops = Ops::new(OpsDeps {
             settings,
@@ -116,7 +131,7 @@ impl Node {
                 let ready = ready.clone();
                 Box::pin(async move { ready.checks().await })
             }),
-            metrics: Arc::new(move || figures.text()),
+            metrics: text,
         });
         Ok(Arc::new(Self {
             file,

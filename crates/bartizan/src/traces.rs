@@ -47,7 +47,8 @@ async fn export(mut spans: mpsc::Receiver<Span>, url: String, client: Client) {
     }
 }
 
-async fn send(client: &Client, url: &str, body: Vec<u8>) -> Result<(), String> {
+/// Sends one export request; nobody waits for it but its own task.
+pub(crate) async fn send(client: &Client, url: &str, body: Vec<u8>) -> Result<(), String> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(url)

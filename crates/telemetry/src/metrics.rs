@@ -69,6 +69,7 @@ struct Inner {
     audit_queue: Gauge<i64, AtomicI64>,
     audit_dropped: Counter<u64, AtomicU64>,
     panics: Counter<u64, AtomicU64>,
+    export_failed: Counter<u64, AtomicU64>,
     servers: RwLock<HashSet<Arc<str>>>,
     tracer: Tracer,
 }
@@ -109,9 +110,14 @@ impl Metrics {
         registry.register("streams", "Open event streams to clients", streams.clone());
         registry.register("parked_calls", "Calls waiting for an answer of their client", parked.clone());
         registry.register("audit_queue", "Events not yet durable", audit_queue.clone());
-        let (audit_dropped, panics) = (Counter::default(), Counter::default());
+        let (audit_dropped, panics, export_failed) = (Counter::default(), Counter::default(), Counter::default());
         registry.register("audit_dropped", "Events lost in fast mode", audit_dropped.clone());
         registry.register("panics", "Panics caught; always a defect", panics.clone());
+        registry.register(
+            "metrics_export_failed",
+            "Exports of these figures that no collector took",
+            export_failed.clone(),
+        );
         Self(Arc::new(Inner {
             registry,
             requests,
@@ -127,6 +133,7 @@ impl Metrics {
             audit_queue,
             audit_dropped,
             panics,
+            export_failed,
             servers: RwLock::default(),
             tracer,
         }))
@@ -191,6 +198,11 @@ impl Metrics {
         self.0.panics.inc();
     }
 
+    /// An export of metrics was dropped; the next one carries the same figures and more.
+    pub fn export_failed(&self) {
+        self.0.export_failed.inc();
+    }
+
     /// Panics caught so far; tests hold it at zero.
     pub fn panic_count(&self) -> u64 {
         self.0.panics.get()
@@ -251,6 +263,7 @@ mod tests {
             "bartizan_audit_queue 0",
             "bartizan_audit_dropped_total 2",
             "bartizan_panics_total 0",
+            "bartizan_metrics_export_failed_total 0",
         ] {
             assert!(text.contains(line), "missing: {line}\n{text}");
         }

@@ -1,7 +1,10 @@
-//! OTLP/HTTP JSON encoding of spans (OpenTelemetry protocol 1.x, `/v1/traces`).
+//! OTLP/HTTP JSON encoding of spans (OpenTelemetry protocol 1.x, `/v1/traces`) and of
+//! [`metrics`].
 //!
 //! The transport is the caller's (the egress crate owns sockets). JSON is used
 //! because it needs no protobuf stack and every collector accepts it.
+
+pub mod metrics;
 
 use serde_json::{Value, json};
 

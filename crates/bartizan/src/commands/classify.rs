@@ -41,7 +41,8 @@ pub(crate) async fn run(config: &Path, server_id: &str, out: Out) -> Done {
         child_program: std::env::current_exe().ok(),
         environment: std::env::vars_os().collect(),
     });
-    let target = Target { spec: Arc::clone(spec), principal: "service:bartizan".into() };
+    let asks: Arc<str> = "service:bartizan".into();
+    let target = Target { spec: Arc::clone(spec), principal: Arc::clone(&asks), caller: asks };
     let profile = Arc::new(ClientProfile::plain(Revision::V2025_11_25));
     let listed = upstreams.list(&target, ListKind::Tools, &profile).await;
     upstreams.shutdown().await;
