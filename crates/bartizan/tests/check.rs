@@ -95,6 +95,29 @@ fn u4_the_exit_code_and_the_formats() {
 }
 
 #[test]
+fn u4_rules_that_never_decide_are_warnings_in_every_format() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let key = [("MASTER_KEY", "0123456789abcdefFEDCBA9876543210")];
+    let file = "tests/broken/19-rules-that-never-decide.yaml";
+    let check = |format: &str| run_in(folder, &["check", "--offline", "-c", file, "--format", format], &key, "").stdout;
+    let json: Value = serde_json::from_str(&check("json")).unwrap();
+    assert_eq!((&json["errors"], &json["warnings"]), (&Value::from(0), &Value::from(13)));
+    let sarif: Value = serde_json::from_str(&check("sarif")).unwrap();
+    let (text, github) = (check("text"), check("github"));
+    for (at, problem) in json["problems"].as_array().unwrap().iter().enumerate() {
+        let (code, line, column) = (problem["code"].as_str().unwrap(), &problem["line"], &problem["column"]);
+        assert_eq!(problem["severity"], "warning");
+        assert!(text.contains(&format!("--> {file}:{line}:{column}\n")), "{problem}");
+        let annotation = format!("::warning file={file},line={line},col={column},title={code}::");
+        assert!(github.lines().nth(at).unwrap().starts_with(&annotation), "{problem}");
+        let result = &sarif["runs"][0]["results"][at];
+        let region = &result["locations"][0]["physicalLocation"]["region"];
+        assert_eq!((&result["ruleId"], &result["level"]), (&Value::from(code), &Value::from("warning")));
+        assert_eq!((&region["startLine"], &region["startColumn"]), (line, column));
+    }
+}
+
+#[test]
 fn u4_names_and_databases_are_only_reached_without_offline() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(
