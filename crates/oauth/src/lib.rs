@@ -4,8 +4,13 @@
 //!
 //! Must never do I/O, read a clock or keep state.
 
+pub mod authorization_answer;
+pub mod challenge;
 pub mod client_document;
+pub mod discovery;
 pub mod error;
+pub mod jwt;
+mod link;
 pub mod params;
 pub mod pkce;
 pub mod redirect;
@@ -13,5 +18,8 @@ pub mod registration;
 pub mod resource;
 pub mod scope;
 pub mod server_metadata;
+pub mod text;
+pub mod token_answer;
 
 pub use error::{OAuthCode, OAuthError};
+pub use link::{is_issuer, safe_link};
