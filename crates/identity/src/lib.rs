@@ -11,6 +11,7 @@ mod event;
 mod login;
 mod problem;
 mod secret;
+mod server;
 mod tokens;
 
 pub use authenticate::{Authenticated, Held, Identity};
@@ -22,4 +23,8 @@ pub use login::{
     Providers, ReturnTo, SignedIn,
 };
 pub use problem::PageProblem;
+pub use server::{
+    ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
+    ScopeView, Step,
+};
 pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

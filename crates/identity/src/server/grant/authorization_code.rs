@@ -1,0 +1,96 @@
+//! `authorization_code` (RFC 6749 section 4.1.3, RFC 7636 section 4.6).
+
+use bartizan_oauth::params::Params;
+use bartizan_oauth::pkce::Challenge;
+use bartizan_oauth::{OAuthCode, OAuthError};
+use bartizan_store::repo::oauth_code::{self, Code, FirstTokens};
+use bartizan_store::repo::oauth_grant::{self, Grant};
+
+use super::super::client_auth::Presented;
+use super::super::secrets::{self, Pair};
+use super::super::token::check_target;
+use super::super::{Inner, ms, unavailable};
+use super::{GrantContent, invalid_grant};
+use crate::event::Action;
+use crate::secret;
+
+impl Inner {
+    pub(in super::super) async fn authorization_code(
+        &self,
+        params: &Params,
+        client: &Presented,
+    ) -> Result<Pair, OAuthError> {
+        if !self.is_documented(client.id()) {
+            self.authenticate_client(client).await?;
+        }
+        let required = |name: &str| {
+            let missing = || OAuthError::new(OAuthCode::InvalidRequest, format!("{name} is missing"));
+            params.get(name).ok_or_else(missing)
+        };
+        let (text, verifier) = (required("code")?, required("code_verifier")?);
+        if !secrets::has_form(text, secrets::CODE) {
+            return Err(invalid_grant());
+        }
+        let hash = secret::hash(text);
+        let found = oauth_code::get(&self.deps.store, &hash).await.map_err(|error| unavailable(&error))?;
+        let code = found.ok_or_else(invalid_grant)?;
+        if code.used_ms.is_some() {
+            return Err(self.replayed(&code).await);
+        }
+        let proven = Challenge::parse(&code.challenge).is_some_and(|challenge| challenge.is_proven_by(verifier));
+        // OAuth 2.1 leaves redirect_uri out of this request; who sends it must be right.
+        let same_way = !params.is_duplicate("redirect_uri")
+            && params.get("redirect_uri").is_none_or(|uri| uri == code.redirect_uri);
+        let good = code.client_id == client.id() && proven && same_way && self.now() < code.expires_ms;
+        if !good {
+            return Err(invalid_grant());
+        }
+        if self.is_documented(client.id()) {
+            self.authenticate_client(client).await?;
+        }
+        let content: GrantContent = serde_json::from_str(&code.content).map_err(|_| invalid_grant())?;
+        check_target(params, &content.resource)?;
+        let pair = self.new_pair(&content.scopes)?;
+        self.redeem(&hash, &code, &pair).await?;
+        self.note_issued(&code.person, client.id(), "authorization_code").await;
+        Ok(pair)
+    }
+
+    async fn redeem(&self, hash: &[u8], code: &Code, pair: &Pair) -> Result<(), OAuthError> {
+        let now = self.now();
+        let grant = Grant {
+            id: code.grant_id.clone(),
+            person: code.person.clone(),
+            client_id: code.client_id.clone(),
+            content: code.content.clone(),
+            created_ms: now,
+            expires_ms: now.saturating_add(ms(self.deps.settings.lifetimes.grant_s)),
+            used_ms: now,
+            revoked_ms: None,
+        };
+        let (access, refresh) = (secret::hash(&pair.access), secret::hash(&pair.refresh));
+        let tokens = FirstTokens {
+            access: &access,
+            scopes: &pair.scopes,
+            access_expires_ms: pair.expires_ms,
+            refresh: &refresh,
+        };
+        match oauth_code::redeem(&self.deps.store, hash, &grant, tokens).await {
+            Ok(true) => Ok(()),
+            // Two requests at once: it cannot be known which of them is the thief's.
+            Ok(false) => Err(self.replayed(code).await),
+            Err(error) => Err(unavailable(&error)),
+        }
+    }
+
+    /// A code that comes twice was stolen: whatever it gave ends (RFC 6749 section 4.1.2).
+    async fn replayed(&self, code: &Code) -> OAuthError {
+        match oauth_grant::revoke(&self.deps.store, &code.grant_id, "code used twice").await {
+            Ok(_) => {
+                self.record(self.event(Action::Replay, false, &code.client_id, "code used twice"));
+                invalid_grant()
+            }
+            Err(error) => unavailable(&error),
+        }
+    }
+}

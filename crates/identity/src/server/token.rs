@@ -1,0 +1,118 @@
+//! The token endpoint (RFC 6749 section 3.2).
+
+use std::net::IpAddr;
+
+use bartizan_oauth::params::Params;
+use bartizan_oauth::{OAuthCode, OAuthError, resource};
+use bartizan_store::repo::person;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+
+use super::client_auth::Presented;
+use super::secrets::Pair;
+use super::{AuthorizationServer, Inner, json, refusal};
+use crate::event::Action;
+
+impl AuthorizationServer {
+    /// `POST /token`.
+    pub async fn token(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> Response<Bytes> {
+        let inner = &self.inner;
+        match inner.token(headers, peer, &body).await {
+            Ok(pair) => json(StatusCode::OK, inner.answer_with(&pair)),
+            Err(error) => inner.refuse_client(headers, &error, Action::Token),
+        }
+    }
+}
+
+impl Inner {
+    async fn token(&self, headers: &HeaderMap, peer: IpAddr, body: &[u8]) -> Result<Pair, OAuthError> {
+        let params = form(headers, body)?;
+        let grant_type = params
+            .get("grant_type")
+            .ok_or_else(|| OAuthError::new(OAuthCode::InvalidRequest, "grant_type is missing"))?;
+        let client = Presented::read(headers, &params)?;
+        if self.failures.is_full(peer, self.now()) {
+            return Err(OAuthError::new(OAuthCode::SlowDown, "too many failures, try again in a minute"));
+        }
+        let outcome = match grant_type {
+            "authorization_code" => self.authorization_code(&params, &client).await,
+            "refresh_token" => self.refresh_token(&params, &client).await,
+            _ => Err(OAuthError::new(OAuthCode::UnsupportedGrantType, "authorization_code or refresh_token")),
+        };
+        if outcome.as_ref().is_err_and(|error| error.code == OAuthCode::InvalidClient) {
+            self.failures.take(peer, self.now());
+        }
+        outcome
+    }
+
+    fn answer_with(&self, pair: &Pair) -> Vec<u8> {
+        #[derive(serde::Serialize)]
+        struct Answer<'a> {
+            access_token: &'a str,
+            token_type: &'static str,
+            expires_in: i64,
+            refresh_token: &'a str,
+            scope: &'a str,
+        }
+        let answer = Answer {
+            access_token: &pair.access,
+            token_type: "Bearer",
+            expires_in: pair.expires_ms.saturating_sub(self.now()).max(0).div_euclid(1000),
+            refresh_token: &pair.refresh,
+            scope: &pair.scopes,
+        };
+        serde_json::to_vec(&answer).unwrap_or_default()
+    }
+
+    /// The error of an endpoint where clients authenticate, and its record.
+    pub(super) fn refuse_client(&self, headers: &HeaderMap, error: &OAuthError, action: Action) -> Response<Bytes> {
+        self.record(self.event(action, false, "", error.code.as_str()));
+        let mut response = refusal(error);
+        // RFC 6749 section 5.2: with the scheme the client used.
+        if error.code == OAuthCode::InvalidClient && headers.contains_key(AUTHORIZATION) {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"bartizan\""));
+        }
+        if error.code == OAuthCode::SlowDown {
+            response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from_static("60"));
+        }
+        response
+    }
+
+    /// Records that tokens were issued.
+    pub(super) async fn note_issued(&self, person: &str, client: &str, how: &str) {
+        let mut event = self.event(Action::Token, true, client, how);
+        if let Ok(Some(person)) = person::by_id(&self.deps.store, person).await {
+            event.person = Some(person.email);
+            event.provider = Some(person.provider);
+        }
+        self.record(event);
+    }
+}
+
+/// The parameters of a body.
+pub(super) fn form(headers: &HeaderMap, body: &[u8]) -> Result<Params, OAuthError> {
+    let wrong = |text: String| OAuthError::new(OAuthCode::InvalidRequest, text);
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(wrong("the body must be application/x-www-form-urlencoded".to_owned()));
+    }
+    let params = Params::parse(body).map_err(|error| wrong(error.to_string()))?;
+    if params.is_duplicate("resource") {
+        return Err(OAuthError::new(OAuthCode::InvalidTarget, "a token is for one resource, name one"));
+    }
+    match params.duplicate() {
+        Some(name) => Err(wrong(format!("the parameter {name} is there more than once"))),
+        None => Ok(params),
+    }
+}
+
+/// A token request may name the grant's resource, and no other (RFC 8707 section 2.2).
+pub(super) fn check_target(params: &Params, granted: &str) -> Result<(), OAuthError> {
+    match params.get("resource") {
+        None => Ok(()),
+        Some(asked) if resource::canonical(asked).as_deref() == Some(granted) => Ok(()),
+        Some(_) => Err(OAuthError::new(OAuthCode::InvalidTarget, "the grant is for another resource")),
+    }
+}
