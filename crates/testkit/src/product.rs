@@ -215,7 +215,8 @@ impl Product {
 
     /// The folder with its data.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        let own = || self.folder.path().join("data");
+        self.config.file["store"]["data_dir"].as_str().map_or_else(own, PathBuf::from)
     }
 
     /// Its configuration file.
