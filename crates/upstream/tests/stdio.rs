@@ -348,3 +348,52 @@ async fn stdio_lists_are_answered_while_every_connection_waits_for_a_person() {
     let mut sixth = upstreams.call(&target, echo(&profile, json!({}))).await.unwrap();
     assert!(matches!(sixth.next().await, UpstreamEvent::Ask(_)));
 }
+
+/// How a call ends during which the program does something odd.
+async fn ends(cases: &str) -> (UpstreamError, tempfile::TempDir, Upstreams) {
+    let dir = tempfile::tempdir().unwrap();
+    let limits = bartizan_config::settings::WireLimits { call_ms: 8_000, ..limits() };
+    let upstreams = upstreams_with(limits, std::sync::Arc::new(bartizan_model::SystemClock));
+    let target = local(dir.path(), &legacy_script(cases, REFUSE));
+    let mut call = upstreams.call(&target, echo(&legacy_client(json!({})), json!({}))).await.unwrap();
+    match finish(&mut call).await.1 {
+        UpstreamReply::Failed(error) => (error, dir, upstreams),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn stdio_closed_output_ends_a_program_that_lives_on() {
+    let (error, dir, _upstreams) = ends(r#"*'"tools/call"'*) exec 1>&-; trap '' TERM; sleep 300 ;;"#).await;
+    assert!(matches!(&error, UpstreamError::Unavailable { why, .. } if why.contains("closed its output")), "{error}");
+    let pid = lines(dir.path(), "starts")[1].clone();
+    eventually(|| !runs(&pid)).await;
+}
+
+#[tokio::test]
+async fn stdio_the_end_of_a_program_is_noticed_although_a_grandchild_holds_the_output() {
+    for hold in ["sleep 300 &", "setsid sleep 20 &"] {
+        let cases = format!(r#"*'"tools/call"'*) {hold} exit 5 ;;"#);
+        let (error, _dir, upstreams) = ends(&cases).await;
+        assert!(
+            matches!(&error, UpstreamError::Unavailable { why, .. } if why.contains("exit status: 5")),
+            "{hold} {error}"
+        );
+        eventually(|| upstreams.status()[0].sessions == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn stdio_a_flood_of_messages_for_nobody_ends_with_the_call() {
+    let note = r#"say '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":99999,"progress":1}}'; say '{"jsonrpc":"2.0","id":424242,"result":{}}'"#;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = bartizan_config::settings::WireLimits { call_ms: 500, ..limits() };
+    let upstreams = upstreams_with(limits, std::sync::Arc::new(bartizan_model::SystemClock));
+    let target =
+        local(dir.path(), &legacy_script(&format!(r#"*'"tools/call"'*) while :; do {note}; done ;;"#), REFUSE));
+    let mut call = upstreams.call(&target, echo(&legacy_client(json!({})), json!({}))).await.unwrap();
+    assert!(matches!(finish(&mut call).await.1, UpstreamReply::Failed(UpstreamError::Timeout)));
+    let pid = lines(dir.path(), "starts")[1].clone();
+    upstreams.shutdown().await;
+    eventually(|| !runs(&pid)).await;
+}
