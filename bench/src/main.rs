@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Only this part: `calls`, `lists`, `memory`.
+    /// Only this part: `calls`, `lists`, `memory`, `start`.
     part: Option<String>,
 }
 

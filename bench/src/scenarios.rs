@@ -32,6 +32,26 @@ pub(crate) async fn run(part: Option<&str>) -> Result<()> {
     if wanted("memory") {
         memory().await?;
     }
+    if wanted("start") {
+        start()?;
+    }
+    Ok(())
+}
+
+/// How long `bartizan dev` takes until it announces itself (row U1).
+fn start() -> Result<()> {
+    let program = gateway_program()?.to_string_lossy().into_owned();
+    let (mut wall, mut cpu) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let began = tokio::time::Instant::now();
+        let (process, announced) =
+            Process::start(CORE_TESTED, &program, &["dev", "--json", "--listen", "127.0.0.1:0"])?;
+        wall.push(began.elapsed().as_secs_f64() * 1_000.0);
+        cpu.push(process.cpu()? * 1_000.0);
+        ensure!(announced.starts_with('{'), "dev announced {announced}");
+    }
+    line("`dev`: start to announcement, wall", spread(wall), "ms");
+    line("`dev`: start to announcement, CPU", spread(cpu), "ms");
     Ok(())
 }
 
