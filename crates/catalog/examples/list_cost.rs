@@ -24,6 +24,9 @@ fn main() {
         "servers": servers,
         "grants": (0..50).map(|n| json!({"id": format!("g{n}"), "principals": ["everyone"],
             "server": format!("server_{n}"), "classes": ["unknown"]})).collect::<Vec<_>>(),
+        // The policy of `bench`: a condition on names, so that classes of equal tools are not all.
+        "policies": [{"id": "no-secrets", "cedar":
+            "forbid(principal, action, resource) when { resource has name && resource.name == \"read_secret\" };"}],
     }))
     .unwrap();
     let snapshot = Snapshot::compile(&resources, &CompileOptions::default(), 0).unwrap();

@@ -2,7 +2,7 @@
 
 mod build;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bartizan_config::Diagnostic;
@@ -30,6 +30,8 @@ pub struct Policies {
     keys: Keys,
     /// When grants expire, earliest first.
     expiries: Vec<i64>,
+    /// Names that conditions begin with.
+    condition_names: HashSet<Box<str>>,
     context_use: ContextUse,
     warnings: Vec<Diagnostic>,
     version: u64,
@@ -118,6 +120,8 @@ impl Policies {
         by_grant
             || self.statements.iter().any(|statement| {
                 statement.scope.actions & action.bit() != 0
+                    // What a condition begins with is found by `is_named`.
+                    && !(action.has_args() && statement.names().is_some())
                     && statement.condition.as_ref().is_some_and(|condition| condition.usage.name)
                     && match &statement.scope.resource {
                         ResourceScope::InServer(id, _) => **id == *server.as_str(),
@@ -135,6 +139,7 @@ impl Policies {
         let by_grant = action == Action::CallTool
             && self.servers.get(server).is_some_and(|access| access.grants.by_tool.contains_key(name));
         by_grant
+            || (action.has_args() && self.condition_names.contains(name))
             || self.forbids.names_entry(action, server.as_str(), name)
             || self.permits.names_entry(action, server.as_str(), name)
     }

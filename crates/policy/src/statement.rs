@@ -47,6 +47,9 @@ pub(crate) struct Condition {
     pub(crate) usage: Usage,
     /// Classes for which the condition can hold, as bits of [`class_bit`].
     pub(crate) classes: u8,
+    /// Names of the only tools and prompts for which the condition can hold, when it begins
+    /// with saying them.
+    pub(crate) names: Option<HashSet<Box<str>>>,
 }
 
 /// A Cedar statement.
@@ -74,8 +77,10 @@ impl Condition {
         let mut free = Vec::new();
         let mut classes = u8::MAX;
         let mut reads_args = false;
+        let mut names = Names::Open;
         for clause in template.clauses() {
             for (conjunct, clause) in conjuncts(clause) {
+                names.then(conjunct, &clause);
                 if inference.conjunct(conjunct)? {
                     reads_args = true;
                     continue;
@@ -99,7 +104,7 @@ impl Condition {
         let program = |clauses: &[Clause]| program(template, clauses).map_err(|why| internal(&why));
         let free = if free.is_empty() { None } else { Some(program(&free)?) };
         let full = if reads_args { Some(program(template.clauses())?) } else { None };
-        Ok(Some(Self { free, full, usage, classes }))
+        Ok(Some(Self { free, full, usage, classes, names: names.found() }))
     }
 
     /// Evaluates the condition. The scope must have been matched before.
@@ -177,6 +182,57 @@ fn conjuncts(clause: &Clause) -> Vec<(&Expr, Clause)> {
     }
 }
 
+/// The search for the names that a condition begins with. It ends at the first conjunct
+/// that could fail to be evaluated: what comes before a failure decides, what comes after
+/// must not hide it.
+enum Names {
+    Open,
+    Found(HashSet<Box<str>>),
+    Ended,
+}
+
+impl Names {
+    fn then(&mut self, conjunct: &Expr, clause: &Clause) {
+        if !matches!(self, Self::Open) {
+            return;
+        }
+        *self = match (clause, name_mask(conjunct)) {
+            (Clause::When(_), Some(names)) => Self::Found(names),
+            (Clause::When(_), None) if never_fails(conjunct) => Self::Open,
+            _ => Self::Ended,
+        };
+    }
+
+    fn found(self) -> Option<HashSet<Box<str>>> {
+        match self {
+            Self::Found(names) => Some(names),
+            Self::Open | Self::Ended => None,
+        }
+    }
+}
+
+/// `resource has …` and `context has …` of one member.
+fn never_fails(expr: &Expr) -> bool {
+    matches!(expr, Expr::HasAttr { expr, attrs } if attrs.len() == 1 && matches!(&**expr, Expr::Var(_)))
+}
+
+/// The names for which a conjunct can hold: `resource.name == "a"`,
+/// `["a", "b"].contains(resource.name)`.
+fn name_mask(expr: &Expr) -> Option<HashSet<Box<str>>> {
+    let text = |expr: &Expr| match expr {
+        Expr::Literal(Literal::String(text)) => Some(Box::<str>::from(text.as_str())),
+        _ => None,
+    };
+    let is_name = |expr: &Expr| matches!(expr, Expr::GetAttr { expr, attr } if attr == "name" && **expr == Expr::Var(Var::Resource));
+    let Expr::BinaryOp { op, left, right } = expr else { return None };
+    match (op, &**left) {
+        (BinaryOp::Eq, _) if is_name(left) => Some(HashSet::from([text(right)?])),
+        (BinaryOp::Eq, _) if is_name(right) => Some(HashSet::from([text(left)?])),
+        (BinaryOp::Contains, Expr::Set(items)) if is_name(right) => items.iter().map(|item| text(item)).collect(),
+        _ => None,
+    }
+}
+
 /// The classes for which a conjunct can hold, for the forms people write:
 /// `resource.class == "write"`, `!=`, `["write", "destructive"].contains(resource.class)`.
 fn class_mask(expr: &Expr) -> u8 {
@@ -222,6 +278,17 @@ impl Statement {
             && self.scope.about(query.principal)
             && self.scope.covers(query, action)
             && self.may_hold_for(query.class, action)
+            && self.may_hold_for_name(query.name, action)
+    }
+
+    /// Tools and prompts always have a name, so the comparison cannot fail.
+    fn may_hold_for_name(&self, name: &str, action: Action) -> bool {
+        !action.has_args() || self.names().is_none_or(|names| names.contains(name))
+    }
+
+    /// The only names of tools and prompts for which the statement can hold.
+    pub(crate) fn names(&self) -> Option<&HashSet<Box<str>>> {
+        self.condition.as_ref().and_then(|condition| condition.names.as_ref())
     }
 
     fn may_hold_for(&self, class: ToolClass, action: Action) -> bool {

@@ -3,8 +3,8 @@
 
 mod common;
 
-use bartizan_model::{Era, Principal, ReasonCode, ToolClass};
-use bartizan_policy::Action;
+use bartizan_model::{Era, Principal, ReasonCode, ServerId, ToolClass};
+use bartizan_policy::{Action, Policies};
 use common::{Ask, cedar, compile, findings, open_with, service, user};
 use serde_json::json;
 
@@ -322,5 +322,41 @@ proptest::proptest! {
                 proptest::prop_assert!(!findings.is_empty());
             }
         }
+    }
+}
+
+#[test]
+fn a20_names_that_a_condition_begins_with_narrow_it_and_hide_no_failure() {
+    let rule = |when: &str| {
+        let text = format!("forbid(principal, action == Action::\"call_tool\", resource) when {{ {when} }};");
+        compile(open_with(cedar(&text), json!([])))
+    };
+    let pay = ServerId::parse("pay").unwrap();
+    let call = |policies: &Policies, name: &str| {
+        let mut ask = Ask::tool(user("ann", &[]), "pay", name, ToolClass::Read);
+        ask.client = None;
+        (ask.decide(policies).allow, ask.list(policies).allow)
+    };
+    for when in [
+        "resource has name && resource.name == \"secret\"",
+        "\"secret\" == resource.name",
+        "[\"secret\", \"other\"].contains(resource.name)",
+        "resource.name == \"secret\" && context.client == \"x\"",
+    ] {
+        let policies = rule(when);
+        assert_eq!((call(&policies, "secret"), call(&policies, "open")), ((false, false), (true, true)), "{when}");
+        assert!(
+            policies.is_named(Action::CallTool, &pay, "secret") && !policies.is_named(Action::CallTool, &pay, "open")
+        );
+        assert!(!policies.conditions_use_name(Action::CallTool, &pay), "{when}");
+    }
+    // A failure before the name is a failure for every name.
+    let policies = rule("context.client == \"x\" && resource.name == \"secret\"");
+    assert_eq!((call(&policies, "secret"), call(&policies, "open")), ((false, false), (false, false)));
+    assert!(policies.conditions_use_name(Action::CallTool, &pay));
+    // Nothing is narrowed by what may be otherwise.
+    for when in ["resource.name != \"secret\"", "resource.name == \"secret\" || true", "!(resource.name == \"secret\")"]
+    {
+        assert!(!call(&rule(when), "open").0, "{when}");
     }
 }

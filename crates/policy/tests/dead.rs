@@ -350,7 +350,7 @@ fn decisions(policies: &Policies) -> Vec<bool> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn u4_without_a_reported_short_form_nothing_changes(rules in prop::collection::vec(rule(), 1..4)) {

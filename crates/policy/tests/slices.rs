@@ -50,6 +50,8 @@ fn condition() -> impl Strategy<Value = String> {
         "resource.class != \"read\"",
         "[\"write\", \"destructive\"].contains(resource.class)",
         "resource.name == \"set\"",
+        "\"get\" == resource.name",
+        "[\"get\", \"del\"].contains(resource.name)",
         "resource.name like \"*e*\"",
         "resource.server == \"pay\"",
         "principal.id == \"ann\"",

@@ -118,6 +118,7 @@ impl Policies {
         warnings.extend(dead::find(resources, &statements, now_ms));
         let mut policies = Self {
             expiries: sorted(grants.iter().filter_map(|grant| grant.expires_ms).filter(|at| *at > now_ms)),
+            condition_names: statements.iter().filter_map(Statement::names).flatten().cloned().collect(),
             context_use: context_use(&portals, &servers, &grants, &statements),
             portals,
             servers,
