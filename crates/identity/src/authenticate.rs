@@ -1,5 +1,6 @@
 //! From headers to a principal. A warm answer touches nothing but memory.
 
+mod access;
 mod feed;
 mod still;
 
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use bartizan_model::{Clock, Principal, PrincipalKind, Secret};
+use bartizan_oauth::scope::ScopeSet;
 use bartizan_store::Store;
 use bartizan_store::repo::service_token::{self as repo, ServiceToken};
 use http::HeaderMap;
@@ -18,7 +20,10 @@ use tokio::sync::Semaphore;
 use crate::credential::{self, Credential};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::secret::{self, ID_PREFIX};
+use crate::server::is_access_token;
 use crate::tokens::Tokens;
+pub use access::GrantInfo;
+use access::{KnownAccess, KnownGrant};
 use feed::Freshness;
 pub use still::Held;
 
@@ -41,10 +46,24 @@ const USED_EVERY_MS: i64 = 5 * 60 * 1000;
 pub struct Authenticated {
     /// Who; one allocation for all requests of the same caller.
     pub principal: Arc<Principal>,
-    /// Which credential: a service token's client id, or `dev:NAME`.
+    /// Which credential: a service token's client id, `grant:ID`, or `dev:NAME`.
     pub credential_id: Arc<str>,
+    /// The one resource (canonical URL) the credential is good for. Whoever serves another
+    /// must answer 401 (A18). `None`: not bound to one.
+    pub resource: Option<Arc<str>>,
+    /// Scopes of the credential. `None`: not limited by scopes.
+    pub scopes: Option<Arc<ScopeSet>>,
+    /// What a person let a client do. `None` for other credentials.
+    pub grant: Option<Arc<GrantInfo>>,
     /// For asking later whether it is good still.
     pub held: Held,
+}
+
+impl Authenticated {
+    /// By a credential that is good everywhere.
+    fn unbound(principal: Arc<Principal>, credential_id: Arc<str>, held: Held) -> Self {
+        Self { principal, credential_id, resource: None, scopes: None, grant: None, held }
+    }
 }
 
 /// A token's row, as long as nothing changed.
@@ -70,6 +89,10 @@ struct Inner {
     /// By hash of the credential.
     known: Cache<[u8; 32], Arc<Known>>,
     unknown: Cache<[u8; 32], u64>,
+    /// Access tokens, by hash.
+    access: Cache<[u8; 32], Arc<KnownAccess>>,
+    /// Grants of streams whose access token ended, by id.
+    grants: Cache<Arc<str>, KnownGrant>,
     /// When a held credential was last found good; only for times without a database.
     confirmed: Cache<[u8; 32], tokio::time::Instant>,
     lookups: Semaphore,
@@ -88,6 +111,8 @@ impl Identity {
             clock,
             known: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
             unknown: Cache::builder().max_capacity(CACHE).time_to_live(NEGATIVE).build(),
+            access: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
+            grants: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
             confirmed: Cache::builder().max_capacity(CONFIRMED).time_to_live(CACHE_IDLE).build(),
             lookups: Semaphore::new(LOOKUPS),
             freshness: Freshness::default(),
@@ -102,7 +127,7 @@ impl Identity {
         let users = users.into_iter().map(|(principal, token)| {
             let credential_id = format!("dev:{}", principal.id).into();
             let held = Held::fixed(&credential_id);
-            (secret::hash(token.expose()), Authenticated { principal: Arc::new(principal), credential_id, held })
+            (secret::hash(token.expose()), Authenticated::unbound(Arc::new(principal), credential_id, held))
         });
         self.dev = Arc::new(self.dev.iter().map(|(hash, user)| (*hash, user.clone())).chain(users).collect());
         self
@@ -122,6 +147,14 @@ impl Identity {
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Authenticated>, AuthError> {
         match credential::find(headers)? {
             None => Ok(None),
+            Some(Credential::Bearer(token)) if is_access_token(&token) => {
+                let hash = secret::hash(&token);
+                let known = match self.inner.cached_access(&hash)? {
+                    Some(known) => known,
+                    None => self.inner.look_up_access(&hash).await?,
+                };
+                self.inner.check_access(&known).map(Some)
+            }
             Some(Credential::Bearer(token)) => {
                 // Looked up by hash, so the time tells nothing about the token.
                 let user = self.dev.get(&secret::hash(&token));
@@ -187,7 +220,7 @@ impl Inner {
         let credential_id = format!("{ID_PREFIX}{}", token.id).into();
         let last_used_ms = AtomicI64::new(token.last_used_ms.unwrap_or(i64::MIN));
         let held = Held::service(token.id.as_str().into(), *hash);
-        let authenticated = Authenticated { principal, credential_id, held };
+        let authenticated = Authenticated::unbound(principal, credential_id, held);
         let known = Arc::new(Known { token, authenticated, last_used_ms, generation });
         self.known.insert(*hash, Arc::clone(&known));
         Ok(known)

@@ -14,7 +14,7 @@ mod secret;
 mod server;
 mod tokens;
 
-pub use authenticate::{Authenticated, Held, Identity};
+pub use authenticate::{Authenticated, GrantInfo, Held, Identity};
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};
 pub use event::{Action, IdentityEvent, Recorder};

@@ -42,6 +42,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::event::{Action, IdentityEvent, Recorder};
 use crate::problem::PageProblem;
+pub(crate) use grant::GrantContent;
 pub use people::ApprovedClient;
 
 /// Scopes a client may ask for (A23), with the words of the consent page.
@@ -288,6 +289,11 @@ fn rules(settings: &SignIn) -> Rules {
         .cloned()
         .collect();
     Rules::new(localhost, loopback, &good).unwrap_or_default()
+}
+
+/// Whether a bearer token has the form of an access token of ours.
+pub(crate) fn is_access_token(text: &str) -> bool {
+    secrets::has_form(text, secrets::ACCESS)
 }
 
 /// Seconds of a setting in milliseconds.

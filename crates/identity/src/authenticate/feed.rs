@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use bartizan_store::StoreError;
 use bartizan_store::feed::{Feed, News};
-use bartizan_store::repo::change;
-use bartizan_store::repo::service_token::TOPIC;
+use bartizan_store::repo::{change, oauth_grant, person, service_token};
 use tokio::time::Instant;
 
 use super::Inner;
 
 /// After this long without a look at the feed the database is asked instead.
 const STALE: Duration = Duration::from_secs(2);
+
+/// Changes that may end what is in memory.
+const TOPICS: [&str; 3] = [service_token::TOPIC, oauth_grant::TOPIC, person::TOPIC];
 
 /// How far memory can be believed.
 pub(super) struct Freshness {
@@ -69,6 +71,8 @@ impl Inner {
         self.freshness.generation.fetch_add(1, Ordering::AcqRel);
         self.known.invalidate_all();
         self.unknown.invalidate_all();
+        self.access.invalidate_all();
+        self.grants.invalidate_all();
     }
 }
 
@@ -97,7 +101,7 @@ pub(super) fn spawn(inner: &Arc<Inner>) {
             failing = looked.is_err();
             match looked {
                 Ok(News::Changes(changes)) => {
-                    if changes.iter().any(|change| change.topic == TOPIC) {
+                    if changes.iter().any(|change| TOPICS.contains(&change.topic.as_str())) {
                         inner.forget();
                     }
                     inner.freshness.seen(began);

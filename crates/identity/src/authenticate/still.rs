@@ -20,13 +20,15 @@ const LOOKUP: Duration = Duration::from_secs(1);
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Held(Kind);
 
-/// One kind of credential each; an OAuth access token will be another.
+/// One kind of credential each.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Kind {
     /// A development user: its token is as old as the process and ends with it.
     Fixed(Arc<str>),
     /// A service token's id, and the hash of the secret that was offered.
     Service { id: Arc<str>, hash: [u8; 32] },
+    /// A grant's id, and the access token's hash and end (milliseconds since the epoch).
+    Grant { id: Arc<str>, hash: [u8; 32], until_ms: i64 },
 }
 
 impl Held {
@@ -37,13 +39,17 @@ impl Held {
     pub(super) fn service(id: Arc<str>, hash: [u8; 32]) -> Self {
         Self(Kind::Service { id, hash })
     }
+
+    pub(super) fn grant(id: Arc<str>, hash: [u8; 32], until_ms: i64) -> Self {
+        Self(Kind::Grant { id, hash, until_ms })
+    }
 }
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
             Kind::Fixed(name) => write!(f, "Held({name})"),
-            Kind::Service { id, .. } => write!(f, "Held({id})"),
+            Kind::Service { id, .. } | Kind::Grant { id, .. } => write!(f, "Held({id})"),
         }
     }
 }
@@ -58,6 +64,7 @@ impl Identity {
         match &held.0 {
             Kind::Fixed(_) => true,
             Kind::Service { id, hash } => self.inner.still_good(id, hash).await,
+            Kind::Grant { id, hash, until_ms } => self.inner.grant_still_good(id, hash, *until_ms).await,
         }
     }
 }
@@ -75,8 +82,31 @@ impl Inner {
             },
             Err(error) => Err(error),
         };
-        match known.and_then(|known| self.check(&known, hash)) {
-            Ok(_) => {
+        self.confirm(hash, began, known.and_then(|known| self.check(&known, hash)).map(drop))
+    }
+
+    /// A client exchanges its access token every few minutes and keeps its streams: while
+    /// the token lasts it must not be revoked, after that its grant must run.
+    async fn grant_still_good(&self, id: &Arc<str>, hash: &[u8; 32], until_ms: i64) -> bool {
+        let began = Instant::now();
+        let look = async {
+            if self.clock.now_ms() >= until_ms {
+                return self.grant_runs(id).await;
+            }
+            let known = match self.cached_access(hash)? {
+                Some(known) => known,
+                None => self.read_access(hash).await?,
+            };
+            self.check_access(&known).map(drop)
+        };
+        let looked = tokio::time::timeout(LOOKUP, look).await;
+        self.confirm(hash, began, looked.unwrap_or_else(|_| Err(AuthErrorKind::Unavailable.into())))
+    }
+
+    /// What an answer means, with what was known before while there is none.
+    fn confirm(&self, hash: &[u8; 32], began: Instant, answer: Result<(), AuthError>) -> bool {
+        match answer {
+            Ok(()) => {
                 self.confirmed.insert(*hash, began);
                 true
             }

@@ -1,0 +1,160 @@
+//! Access tokens of OAuth clients (A6, A18). Good for one resource; which one is in the
+//! answer, and whoever serves a request compares.
+
+use std::sync::Arc;
+
+use bartizan_model::{Principal, PrincipalKind};
+use bartizan_oauth::scope::ScopeSet;
+use bartizan_store::repo::oauth_grant::{self, Grant};
+use bartizan_store::repo::person::{self, Person};
+
+use super::{Authenticated, Held, Inner};
+use crate::error::{AuthError, AuthErrorKind};
+use crate::server::GrantContent;
+
+/// What a person lets a client do, and how the person signed in for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantInfo {
+    /// Id of the grant.
+    pub id: String,
+    /// The client.
+    pub client_id: String,
+    /// What the client calls itself.
+    pub client_name: String,
+    /// Identity provider.
+    pub provider: String,
+    /// When the person authenticated there, milliseconds since the epoch; 0: not known.
+    pub auth_time_ms: i64,
+    /// Authentication methods (RFC 8176).
+    pub amr: Vec<String>,
+    /// Authentication context class.
+    pub acr: Option<String>,
+}
+
+/// An access token's row, as long as nothing changed.
+pub(super) struct KnownAccess {
+    authenticated: Authenticated,
+    /// End of the token or of its grant, whichever comes first.
+    expires_ms: i64,
+    pub(super) generation: u64,
+}
+
+/// A grant that runs, as long as nothing changed.
+#[derive(Clone, Copy)]
+pub(super) struct KnownGrant {
+    expires_ms: i64,
+    generation: u64,
+}
+
+fn unavailable(error: &bartizan_store::StoreError) -> AuthError {
+    tracing::warn!(%error, "an access token could not be checked");
+    AuthErrorKind::Unavailable.into()
+}
+
+fn principal_of(person: &Person) -> Result<Principal, AuthError> {
+    // What cannot be read must not become fewer groups: a rule may forbid by group.
+    let groups: Vec<Arc<str>> =
+        serde_json::from_str(&person.groups_json).map_err(|_| AuthError::from(AuthErrorKind::Unavailable))?;
+    Ok(Principal::new(PrincipalKind::User, person.email.as_str(), groups))
+}
+
+impl Inner {
+    /// The warm path.
+    pub(super) fn cached_access(&self, hash: &[u8; 32]) -> Result<Option<Arc<KnownAccess>>, AuthError> {
+        if !self.freshness.is_fresh() {
+            return Ok(None);
+        }
+        let generation = self.freshness.generation();
+        if let Some(known) = self.access.get(hash).filter(|known| known.generation == generation) {
+            return Ok(Some(known));
+        }
+        if self.unknown.get(hash) == Some(generation) {
+            return Err(AuthErrorKind::Unknown.into());
+        }
+        Ok(None)
+    }
+
+    pub(super) async fn look_up_access(&self, hash: &[u8; 32]) -> Result<Arc<KnownAccess>, AuthError> {
+        let unavailable = |_| AuthError::from(AuthErrorKind::Unavailable);
+        let _permit = self.lookups.acquire().await.map_err(unavailable)?;
+        self.read_access(hash).await
+    }
+
+    /// Reads a token's row and keeps it.
+    pub(super) async fn read_access(&self, hash: &[u8; 32]) -> Result<Arc<KnownAccess>, AuthError> {
+        // A change between reading the row and keeping it makes what is kept worthless.
+        let generation = self.freshness.generation();
+        let found = oauth_grant::access(&self.store, hash).await.map_err(|error| unavailable(&error))?;
+        let Some(access) = found else {
+            self.unknown.insert(*hash, generation);
+            return Err(AuthErrorKind::Unknown.into());
+        };
+        let principal = Arc::new(principal_of(&access.person)?);
+        let refuse = |kind| Err(AuthError { kind, principal: Some(Arc::clone(principal.key())) });
+        if access.person.deactivated_ms.is_some() {
+            return refuse(AuthErrorKind::Suspended);
+        }
+        if access.grant.revoked_ms.is_some() {
+            return refuse(AuthErrorKind::Expired);
+        }
+        let expires_ms = access.expires_ms.min(access.grant.expires_ms);
+        let (Ok(content), Ok(scopes)) =
+            (serde_json::from_str::<GrantContent>(&access.grant.content), ScopeSet::parse(&access.scopes))
+        else {
+            return Err(AuthErrorKind::Unavailable.into());
+        };
+        let credential_id: Arc<str> = format!("grant:{}", access.grant.id).into();
+        let authenticated = Authenticated {
+            principal,
+            held: Held::grant(access.grant.id.as_str().into(), *hash, access.expires_ms),
+            credential_id,
+            resource: Some(content.resource.as_str().into()),
+            scopes: Some(Arc::new(scopes)),
+            grant: Some(Arc::new(info(&access.grant, content))),
+        };
+        let known = Arc::new(KnownAccess { authenticated, expires_ms, generation });
+        self.access.insert(*hash, Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// What time decides, on every request.
+    pub(super) fn check_access(&self, known: &KnownAccess) -> Result<Authenticated, AuthError> {
+        if self.clock.now_ms() >= known.expires_ms {
+            let principal = Some(Arc::clone(known.authenticated.principal.key()));
+            return Err(AuthError { kind: AuthErrorKind::Expired, principal });
+        }
+        Ok(known.authenticated.clone())
+    }
+
+    /// Whether a grant runs, for streams that were opened with a token which ended since.
+    pub(super) async fn grant_runs(&self, id: &Arc<str>) -> Result<(), AuthError> {
+        let generation = self.freshness.generation();
+        let fresh = self.freshness.is_fresh();
+        let known = self.grants.get(id).filter(|known| fresh && known.generation == generation);
+        let expires_ms = match known {
+            Some(known) => known.expires_ms,
+            None => {
+                let expires_ms = self.read_grant(id).await?;
+                self.grants.insert(Arc::clone(id), KnownGrant { expires_ms, generation });
+                expires_ms
+            }
+        };
+        if self.clock.now_ms() < expires_ms { Ok(()) } else { Err(AuthErrorKind::Expired.into()) }
+    }
+
+    async fn read_grant(&self, id: &str) -> Result<i64, AuthError> {
+        let found = oauth_grant::by_id(&self.store, id).await.map_err(|error| unavailable(&error))?;
+        let grant = found.filter(|grant| grant.revoked_ms.is_none()).ok_or(AuthErrorKind::Expired)?;
+        let person = person::by_id(&self.store, &grant.person).await.map_err(|error| unavailable(&error))?;
+        match person {
+            Some(person) if person.deactivated_ms.is_none() => Ok(grant.expires_ms),
+            _ => Err(AuthErrorKind::Suspended.into()),
+        }
+    }
+}
+
+fn info(grant: &Grant, content: GrantContent) -> GrantInfo {
+    let GrantContent { client_name, provider, auth_time_ms, amr, acr, .. } = content;
+    let (id, client_id) = (grant.id.clone(), grant.client_id.clone());
+    GrantInfo { id, client_id, client_name, provider, auth_time_ms, amr, acr }
+}
