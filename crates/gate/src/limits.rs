@@ -7,8 +7,8 @@
 //! principal is refused at once, unless the limit says otherwise.
 
 mod fair;
+mod gcra;
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ use bartizan_model::{Clock, PortalId, ServerId};
 use tokio::time::Instant;
 
 use fair::{Entry, Places, Slot};
+use gcra::{Gcra, Over};
 
 /// Counters are swept when a limiter has grown by this many keys since the last sweep.
 const SWEEP_EVERY: u32 = 1024;
@@ -64,55 +65,6 @@ pub(crate) struct Slots {
     held: Vec<Slot>,
     /// The call had to wait: what was decided before is some time ago.
     pub(crate) waited: bool,
-}
-
-/// A generic cell rate algorithm over many keys: per key one number, the time at
-/// which its bucket is empty again. Exact, and able to answer without counting.
-struct Gcra {
-    /// Nanoseconds that one unit costs.
-    unit: i128,
-    /// Nanoseconds that may be owed at once.
-    burst: i128,
-    owed_until: Mutex<HashMap<Box<str>, i128>>,
-}
-
-/// Why a [`Gcra`] refuses.
-enum Over {
-    /// Nanoseconds after which there is room.
-    Wait(i128),
-    /// More units than the bucket ever holds.
-    Never,
-}
-
-impl Gcra {
-    fn per_minute(rate: NonZeroU32, burst: NonZeroU32) -> Self {
-        let unit = i128::from(60 * NANOS_PER_SECOND) / i128::from(rate.get());
-        Self { unit, burst: unit * i128::from(burst.get()), owed_until: Mutex::default() }
-    }
-
-    fn take(&self, key: &str, units: u64, now: i128, count: bool) -> Result<(), Over> {
-        let cost = self.unit * i128::from(units);
-        if cost > self.burst {
-            return Err(Over::Never);
-        }
-        let mut owed = self.owed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = owed.get(key).copied().unwrap_or(now).max(now) + cost;
-        let over = until - now - self.burst;
-        if over > 0 {
-            return Err(Over::Wait(over));
-        }
-        if count {
-            owed.insert(key.into(), until);
-        }
-        Ok(())
-    }
-
-    /// Drops the keys whose buckets are empty.
-    fn sweep(&self, now: i128) {
-        let mut owed = self.owed_until.lock().unwrap_or_else(PoisonError::into_inner);
-        owed.retain(|_, until| *until > now);
-        owed.shrink_to_fit();
-    }
 }
 
 /// One configured limit with its counters.
@@ -408,10 +360,7 @@ impl LimitSet {
     fn keys(&self) -> usize {
         self.all
             .iter()
-            .map(|l| {
-                l.rate.as_ref().map_or(0, |r| r.owed_until.lock().unwrap().len())
-                    + l.places.as_ref().map_or(0, |places| places.keys())
-            })
+            .map(|l| l.rate.as_ref().map_or(0, Gcra::keys) + l.places.as_ref().map_or(0, |places| places.keys()))
             .sum()
     }
 }

@@ -201,6 +201,31 @@ async fn p26_a_flood_on_one_endpoint_is_429() {
 }
 
 #[tokio::test]
+async fn o11_floods_of_discovery_and_subscriptions_are_429() {
+    for method in ["server/discover", "subscriptions/listen"] {
+        let world = World::start().await;
+        let client = world.client("servers/slow/mcp");
+        let mut statuses = Vec::new();
+        for n in 0..3 {
+            let reply = client.modern(&json!(n), method, &json!({"notifications": {}})).await;
+            statuses.push(reply.status);
+            assert_eq!(reply.header("retry-after").is_some(), reply.status == 429, "{method}");
+        }
+        assert_eq!(statuses, [200, 200, 429], "{method}");
+    }
+    let world = World::start().await;
+    let mut client = world.client("servers/slow/mcp");
+    // One of two requests is the introduction.
+    client.initialize("2025-11-25", &json!({})).await;
+    let subscribe = |uri: &'static str| json!({"uri": uri});
+    let (_, answer) = client.ask("resources/subscribe", subscribe("test://static-text")).await;
+    assert_ne!(answer["error"]["code"], 429, "{answer}");
+    let (status, answer) = client.ask("resources/subscribe", subscribe("test://static-text")).await;
+    assert_eq!((status, &answer["error"]["code"]), (429, &json!(429)), "{answer}");
+    assert_eq!(answer["error"]["data"]["bartizan/decision"]["code"], "rate_limited", "{answer}");
+}
+
+#[tokio::test]
 async fn p26_a_dead_server_is_a_refusal_not_a_5xx() {
     let world = World::start().await;
     let params = json!({"name": "anything", "arguments": {}});

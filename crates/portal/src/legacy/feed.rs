@@ -65,11 +65,14 @@ pub(super) async fn subscribe(
         let text = format!("More than {MAX_SUBSCRIPTIONS} subscriptions in one session");
         return asked.error(&RpcError::new(codes::INVALID_PARAMS, text));
     }
-    if !feed.add(uri).await {
-        return asked.unknown(&Unknown::Resource(uri.to_owned()));
+    match feed.subscribe(uri).await {
+        Ok(true) => {
+            session.subscribe(uri);
+            asked.result(&RawJson::empty_object())
+        }
+        Ok(false) => asked.unknown(&Unknown::Resource(uri.to_owned())),
+        Err(reply) => asked.reply(None, reply),
     }
-    session.subscribe(uri);
-    asked.result(&RawJson::empty_object())
 }
 
 /// The session's subscription at the gate; made when there is none.
