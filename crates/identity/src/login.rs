@@ -6,33 +6,44 @@
 //! token, and begins a [`BrowserSession`]. A text that came from the browser or from a
 //! provider is believed only after the checks of OpenID Connect Core, section 3.1.3.7.
 
+mod begin;
+mod callback;
+mod claims;
 mod cookie;
 mod problem;
+mod provider;
 mod return_to;
 mod session;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use bartizan_config::resources::IdentityProvider;
 use bartizan_config::settings::Lifetimes;
 use bartizan_egress::Egress;
 use bartizan_model::{Clock, Secret, check_user_id};
+use bartizan_oauth::params::Builder;
 use bartizan_store::Store;
 use bartizan_store::repo::person::{self, SignIn};
 use bartizan_vault::Vault;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::event::{Action, IdentityEvent, Recorder};
 use crate::problem::PageProblem;
+use cookie::Cookies;
+use provider::Directory;
 pub use return_to::{LocalPath, ReturnTo};
 pub use session::{BrowserSession, BrowserSessions, Person};
 
 /// Issuer and provider of demo users.
 const DEMO: &str = "demo";
+/// Sign-ins that may ask providers at once.
+const TURNS: usize = 32;
 
 /// The providers in use, with their secrets resolved. Asked at every sign-in, so that a
 /// change of configuration is effective at once.
@@ -131,6 +142,11 @@ pub struct Login {
 struct Inner {
     deps: LoginDeps,
     sessions: BrowserSessions,
+    cookies: Cookies,
+    directory: Directory,
+    /// Sign-ins that may ask providers at once.
+    turns: Semaphore,
+    pruned_ms: AtomicI64,
 }
 
 impl Login {
@@ -139,7 +155,11 @@ impl Login {
         let LoginDeps { store, vault, clock, public_url, lifetimes, .. } = &deps;
         let (store, clock) = (store.clone(), Arc::clone(clock));
         let sessions = BrowserSessions::new(store, vault, clock, public_url, lifetimes.browser_session_s);
-        Self { inner: Arc::new(Inner { deps, sessions }) }
+        let cookies = Cookies::new(&deps.public_url);
+        let directory = Directory::new(deps.egress.clone(), Arc::clone(&deps.clock));
+        let turns = Semaphore::new(TURNS);
+        let inner = Inner { deps, sessions, cookies, directory, turns, pruned_ms: AtomicI64::new(0) };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The browser sessions.
@@ -150,8 +170,7 @@ impl Login {
     /// Begins to sign somebody in: straight to the provider when there is one, or when the
     /// domain of `email` or the person's choice names one of several.
     pub async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
-        let _ = (return_to, email, ask);
-        Begin::Demo(self.inner.deps.demo_users.clone())
+        self.inner.begin(return_to, email, ask).await
     }
 
     /// Takes the provider's answer: the query of `/login/callback`, and the headers of the
@@ -161,8 +180,17 @@ impl Login {
     /// A problem to show. Nothing happened then, except that the sign-in cannot be repeated
     /// with the same answer.
     pub async fn callback(&self, query: &str, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
-        let _ = (query, headers);
-        Err(problem::unknown_state())
+        self.inner.callback(query, headers).await
+    }
+
+    /// Where a person signs out at the provider as well, if it has such a page; an `https`
+    /// URL (or `http` on loopback).
+    pub async fn provider_sign_out(&self, session: &BrowserSession) -> Option<String> {
+        let providers = (self.inner.deps.providers)();
+        let provider = providers.iter().find(|provider| provider.id == session.provider)?;
+        let metadata = self.inner.metadata(provider).await.ok()?;
+        let page = metadata.end_session_endpoint.as_ref()?;
+        Some(Builder::new().add("client_id", &provider.client_id).append_to(page))
     }
 
     /// Signs in a demo user. Refused when there is none of that address, which is always so

@@ -20,6 +20,7 @@ pub mod scope;
 pub mod server_metadata;
 pub mod text;
 pub mod token_answer;
+pub mod token_request;
 
 pub use error::{OAuthCode, OAuthError};
 pub use link::{is_issuer, safe_link};

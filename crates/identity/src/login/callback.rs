@@ -1,0 +1,215 @@
+//! Back from the provider.
+
+use bartizan_config::resources::IdentityProvider;
+use bartizan_model::Secret;
+use bartizan_oauth::authorization_answer::{AuthorizationAnswer, Outcome};
+use bartizan_oauth::discovery::ServerMetadata;
+use bartizan_oauth::jwt::{Alg, Claims, Expect, Typ};
+use bartizan_oauth::params::Builder;
+use bartizan_oauth::token_answer::{self, TokenAnswer};
+use bartizan_oauth::token_request::{ClientAuth, basic};
+use bartizan_store::repo::login_state;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
+use serde_json::Value;
+
+use super::begin::{Pending, aad, cookie_name, record_id};
+use super::claims;
+use super::session::Authentication;
+use super::{Inner, Said, SignedIn, problem};
+use crate::event::{Action, IdentityEvent};
+use crate::problem::PageProblem;
+use crate::secret;
+
+/// How far the provider's clock may differ, seconds.
+const LEEWAY_S: i64 = 60;
+/// Longest answer of the userinfo endpoint, bytes.
+const MAX_USERINFO: usize = 512 * 1024;
+/// How long a sign-in waits for others before it, seconds.
+const WAIT_S: u64 = 10;
+
+impl Inner {
+    pub(super) async fn callback(&self, query: &str, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
+        let answer = AuthorizationAnswer::parse(query).map_err(|_| problem::bad_answer())?;
+        let hash = secret::hash(answer.state());
+        let name = cookie_name(&hash);
+        let browser = self.cookies.find(headers, &name).map(secret::hash).ok_or_else(problem::unknown_state)?;
+        let taken = login_state::take(&self.deps.store, &hash, &browser).await;
+        let taken = taken.map_err(|error| problem::store(&error))?;
+        let (provider, sealed) = taken.ok_or_else(problem::unknown_state)?;
+        let pending = self.deps.vault.open(&aad(&record_id(&hash)), &sealed).map_err(|_| problem::unknown_state())?;
+        let pending: Pending = serde_json::from_slice(&pending).map_err(|_| problem::unknown_state())?;
+
+        let _turn = self.turn().await?;
+        let mut signed_in = self
+            .answered(&provider, pending, answer, headers)
+            .await
+            .inspect_err(|problem| self.record_refusal(&provider, problem))?;
+        signed_in.set_cookies.push(self.cookies.clear(&name));
+        Ok(signed_in)
+    }
+
+    /// Only so many ask providers at once.
+    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, PageProblem> {
+        let wait = std::time::Duration::from_secs(WAIT_S);
+        match tokio::time::timeout(wait, self.turns.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(problem::busy()),
+        }
+    }
+
+    async fn answered(
+        &self,
+        provider: &str,
+        pending: Pending,
+        answer: AuthorizationAnswer,
+        headers: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        let providers = (self.deps.providers)();
+        let same = |known: &&IdentityProvider| {
+            known.id == provider && known.issuer == pending.issuer && known.client_id == pending.client_id
+        };
+        // The configuration may have changed since the sign-in began.
+        let known = providers.iter().find(same).ok_or_else(problem::unknown_state)?;
+        let metadata = self.metadata(known).await?;
+        let always_sends_iss = metadata.authorization_response_iss_parameter_supported;
+        let code = match answer.accept(&known.issuer, always_sends_iss).map_err(|_| problem::other_provider())? {
+            Outcome::Code(code) => code,
+            Outcome::Refused { code, description } => return Err(problem::refused_by(&code, description.as_deref())),
+        };
+        let tokens = self.redeem(known, &metadata, &code, &pending).await?;
+        let id = self.id_token(known, &metadata, &tokens, &pending).await?;
+        let userinfo = self.userinfo(known, &metadata, &tokens, &id).await?;
+        let who = claims::person(known, &id, userinfo.as_ref(), providers.len() > 1)?;
+        let how = Authentication {
+            auth_time_ms: id.seconds("auth_time").map_or(0, |seconds| seconds.saturating_mul(1000)),
+            amr: claims::amr(&id),
+            acr: claims::acr(&id),
+        };
+        let said = Said {
+            issuer: &known.issuer,
+            subject: id.text("sub").ok_or_else(|| problem::bad_claim("sub"))?,
+            provider: &known.id,
+            email: &who.email,
+            name: &who.name,
+            groups: &who.groups,
+        };
+        let (session, cookie) = self.establish(&said, how, headers).await?;
+        Ok(SignedIn { session, set_cookies: vec![cookie], return_to: pending.return_to.clone() })
+    }
+
+    async fn redeem(
+        &self,
+        provider: &IdentityProvider,
+        metadata: &ServerMetadata,
+        code: &Secret<String>,
+        pending: &Pending,
+    ) -> Result<TokenAnswer, PageProblem> {
+        let endpoint = metadata.token_endpoint.as_ref().ok_or_else(problem::provider_settings)?;
+        let client_secret = provider.client_secret.clone().map(Secret::new);
+        let methods = metadata.token_endpoint_auth_methods_supported.as_deref();
+        let how = ClientAuth::choose(methods, client_secret.is_some()).ok_or_else(problem::provider_settings)?;
+        let mut body = Builder::new()
+            .add("grant_type", "authorization_code")
+            .add("code", code.expose())
+            .add("redirect_uri", &self.redirect_uri())
+            .add("code_verifier", &pending.verifier);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        match (how, &client_secret) {
+            (ClientAuth::Basic, Some(secret)) => {
+                headers.insert(AUTHORIZATION, header(basic(&provider.client_id, secret).expose())?);
+            }
+            (ClientAuth::Post, Some(secret)) => {
+                body = body.add("client_id", &provider.client_id).add("client_secret", secret.expose());
+            }
+            _ => body = body.add("client_id", &provider.client_id),
+        }
+        let body = Bytes::from(body.finish());
+        let sent = self.directory.send(endpoint, Method::POST, headers, body, token_answer::MAX_ANSWER).await;
+        let (status, body) = sent.map_err(|error| {
+            tracing::warn!(%error, provider = provider.id, "the token endpoint cannot be asked");
+            problem::provider_down()
+        })?;
+        token_answer::parse(status.as_u16(), &body).map_err(|error| {
+            tracing::warn!(%error, provider = provider.id, "no tokens for a code");
+            problem::bad_tokens()
+        })
+    }
+
+    async fn id_token(
+        &self,
+        provider: &IdentityProvider,
+        metadata: &ServerMetadata,
+        tokens: &TokenAnswer,
+        pending: &Pending,
+    ) -> Result<Claims, PageProblem> {
+        let token = tokens.id_token.as_ref().ok_or_else(problem::bad_tokens)?;
+        let uri = metadata.jwks_uri.as_ref().ok_or_else(problem::provider_settings)?;
+        // What the provider says it never uses is not accepted in its name.
+        let listed = metadata.id_token_signing_alg_values_supported.as_ref();
+        let is_listed = |alg: &Alg| listed.is_none_or(|names| names.iter().any(|name| Alg::parse(name) == Some(*alg)));
+        let algs: Vec<Alg> = Alg::ALL.into_iter().filter(is_listed).collect();
+        let expect = Expect {
+            issuer: &provider.issuer,
+            audience: &provider.client_id,
+            algs: &algs,
+            typ: Typ::Plain,
+            nonce: Some(&pending.nonce),
+            now_s: self.deps.clock.now_ms().div_euclid(1000),
+            leeway_s: LEEWAY_S,
+            max_age_s: pending.max_age_s,
+        };
+        let checked = self.directory.verify(token.expose(), uri, &expect).await;
+        checked.map_err(|_| problem::provider_down())?.map_err(|error| {
+            tracing::warn!(%error, provider = provider.id, "an ID token was refused");
+            problem::bad_id_token(error)
+        })
+    }
+
+    /// Asked when the ID token does not say everything. About the same person, or not at all
+    /// (OpenID Connect Core, section 5.3.2).
+    async fn userinfo(
+        &self,
+        provider: &IdentityProvider,
+        metadata: &ServerMetadata,
+        tokens: &TokenAnswer,
+        id: &Claims,
+    ) -> Result<Option<Claims>, PageProblem> {
+        let Some(endpoint) = metadata.userinfo_endpoint.as_ref().filter(|_| claims::is_incomplete(provider, id)) else {
+            return Ok(None);
+        };
+        let bearer = Secret::new(format!("Bearer {}", tokens.access_token.expose()));
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, header(bearer.expose())?);
+        let body = self.directory.get(endpoint, headers, MAX_USERINFO).await.map_err(|error| {
+            tracing::warn!(%error, provider = provider.id, "the userinfo endpoint cannot be asked");
+            problem::provider_down()
+        })?;
+        let Ok(Value::Object(members)) = serde_json::from_slice(&body) else { return Err(problem::bad_userinfo()) };
+        let userinfo = Claims::from(members);
+        if userinfo.text("sub").is_none() || userinfo.text("sub") != id.text("sub") {
+            return Err(problem::bad_userinfo());
+        }
+        Ok(Some(userinfo))
+    }
+
+    fn record_refusal(&self, provider: &str, problem: &PageProblem) {
+        // Who it was is on record already when that is known.
+        if matches!(problem.code, "deactivated" | "address_taken") {
+            return;
+        }
+        let mut event = IdentityEvent::new(self.deps.clock.now_ms(), Action::SignIn, false);
+        event.provider = Some(provider.to_owned());
+        event.note = Some(problem.code.to_owned());
+        (self.deps.record)(event);
+    }
+}
+
+/// A header value that no log shows.
+fn header(text: &str) -> Result<HeaderValue, PageProblem> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| problem::provider_settings())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
