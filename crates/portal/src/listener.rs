@@ -183,3 +183,37 @@ async fn is_h2(stream: &TcpStream, time: Duration) -> bool {
     let peeked = tokio::time::timeout(time, stream.peek(&mut first)).await;
     matches!(peeked, Ok(Ok(3))) && &first == b"PRI"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o11_connections_of_one_address_are_bounded() {
+        let bounds = Bounds {
+            head: Duration::from_secs(1),
+            connections: 100,
+            per_address: 2,
+            idle: Duration::from_secs(1),
+            uncounted: vec!["10.0.0.0/8".parse().unwrap()],
+        };
+        let peers = Places::new(bounds.per_address);
+        let connect = |ip: &str| peer_place(&peers, ip.parse().unwrap(), &bounds);
+        let open = (connect("192.0.2.1").unwrap(), connect("192.0.2.1").unwrap());
+        assert!(open.0.is_some() && open.1.is_some());
+        assert!(connect("192.0.2.1").is_err());
+        assert!(connect("::ffff:192.0.2.1").is_err(), "the same peer");
+        let other = connect("192.0.2.2").unwrap();
+        assert!(other.is_some());
+        let six = (connect("2001:db8::1").unwrap(), connect("2001:db8::2").unwrap());
+        assert!(connect("2001:db8::3").is_err(), "one network");
+        assert!(connect("2001:db8:0:1::3").is_ok());
+        for many in ["127.0.0.1", "::1", "10.1.2.3", "::ffff:10.1.2.3"] {
+            for _ in 0..5 {
+                assert!(connect(many).unwrap().is_none(), "{many} is not counted");
+            }
+        }
+        drop((open, six));
+        assert!(connect("192.0.2.1").is_ok() && connect("2001:db8::3").is_ok());
+    }
+}

@@ -3,7 +3,9 @@
 
 mod support;
 
+use bartizan_testkit::fixture::Era;
 use serde_json::{Value, json};
+use support::stack::{ALICE, Setup};
 use support::{Client, LEGACY, MODERN, World, modern_body, modern_headers};
 
 async fn world() -> World {
@@ -283,4 +285,28 @@ async fn p7_batches_only_for_the_revision_that_has_them() {
         answered += usize::from(message.get("result").is_some());
     }
     assert_eq!((seen, answered), (3, 2));
+}
+
+/// Only modern clients have rounds. What a legacy one calls a request state was sealed by
+/// nobody, and must not reach a server that may have made it for somebody else.
+#[tokio::test]
+async fn p7_the_request_state_of_a_legacy_client_goes_nowhere() {
+    for era in [Era::Legacy, Era::Modern] {
+        let world = World::with(Setup { era, ..Setup::default() }).await;
+        let client = Client::opened(world.url("servers/fix/mcp"), Some(ALICE)).await;
+        world.fixture.stats().reset();
+        let params = json!({"name": "test_simple_text", "arguments": {}, "requestState": "stolen-state",
+            "inputResponses": {"who": {"action": "accept", "content": {"name": "stolen-answer"}}}});
+        let (status, answer) = client.ask("tools/call", params).await;
+        assert_eq!(status, 200);
+        assert!(answer["result"]["content"][0]["text"].is_string(), "{era:?}: {answer}");
+        let calls: Vec<_> =
+            world.fixture.stats().recorded().into_iter().filter(|it| it.contains("tools/call")).collect();
+        assert_eq!(calls.len(), 1, "{era:?}");
+        for call in calls {
+            for member in ["stolen-state", "stolen-answer", "requestState", "inputResponses"] {
+                assert!(!call.contains(member), "{era:?}: {}", call.body);
+            }
+        }
+    }
 }

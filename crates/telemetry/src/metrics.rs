@@ -156,7 +156,7 @@ impl Metrics {
         self.0.refusals.get_or_create(&CodeLabels { code: code.as_str() }).inc();
     }
 
-    /// One authentication; `result` is `ok`, `anonymous` or a failure kind.
+    /// One authentication; `result` is `ok`, `anonymous`, `none` or a failure kind.
     pub fn auth(&self, result: &'static str) {
         self.0.auth.get_or_create(&AuthLabels { result }).inc();
     }

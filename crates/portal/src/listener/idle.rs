@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use crate::body::Body;
 
 /// After the polite end a connection that does not go is dropped.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Counts the requests of one connection that are open.
 pub(super) struct Activity(Mutex<State>);

@@ -127,3 +127,28 @@ fn p10_priming_and_retry_events() {
     assert!(matches!(channel.take(reader, Waker::noop()), Take::End));
     assert_eq!(channel.try_message(b"1"), Err(Gone));
 }
+
+/// Many calls may share one stream: its buffer must not grow with their number.
+#[tokio::test]
+async fn p10_many_producers_of_large_messages_wait_for_each_other() {
+    let channel = Arc::new(Channel::new(Kept::Replay(1)));
+    let reader = channel.attach();
+    let large = vec![b'1'; 1024 * 1024];
+    let producers: Vec<_> = (0..32)
+        .map(|_| {
+            let (channel, large) = (Arc::clone(&channel), large.clone());
+            tokio::spawn(async move { channel.message(&large).await })
+        })
+        .collect();
+    let mut most = 0;
+    let mut read = 0;
+    while read < 32 {
+        tokio::task::yield_now().await;
+        most = most.max(channel.lock().unread_bytes);
+        read += text(&channel, reader).len();
+    }
+    for producer in producers {
+        producer.await.unwrap().unwrap();
+    }
+    assert!(most <= BUFFER + 2 * large.len(), "{most}");
+}
