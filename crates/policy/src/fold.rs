@@ -60,7 +60,7 @@ fn fold(expr: &Arc<Expr>) -> Result<Arc<Expr>, BadUser> {
     if let Expr::Literal(Literal::EntityUID(user)) = &**expr {
         return Ok(Arc::new(Expr::Literal(Literal::EntityUID(uid(user)?))));
     }
-    let expr = Arc::new(children(expr, &mut fold)?);
+    let expr = Arc::new(children(expr, fold)?);
     let compares = match &*expr {
         Expr::BinaryOp { op, left, right } => {
             use BinaryOp::{Contains, ContainsAll, ContainsAny, Eq, NotEq};
@@ -136,8 +136,10 @@ fn lower(text: &str) -> String {
     fold_user_id(text).to_ascii_lowercase()
 }
 
+type Folder = fn(&Arc<Expr>) -> Result<Arc<Expr>, BadUser>;
+
 /// The expression with each direct operand replaced.
-fn children(expr: &Expr, each: &mut dyn FnMut(&Arc<Expr>) -> Result<Arc<Expr>, BadUser>) -> Result<Expr, BadUser> {
+fn children(expr: &Expr, each: Folder) -> Result<Expr, BadUser> {
     Ok(match expr {
         Expr::BinaryOp { op, left, right } => Expr::BinaryOp { op: *op, left: each(left)?, right: each(right)? },
         Expr::UnaryOp { op, expr } => Expr::UnaryOp { op: *op, expr: each(expr)? },
