@@ -47,7 +47,9 @@ async fn g3_classify_makes_the_reads_of_a_real_server_visible_after_one_paste() 
         }
         all
     };
-    let with = |all: Vec<Value>| all.into_iter().fold(Config::new(), Config::server);
+    // Node and Python servers take their time to start on a busy machine.
+    let patient = json!({"list_ms": 60_000, "drain_wait_ms": 100});
+    let with = |all: Vec<Value>| all.into_iter().fold(Config::new().set("limits", patient.clone()), Config::server);
     let mut product = Product::serve(with(entries(None))).await.unwrap();
     let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
     let own = async |client: &ModernClient| {

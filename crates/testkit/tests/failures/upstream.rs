@@ -76,7 +76,7 @@ pub(crate) async fn run() {
     let faults = faults();
     let ping = ["ping_tool".to_owned()];
     let limits =
-        json!({"connect_ms": 5_000, "list_ms": 10_000, "call_ms": 2_000, "call_max_ms": 4_000, "drain_wait_ms": 100});
+        json!({"connect_ms": 5_000, "list_ms": 10_000, "call_ms": 6_000, "call_max_ms": 9_000, "drain_wait_ms": 100});
     let mut config = Config::new().set("limits", limits);
     let mut servers = Vec::new();
     for number in 0..faults.len() {
