@@ -1,0 +1,218 @@
+//! The pages, as values: what a template shows has been bounded and cleaned here, and is
+//! escaped by the template.
+
+use askama::Template;
+use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, ProviderView};
+
+use crate::clients::{Guide, Line};
+use crate::text;
+
+/// What surrounds every page.
+#[derive(Clone, Debug)]
+pub(crate) struct Chrome {
+    /// Name of the installation.
+    pub(crate) brand: String,
+    /// Path before all of ours; mostly empty.
+    pub(crate) base: String,
+    /// Changes when an asset changes.
+    pub(crate) version: &'static str,
+    /// Who is signed in.
+    pub(crate) person: Option<Visitor>,
+    /// Where to sign in, where that is offered.
+    pub(crate) sign_in: Option<String>,
+    /// Whom to ask.
+    pub(crate) support: Option<String>,
+}
+
+/// Somebody signed in, as the bar shows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Visitor {
+    pub(crate) email: String,
+    pub(crate) csrf: String,
+}
+
+/// Hidden fields of a form: where to go on after signing in.
+pub(crate) type Fields = Vec<(&'static str, String)>;
+
+#[derive(Template)]
+#[template(path = "home.html")]
+pub(crate) struct Home {
+    pub(crate) chrome: Chrome,
+    pub(crate) title: String,
+    pub(crate) lead: String,
+    /// Somebody opened the endpoint itself in a browser.
+    pub(crate) explain: bool,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) guides: Vec<Guide>,
+    pub(crate) account: String,
+}
+
+/// One provider to choose.
+pub(crate) struct Choice {
+    pub(crate) name: String,
+    pub(crate) href: String,
+}
+
+#[derive(Template)]
+#[template(path = "choose.html")]
+pub(crate) struct Choose {
+    pub(crate) chrome: Chrome,
+    pub(crate) providers: Vec<Choice>,
+    pub(crate) fields: Fields,
+}
+
+impl Choose {
+    pub(crate) fn new(
+        chrome: Chrome,
+        providers: &[ProviderView],
+        fields: Fields,
+        href: impl Fn(&str) -> String,
+    ) -> Self {
+        let choice = |it: &ProviderView| Choice { name: text::name(&it.name, &it.id), href: href(&it.id) };
+        Self { chrome, providers: providers.iter().map(choice).collect(), fields }
+    }
+}
+
+/// One person to be in a demo.
+pub(crate) struct DemoChoice {
+    pub(crate) email: String,
+    pub(crate) name: String,
+    pub(crate) groups: String,
+}
+
+#[derive(Template)]
+#[template(path = "demo.html")]
+pub(crate) struct Demo {
+    pub(crate) chrome: Chrome,
+    pub(crate) users: Vec<DemoChoice>,
+    pub(crate) fields: Fields,
+}
+
+impl Demo {
+    pub(crate) fn new(chrome: Chrome, users: &[DemoUser], fields: Fields) -> Self {
+        let choice = |user: &DemoUser| DemoChoice {
+            email: user.email.clone(),
+            name: text::name(&user.name, &user.email),
+            groups: list(&user.groups),
+        };
+        Self { chrome, users: users.iter().map(choice).collect(), fields }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "onward.html")]
+pub(crate) struct Onward {
+    pub(crate) chrome: Chrome,
+    pub(crate) title: &'static str,
+    pub(crate) url: String,
+}
+
+#[derive(Template)]
+#[template(path = "consent.html")]
+pub(crate) struct Consent {
+    pub(crate) chrome: Chrome,
+    pub(crate) csrf: String,
+    pub(crate) transaction: String,
+    pub(crate) client: String,
+    pub(crate) target: String,
+    pub(crate) client_host: Option<String>,
+    pub(crate) vouched: &'static str,
+    pub(crate) loopback_only: bool,
+    pub(crate) scopes: Vec<String>,
+    pub(crate) resource: String,
+}
+
+/// Longest host name (RFC 1035 section 2.3.4) with a port.
+const HOST: usize = 260;
+
+impl Consent {
+    pub(crate) fn new(chrome: Chrome, view: &ConsentView) -> Self {
+        let csrf = chrome.person.as_ref().map(|person| person.csrf.clone()).unwrap_or_default();
+        let vouched = match view.kind {
+            ClientKind::Preregistered => "given by your administrator",
+            ClientKind::Document => "given by the client; the address above is checked",
+            ClientKind::Registered => "given by the client; nobody has checked it",
+        };
+        Self {
+            chrome,
+            csrf,
+            transaction: view.transaction.clone(),
+            client: text::name(&view.client_name, "a client without a name"),
+            target: target(&view.redirect_host),
+            client_host: view.client_host.as_ref().map(|host| text::shown(host, HOST)),
+            vouched,
+            loopback_only: view.loopback_only,
+            scopes: view.scopes.iter().map(|scope| text::shown(&scope.text, text::SENTENCE)).collect(),
+            resource: text::shown(&view.resource, text::SENTENCE),
+        }
+    }
+}
+
+/// A redirect host in words; of a custom scheme only the scheme is known.
+pub(crate) fn target(host: &str) -> String {
+    let host = text::shown(host, HOST);
+    match host.as_str() {
+        "localhost" | "127.0.0.1" | "[::1]" => format!("a program on your computer ({host})"),
+        scheme if scheme.ends_with(':') => format!("the app on your computer that opens {scheme} links"),
+        _ => host,
+    }
+}
+
+/// One client somebody has allowed.
+pub(crate) struct Allowed {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) lines: Vec<String>,
+}
+
+#[derive(Template)]
+#[template(path = "account.html")]
+pub(crate) struct Account {
+    pub(crate) chrome: Chrome,
+    pub(crate) csrf: String,
+    pub(crate) name: Option<String>,
+    pub(crate) email: String,
+    pub(crate) groups: String,
+    pub(crate) signed_in: String,
+    pub(crate) clients: Vec<Allowed>,
+}
+
+#[derive(Template)]
+#[template(path = "signed_out.html")]
+pub(crate) struct SignedOut {
+    pub(crate) chrome: Chrome,
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+pub(crate) struct Problem {
+    pub(crate) chrome: Chrome,
+    pub(crate) title: String,
+    pub(crate) text: String,
+    pub(crate) hint: String,
+    pub(crate) code: &'static str,
+    pub(crate) event: String,
+}
+
+impl Problem {
+    pub(crate) fn new(chrome: Chrome, problem: &PageProblem, event: String) -> Self {
+        Self {
+            chrome,
+            title: text::shown(&problem.title, text::NAME * 2),
+            text: text::shown(&problem.text, text::SENTENCE),
+            hint: text::shown(problem.hint.as_deref().unwrap_or_default(), text::SENTENCE),
+            code: problem.code,
+            event,
+        }
+    }
+}
+
+/// `a, b and 7 more`.
+pub(crate) fn list(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    let mut out: Vec<_> = names.iter().take(SHOWN).map(|name| text::shown(name, text::NAME)).collect();
+    if names.len() > SHOWN {
+        out.push(format!("and {} more", names.len() - SHOWN));
+    }
+    out.join(", ")
+}

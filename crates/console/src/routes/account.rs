@@ -1,0 +1,107 @@
+//! What a person sees of their own account, and signing out.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bartizan_identity::ApprovedClient;
+use http::header::SET_COOKIE;
+
+use crate::backend::Backend;
+use crate::console::Console;
+use crate::headers::Window;
+use crate::pages::{self, Allowed};
+use crate::{forms, text, when};
+
+/// `GET /account`
+pub(crate) async fn show<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let Some(session) = console.session(request.headers()).await else {
+        return console.go("/login?return_to=/account", Window::Own);
+    };
+    let person = &session.person;
+    let clients = match console.0.backend.clients_of(&person.id).await {
+        Ok(clients) => clients,
+        Err(problem) => return console.problem(&problem),
+    };
+    let chrome = console.chrome(Some(&session));
+    let name = text::shown(&person.name, text::NAME);
+    let page = pages::Account {
+        csrf: console.0.backend.csrf(&session),
+        name: (!name.is_empty() && name != person.email).then_some(name),
+        email: text::shown(&person.email, text::NAME * 2),
+        groups: pages::list(&person.groups),
+        signed_in: when::utc(session.created_ms),
+        clients: clients.iter().map(allowed).collect(),
+        chrome,
+    };
+    console.show(&page, Window::Own)
+}
+
+/// `POST /account`: takes back what was allowed.
+pub(crate) async fn change<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let (form, session) = match forms::receive_signed_in(&console, request).await {
+        Ok(received) => received,
+        Err(refusal) => return *refusal,
+    };
+    let backend = &console.0.backend;
+    let person = &session.person.id;
+    match (form.fields.get("action"), form.fields.get("client")) {
+        (Some("withdraw"), Some(client)) => match backend.withdraw(person, client).await {
+            Ok(()) => console.go("/account", Window::Own),
+            Err(problem) => console.problem(&problem),
+        },
+        (Some("everywhere"), _) => match backend.sign_out_everywhere(person).await {
+            Ok(()) => end(&console, &session).await,
+            Err(problem) => console.problem(&problem),
+        },
+        _ => console.problem(&forms::incomplete()),
+    }
+}
+
+/// `POST /logout`
+pub(crate) async fn sign_out<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    if console.session(request.headers()).await.is_none() {
+        return console.go("/signed-out", Window::Own);
+    }
+    match forms::receive_signed_in(&console, request).await {
+        Ok((_, session)) => end(&console, &session).await,
+        Err(refusal) => *refusal,
+    }
+}
+
+async fn end<B: Backend>(console: &Console<B>, session: &bartizan_identity::BrowserSession) -> Response {
+    match console.0.backend.end(session).await {
+        Ok(cookie) => {
+            let mut answer = console.go("/signed-out", Window::Own);
+            answer.headers_mut().append(SET_COOKIE, cookie);
+            answer
+        }
+        Err(problem) => console.problem(&problem),
+    }
+}
+
+/// `GET /signed-out`
+pub(crate) async fn signed_out<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    // Somebody who is signed in must not be told otherwise.
+    if console.session(request.headers()).await.is_some() {
+        return console.go("/account", Window::Own);
+    }
+    console.show(&pages::SignedOut { chrome: console.chrome(None) }, Window::Own)
+}
+
+/// A client as one entry of the list.
+fn allowed(client: &ApprovedClient) -> Allowed {
+    let hosts = client.redirect_hosts.iter().map(|host| pages::target(host)).collect::<Vec<_>>().join(", ");
+    let used = match client.last_used_ms {
+        Some(used) if client.grants > 0 => format!("Last used {}", when::utc(used)),
+        _ => "Not connected now".to_owned(),
+    };
+    let scopes = text::shown(&client.scopes, text::SENTENCE);
+    Allowed {
+        id: client.client_id.clone(),
+        name: text::name(&client.name, "A client without a name"),
+        lines: vec![
+            format!("Answers go to {hosts}"),
+            format!("Allowed {} · {used}", when::utc(client.granted_ms)),
+            format!("Scopes: {}", if scopes.is_empty() { "none" } else { &scopes }),
+        ],
+    }
+}

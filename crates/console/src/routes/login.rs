@@ -1,0 +1,179 @@
+//! Signing in: to the provider and back, and on to where it was needed.
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bartizan_identity::{Ask, Begin, PageProblem, ReturnTo, SignedIn};
+use bartizan_oauth::params::{Builder, Params};
+use http::StatusCode;
+use http::header::{HeaderValue, SET_COOKIE};
+
+use crate::backend::Backend;
+use crate::console::Console;
+use crate::headers::Window;
+use crate::pages::{self, Fields};
+use crate::{forms, routes::authorize};
+
+/// How the browser came here, which decides how it can be sent on: `form-action` of the
+/// page with the form holds for redirects after it, and where they end is not known yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Link,
+    Form,
+}
+
+/// `GET /login`: begins a sign-in, or the next step of one after a choice.
+pub(crate) async fn begin<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let params = query(&request);
+    let return_to = return_to(&params);
+    let ask = Ask { provider: params.get("provider").map(str::to_owned), ..Ask::default() };
+    if let (ReturnTo::Path(path), None) = (&return_to, &ask.provider)
+        && console.session(request.headers()).await.is_some()
+    {
+        return console.go(path.as_str(), Window::Own);
+    }
+    let began = console.0.backend.begin(return_to.clone(), None, ask).await;
+    answer(&console, began, &return_to, By::Link)
+}
+
+/// `POST /login`: the provider is found by the domain of an address.
+pub(crate) async fn by_email<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let form = match forms::receive(&console, request).await {
+        Ok(form) => form,
+        Err(refusal) => return *refusal,
+    };
+    let Some(email) = form.fields.get("email") else { return console.problem(&forms::incomplete()) };
+    let return_to = return_to(&form.fields);
+    let began = console.0.backend.begin(return_to.clone(), Some(email), Ask::default()).await;
+    answer(&console, began, &return_to, By::Form)
+}
+
+/// `GET /login/callback`: the provider's answer.
+pub(crate) async fn callback<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    match console.0.backend.callback(query, request.headers()).await {
+        Ok(signed_in) => go_on(&console, signed_in, By::Link),
+        Err(problem) => console.problem(&problem),
+    }
+}
+
+/// `POST /login/demo`
+pub(crate) async fn demo<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let form = match forms::receive(&console, request).await {
+        Ok(form) => form,
+        Err(refusal) => return *refusal,
+    };
+    let Some(user) = form.fields.get("user") else { return console.problem(&forms::incomplete()) };
+    match console.0.backend.demo(user, return_to(&form.fields), &form.headers).await {
+        Ok(signed_in) => go_on(&console, signed_in, By::Form),
+        Err(problem) => console.problem(&problem),
+    }
+}
+
+/// `GET /login/continue`: signed in, back to what a client asked for. A request of its own,
+/// because only now the browser shows the cookie of the session.
+pub(crate) async fn resume<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let params = query(&request);
+    let Some(transaction) = params.get("transaction") else { return super::not_found(&console, request.headers()) };
+    let Some(session) = console.session(request.headers()).await else {
+        // Not back to the provider: a browser that keeps no cookies would go round for ever.
+        return console.problem(&no_cookie());
+    };
+    let step = console.0.backend.resume(transaction, &session).await;
+    authorize::answer(&console, step, Some(&session)).await
+}
+
+/// Answers how a sign-in begins.
+pub(crate) fn begun<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo) -> Response {
+    answer(console, began, return_to, By::Link)
+}
+
+fn answer<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo, by: By) -> Response {
+    let window = match return_to {
+        ReturnTo::Authorize(_) => Window::Client,
+        ReturnTo::Path(_) => Window::Own,
+    };
+    match began {
+        Begin::Redirect { url, set_cookie } => {
+            let mut answer = if !url.starts_with("https://") && !url.starts_with("http://") {
+                console.leave("", window)
+            } else if by == By::Form {
+                onward(console, "Taking you to the sign-in", url, window)
+            } else {
+                console.leave(&url, window)
+            };
+            answer.headers_mut().append(SET_COOKIE, set_cookie);
+            answer
+        }
+        Begin::Choose(providers) => {
+            let fields = fields(return_to);
+            let href = |id: &str| {
+                let query = fields
+                    .iter()
+                    .fold(Builder::new().add("provider", id), |query, (name, value)| query.add(name, value));
+                query.append_to(&console.path("/login"))
+            };
+            let page = pages::Choose::new(console.chrome(None), &providers, fields.clone(), href);
+            console.show(&page, window)
+        }
+        Begin::Demo(users) => {
+            let page = pages::Demo::new(console.chrome(None), &users, fields(return_to));
+            console.show(&page, window)
+        }
+        Begin::Unavailable(problem) => console.problem(&problem),
+    }
+}
+
+fn go_on<B: Backend>(console: &Console<B>, signed_in: SignedIn, by: By) -> Response {
+    let mut answer = match signed_in.return_to {
+        ReturnTo::Path(path) => console.go(path.as_str(), Window::Own),
+        ReturnTo::Authorize(transaction) => {
+            let path = Builder::new().add("transaction", &transaction).append_to("/login/continue");
+            match by {
+                By::Link => console.go(&path, Window::Client),
+                By::Form => onward(console, "You are signed in", console.path(&path), Window::Client),
+            }
+        }
+    };
+    set_cookies(&mut answer, signed_in.set_cookies);
+    answer
+}
+
+fn set_cookies(answer: &mut Response, cookies: Vec<HeaderValue>) {
+    for cookie in cookies {
+        answer.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+fn onward<B: Backend>(console: &Console<B>, title: &'static str, url: String, window: Window) -> Response {
+    console.show(&pages::Onward { chrome: console.chrome(None), title, url }, window)
+}
+
+/// The way on, as fields of a form or query.
+fn fields(return_to: &ReturnTo) -> Fields {
+    match return_to {
+        ReturnTo::Authorize(transaction) => vec![("transaction", transaction.clone())],
+        ReturnTo::Path(path) => vec![("return_to", path.as_str().to_owned())],
+    }
+}
+
+/// The reverse of [`fields`]; the home page when there is nothing to be believed.
+fn return_to(params: &Params) -> ReturnTo {
+    match params.get("transaction") {
+        Some(transaction) => ReturnTo::Authorize(transaction.to_owned()),
+        None => ReturnTo::path(params.get("return_to").unwrap_or("/")),
+    }
+}
+
+fn query(request: &Request) -> Params {
+    Params::parse(request.uri().query().unwrap_or_default().as_bytes()).unwrap_or_default()
+}
+
+fn no_cookie() -> PageProblem {
+    PageProblem::new(
+        StatusCode::BAD_REQUEST,
+        "no_session",
+        "This browser did not keep you signed in",
+        "You signed in, but the browser shows no cookie of this site.",
+    )
+    .hint("Allow cookies for this site, and start again from your AI client.")
+}

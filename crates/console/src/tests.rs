@@ -1,0 +1,10 @@
+//! The router over a backend that says whatever a test wants.
+
+mod account;
+mod client_endpoints;
+mod consent;
+mod fake;
+mod golden;
+mod headers;
+mod login;
+mod pages;
