@@ -5,6 +5,7 @@
 //! page needs between two requests travels as a sealed handle, so that nobody fills the
 //! store by asking.
 
+mod assertion;
 mod authorize;
 mod client;
 mod client_auth;

@@ -8,8 +8,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::Inner;
 use super::client::{Client, ClientError};
+use super::{Inner, assertion};
 use crate::secret;
 
 /// Longest credential, bytes.
@@ -24,10 +24,11 @@ pub(super) struct Presented {
 enum Proof {
     None,
     Secret(Secret<String>),
+    Assertion(Secret<String>),
 }
 
 /// One answer for an unknown client, a wrong secret and a wrong way of proving it.
-fn invalid_client() -> OAuthError {
+pub(super) fn invalid_client() -> OAuthError {
     OAuthError::new(
         OAuthCode::InvalidClient,
         "client authentication failed; register again if this client was known before",
@@ -44,15 +45,21 @@ impl Presented {
         let wrong = |text: &str| OAuthError::new(OAuthCode::InvalidRequest, text);
         let basic = basic(headers)?;
         let in_body = params.get("client_secret");
-        let (id, proof) = match (basic, in_body) {
-            (Some(_), Some(_)) => return Err(wrong("use one way of client authentication")),
-            (Some((id, secret)), None) => (Some(id), Proof::Secret(secret)),
-            (None, Some(secret)) => (None, Proof::Secret(Secret::new(secret.to_owned()))),
-            (None, None) => (None, Proof::None),
+        let (id, proof) = match (basic, in_body, params.get("client_assertion")) {
+            (Some((id, secret)), None, None) => (Some(id), Proof::Secret(secret)),
+            (None, Some(secret), None) => (None, Proof::Secret(Secret::new(secret.to_owned()))),
+            (None, None, Some(assertion)) => {
+                if params.get("client_assertion_type") != Some(assertion::TYPE) {
+                    return Err(wrong("client_assertion_type must be the one of RFC 7523"));
+                }
+                (assertion::claimed_client(assertion), Proof::Assertion(Secret::new(assertion.to_owned())))
+            }
+            (None, None, None) => (None, Proof::None),
+            _ => return Err(wrong("use one way of client authentication")),
         };
         let id = match (id, params.get("client_id")) {
             (Some(id), Some(named)) if id != named => {
-                return Err(wrong("client_id differs from the Authorization header"));
+                return Err(wrong("client_id differs from that of the client authentication"));
             }
             (Some(id), _) => id,
             (None, Some(named)) => named.to_owned(),
@@ -101,6 +108,7 @@ impl Inner {
                 let hash = secret::hash(given.expose());
                 client.secret.is_some_and(|known| secret::same(&known, &hash))
             }
+            Proof::Assertion(given) => self.is_asserted(&client, given.expose()).await?,
         };
         if good { Ok(client) } else { Err(invalid_client()) }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bartizan_egress::{Egress, EgressError};
 use bartizan_oauth::client_document::{self, DocumentError, DocumentUrl, MAX_DOCUMENT};
+use bartizan_oauth::jwt::Jwks;
 use bartizan_oauth::registration::ClientMetadata;
 use bytes::Bytes;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
@@ -24,6 +25,10 @@ const SHORTEST_MS: i64 = 5 * 60 * 1000;
 const LONGEST_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Without a word of the server.
 const DEFAULT_MS: i64 = 3600 * 1000;
+/// Keys are not fetched more often than this, milliseconds.
+const KEYS_AGAIN_MS: i64 = 30_000;
+/// Longest key set of a client, bytes.
+const MAX_KEYS: usize = 32 * 1024;
 
 /// Why there is no document. Errors are never remembered.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +55,16 @@ struct Kept {
     until_ms: i64,
 }
 
+struct KeptKeys {
+    keys: Arc<Jwks>,
+    fetched_ms: i64,
+}
+
 /// Fetches documents and remembers good ones.
 pub(super) struct Documents {
     egress: Egress,
     kept: Cache<String, Arc<Kept>>,
+    keys: Cache<String, Arc<KeptKeys>>,
     fetches: Semaphore,
     timeout: Duration,
 }
@@ -63,6 +74,7 @@ impl Documents {
         Self {
             egress,
             kept: Cache::builder().max_capacity(CACHE).build(),
+            keys: Cache::builder().max_capacity(CACHE).build(),
             fetches: Semaphore::new(FETCHES),
             timeout: TIMEOUT,
         }
@@ -81,13 +93,28 @@ impl Documents {
         Ok(document)
     }
 
+    /// Keys of a client, remembered for five minutes; `again` when none of them fitted,
+    /// which counts at most twice a minute.
+    pub(super) async fn keys(&self, url: &str, now_ms: i64, again: bool) -> Result<Arc<Jwks>, FetchError> {
+        let life_ms = if again { KEYS_AGAIN_MS } else { SHORTEST_MS };
+        if let Some(kept) = self.keys.get(url).filter(|kept| now_ms < kept.fetched_ms.saturating_add(life_ms)) {
+            return Ok(Arc::clone(&kept.keys));
+        }
+        let fetched = tokio::time::timeout(self.timeout, self.fetch_json(url, MAX_KEYS)).await;
+        let (_, body) = fetched.map_err(|_| FetchError::Timeout)??;
+        let keys = Jwks::parse(&body).map_err(|_| DocumentError::Keys)?;
+        let keys = Arc::new(keys);
+        self.keys.insert(url.to_owned(), Arc::new(KeptKeys { keys: Arc::clone(&keys), fetched_ms: now_ms }));
+        Ok(keys)
+    }
+
     async fn fetch(&self, url: &DocumentUrl) -> Result<(ClientMetadata, i64), FetchError> {
         let (headers, body) = self.fetch_json(url.as_str(), MAX_DOCUMENT).await?;
         Ok((client_document::parse(url, &body)?, life_ms(&headers)))
     }
 
     /// Fetches JSON of a stranger: no redirects, no other status than 200.
-    pub(super) async fn fetch_json(&self, url: &str, max: usize) -> Result<(HeaderMap, Bytes), FetchError> {
+    async fn fetch_json(&self, url: &str, max: usize) -> Result<(HeaderMap, Bytes), FetchError> {
         let _permit = self.fetches.acquire().await.map_err(|_| FetchError::Timeout)?;
         let target = self.egress.check_url(url)?;
         if !target.is_https() {

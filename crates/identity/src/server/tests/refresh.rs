@@ -1,0 +1,175 @@
+//! A10: rotation with grace.
+
+use super::*;
+
+async fn refreshed(bench: &Bench, client: &str, token: &str) -> Answer {
+    let answer = bench.refresh(client, token).await;
+    assert_eq!(answer.status, 200, "{}", answer.json);
+    assert!(bench.who(&answer.text("access_token")).await.is_some());
+    answer
+}
+
+#[tokio::test]
+async fn a10_every_refresh_gives_a_new_pair() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let mut token = first.text("refresh_token");
+    let mut seen = std::collections::HashSet::from([token.clone()]);
+    for _ in 0..10 {
+        bench.clock.advance_ms(600_000);
+        let answer = refreshed(&bench, &client, &token).await;
+        token = answer.text("refresh_token");
+        assert!(seen.insert(token.clone()) && seen.insert(answer.text("access_token")));
+    }
+    assert_eq!(bench.saw(Action::Replay, false), 0);
+}
+
+#[tokio::test]
+async fn a10_a_lost_response_and_a_sleeping_laptop_lose_nothing() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let token = first.text("refresh_token");
+    refreshed(&bench, &client, &token).await; // lost on the way
+    for pause in [1_000, 40_000, 3_600_000, 5 * 24 * 3_600_000] {
+        bench.clock.advance_ms(pause);
+        refreshed(&bench, &client, &token).await;
+    }
+    let last = refreshed(&bench, &client, &token).await;
+    refreshed(&bench, &client, &last.text("refresh_token")).await;
+}
+
+#[tokio::test]
+async fn a10_parallel_refreshes_get_the_same_pair_for_thirty_seconds() {
+    let bench = Arc::new(bench().await);
+    let (client, first) = bench.connected().await;
+    let token = first.text("refresh_token");
+    let tries: Vec<_> = (0..8)
+        .map(|_| {
+            let (bench, client, token) = (Arc::clone(&bench), client.clone(), token.clone());
+            tokio::spawn(async move { bench.refresh(&client, &token).await })
+        })
+        .collect();
+    let mut pairs = std::collections::HashSet::new();
+    for one in tries {
+        let answer = one.await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.json);
+        pairs.insert((answer.text("access_token"), answer.text("refresh_token")));
+    }
+    assert_eq!(pairs.len(), 1);
+    bench.clock.advance_ms(29_999);
+    let again = refreshed(&bench, &client, &token).await;
+    assert!(pairs.contains(&(again.text("access_token"), again.text("refresh_token"))));
+    assert_eq!(again.json["expires_in"], 870, "what is left of it");
+    bench.clock.advance_ms(1);
+    assert!(!pairs.contains(&{
+        let later = refreshed(&bench, &client, &token).await;
+        (later.text("access_token"), later.text("refresh_token"))
+    }));
+}
+
+#[tokio::test]
+async fn a10_a_stolen_old_token_ends_the_family() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let stolen = first.text("refresh_token");
+    let second = refreshed(&bench, &client, &stolen).await;
+    let third = refreshed(&bench, &client, &second.text("refresh_token")).await;
+    // The successor was used: the old one is a thief's, even within thirty seconds.
+    bench.refresh(&client, &stolen).await.is_refused(400, "invalid_grant");
+    assert_eq!(bench.saw(Action::Replay, false), 1, "and it is reported");
+    for answer in [&first, &second, &third] {
+        assert!(bench.who(&answer.text("access_token")).await.is_none());
+        bench.refresh(&client, &answer.text("refresh_token")).await.is_refused(400, "invalid_grant");
+    }
+}
+
+#[tokio::test]
+async fn a10_a_thief_who_is_first_is_found_out_too() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let stolen = first.text("refresh_token");
+    let thief = refreshed(&bench, &client, &stolen).await;
+    bench.clock.advance_ms(60_000);
+    let victim = refreshed(&bench, &client, &stolen).await;
+    assert_ne!(thief.text("refresh_token"), victim.text("refresh_token"));
+    // Whoever of the two goes on, the other one's next step ends it for both.
+    let more = refreshed(&bench, &client, &thief.text("refresh_token")).await;
+    bench.refresh(&client, &victim.text("refresh_token")).await.is_refused(400, "invalid_grant");
+    assert!(bench.who(&more.text("access_token")).await.is_none());
+    bench.refresh(&client, &more.text("refresh_token")).await.is_refused(400, "invalid_grant");
+}
+
+/// What the control is worth: without the mark of a retired token the thief stays in.
+#[tokio::test]
+async fn a10_without_retiring_the_thief_would_stay() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let stolen = first.text("refresh_token");
+    let second = refreshed(&bench, &client, &stolen).await;
+    refreshed(&bench, &client, &second.text("refresh_token")).await;
+    tokens::sql(&bench, "UPDATE oauth_refresh SET retired_ms = NULL").await;
+    refreshed(&bench, &client, &stolen).await;
+}
+
+#[tokio::test]
+async fn a10_a_token_is_its_clients_and_its_resources() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let other = bench.register(CALLBACK).await;
+    let token = first.text("refresh_token");
+    bench.refresh(&other, &token).await.is_refused(400, "invalid_grant");
+    bench.refresh("nobody", &token).await.is_refused(401, "invalid_client");
+    let with = |name, value| {
+        [("grant_type", "refresh_token"), ("client_id", client.as_str()), ("refresh_token", &token), (name, value)]
+    };
+    bench.token(&with("resource", OTHER_RESOURCE)).await.is_refused(400, "invalid_target");
+    bench.token(&with("scope", "mcp:read mcp:write")).await.is_refused(400, "invalid_scope");
+    bench.token(&with("scope", "mcp:admin")).await.is_refused(400, "invalid_scope");
+    for bad in ["", "x", "bzr_", &first.text("access_token"), &token[..40], &format!("{token}x"), &token.to_uppercase()]
+    {
+        let answer = bench.refresh(&client, bad).await;
+        assert!(["invalid_grant", "invalid_request"].contains(&answer.error()) && answer.status == 400, "{bad}");
+    }
+    assert_eq!(bench.token(&with("resource", "https://GW.example:443/mcp/")).await.status, 200, "another spelling");
+}
+
+#[tokio::test]
+async fn a10_a_refresh_may_ask_for_less() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    let code = bench.code_by(&request_with(&client, "scope", None), &bench.session).await;
+    let first = bench.redeem(&client, &code).await;
+    assert_eq!(first.text("scope"), "mcp:read mcp:write");
+    let token = first.text("refresh_token");
+    let pairs = [
+        ("grant_type", "refresh_token"),
+        ("client_id", client.as_str()),
+        ("refresh_token", &token),
+        ("scope", "mcp:read"),
+    ];
+    let less = bench.token(&pairs).await;
+    assert_eq!(less.text("scope"), "mcp:read");
+    assert_eq!(bench.who(&less.text("access_token")).await.unwrap().scopes.unwrap().to_string(), "mcp:read");
+}
+
+#[tokio::test]
+async fn a5_a_grant_ends_whatever_is_refreshed() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let mut token = first.text("refresh_token");
+    for _ in 0..13 {
+        bench.clock.advance_ms(24 * 3_600_000);
+        token = refreshed(&bench, &client, &token).await.text("refresh_token");
+    }
+    bench.clock.advance_ms(24 * 3_600_000);
+    bench.refresh(&client, &token).await.is_refused(400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn a10_a_deactivated_person_refreshes_nothing() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    person::deactivate(&bench.store, "ana").await.unwrap();
+    bench.refresh(&client, &first.text("refresh_token")).await.is_refused(400, "invalid_grant");
+    assert!(bench.who(&first.text("access_token")).await.is_none());
+}
