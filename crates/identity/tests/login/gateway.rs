@@ -1,0 +1,143 @@
+//! The side that signs people in, and a browser.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bartizan_config::resources::IdentityProvider;
+use bartizan_config::settings;
+use bartizan_egress::Egress;
+use bartizan_identity::{
+    Ask, Begin, BrowserSession, DemoUser, IdentityEvent, Login, LoginDeps, PageProblem, ReturnTo, SignedIn,
+};
+use bartizan_model::{Clock, ManualClock};
+use bartizan_oauth::params::Params;
+use bartizan_store::{Store, StoreUrl};
+use bartizan_vault::{KeyRing, Vault};
+use http::{HeaderMap, HeaderValue};
+
+use crate::provider::{CLIENT, Provider, SECRET};
+
+pub struct Gateway {
+    pub login: Login,
+    pub store: Store,
+    pub clock: Arc<ManualClock>,
+    pub providers: Arc<ArcSwap<Vec<IdentityProvider>>>,
+    pub events: Arc<Mutex<Vec<IdentityEvent>>>,
+}
+
+pub fn config(id: &str, provider: &Provider, domains: &[&str]) -> IdentityProvider {
+    let text = serde_json::json!({
+        "id": id, "issuer": provider.issuer, "client_id": CLIENT, "client_secret": SECRET, "email_domains": domains,
+    });
+    serde_json::from_value(text).unwrap()
+}
+
+pub async fn gateway(public_url: &str, providers: Vec<IdentityProvider>, demo: &[&str]) -> Gateway {
+    let clock = Arc::new(ManualClock::at(crate::NOW_S * 1000));
+    let store = Store::open(&StoreUrl::Memory, clock.clone()).await.unwrap();
+    let providers = Arc::new(ArcSwap::from_pointee(providers));
+    let events: Arc<Mutex<Vec<IdentityEvent>>> = Arc::default();
+    let outgoing = settings::Egress { private_allow: vec!["127.0.0.1".to_owned()], ..Default::default() };
+    let user =
+        |email: &&str| DemoUser { email: (*email).to_owned(), name: "Demo".to_owned(), groups: vec!["eng".to_owned()] };
+    let deps = LoginDeps {
+        store: store.clone(),
+        vault: Vault::new(KeyRing::ephemeral().unwrap()).unwrap(),
+        egress: Egress::new(&outgoing, Duration::from_secs(5)).unwrap(),
+        clock: clock.clone() as Arc<dyn Clock>,
+        public_url: public_url.to_owned(),
+        providers: {
+            let cell = Arc::clone(&providers);
+            Arc::new(move || cell.load_full())
+        },
+        demo_users: demo.iter().map(user).collect(),
+        lifetimes: settings::Lifetimes::default(),
+        record: {
+            let events = Arc::clone(&events);
+            Arc::new(move |event| events.lock().unwrap().push(event))
+        },
+    };
+    Gateway { login: Login::new(deps), store, clock, providers, events }
+}
+
+/// With one provider that speaks for everybody.
+pub async fn simple() -> (Gateway, Provider) {
+    let provider = Provider::start().await;
+    let gateway = gateway("https://gate.example", vec![config("corp", &provider, &[])], &[]).await;
+    (gateway, provider)
+}
+
+/// Keeps cookies.
+#[derive(Clone, Default)]
+pub struct Browser(pub BTreeMap<String, String>);
+
+impl Browser {
+    pub fn take(&mut self, cookies: &[HeaderValue]) {
+        for cookie in cookies {
+            let text = cookie.to_str().unwrap();
+            let (pair, attributes) = text.split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            if attributes.contains("Max-Age=0") {
+                self.0.remove(name);
+            } else {
+                self.0.insert(name.to_owned(), value.to_owned());
+            }
+        }
+    }
+
+    pub fn headers(&self) -> HeaderMap {
+        let text = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let mut headers = HeaderMap::new();
+        if !text.is_empty() {
+            headers.insert("cookie", HeaderValue::from_str(&text).unwrap());
+        }
+        headers
+    }
+}
+
+impl Gateway {
+    /// Begins in a browser; the URL at the provider.
+    pub async fn begin(&self, browser: &mut Browser) -> String {
+        self.begin_with(browser, None, Ask::default()).await
+    }
+
+    pub async fn begin_with(&self, browser: &mut Browser, email: Option<&str>, ask: Ask) -> String {
+        match self.login.begin(ReturnTo::path("/account"), email, ask).await {
+            Begin::Redirect { url, set_cookie } => {
+                browser.take(&[set_cookie]);
+                url
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub async fn callback(&self, browser: &mut Browser, query: &str) -> Result<SignedIn, PageProblem> {
+        let signed_in = self.login.callback(query, &browser.headers()).await?;
+        browser.take(&signed_in.set_cookies);
+        Ok(signed_in)
+    }
+
+    /// All of it.
+    pub async fn sign_in(&self, browser: &mut Browser, provider: &Provider) -> Result<SignedIn, PageProblem> {
+        let url = self.begin(browser).await;
+        self.callback(browser, &provider.approve(&url)).await
+    }
+
+    /// The code of the refusal of all of it, `ok` for none.
+    pub async fn outcome(&self, provider: &Provider) -> String {
+        match self.sign_in(&mut Browser::default(), provider).await {
+            Ok(_) => "ok".to_owned(),
+            Err(problem) => problem.code.to_owned(),
+        }
+    }
+
+    pub async fn current(&self, browser: &Browser) -> Option<BrowserSession> {
+        self.login.sessions().current(&browser.headers()).await
+    }
+}
+
+pub fn param(url: &str, name: &str) -> Option<String> {
+    Params::parse(url.split_once('?').unwrap().1.as_bytes()).unwrap().get(name).map(str::to_owned)
+}

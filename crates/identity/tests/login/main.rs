@@ -1,0 +1,13 @@
+//! A2: signing in with a provider that serves good and bad.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod gateway;
+mod people;
+mod provider;
+mod providers;
+mod sessions;
+mod state;
+mod tokens;
+
+/// Seconds since the epoch.
+pub const NOW_S: i64 = 1_800_000_000;
