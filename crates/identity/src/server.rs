@@ -187,7 +187,7 @@ impl AuthorizationServer {
             handles: deps.vault.handles(),
             rules: rules(&deps.settings),
             scopes: SCOPES.iter().map(|(name, _)| *name).collect(),
-            documents: document::Documents::new(deps.egress.clone()),
+            documents: document::Documents::new(deps.egress.clone(), document::TIMEOUT),
             registrations: limit::Limiter::new(limit::REGISTRATIONS_EACH, limit::REGISTRATIONS_ALL),
             failures: limit::Limiter::new(limit::FAILURES_EACH, limit::FAILURES_ALL),
             deps,

@@ -14,7 +14,7 @@ use moka::sync::Cache;
 use tokio::sync::Semaphore;
 
 /// From connecting to the last byte.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Documents remembered.
 const CACHE: u64 = 1_000;
 /// Fetches at once.
@@ -70,14 +70,20 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn new(egress: Egress) -> Self {
+    pub(super) fn new(egress: Egress, timeout: Duration) -> Self {
         Self {
             egress,
             kept: Cache::builder().max_capacity(CACHE).build(),
             keys: Cache::builder().max_capacity(CACHE).build(),
             fetches: Semaphore::new(FETCHES),
-            timeout: TIMEOUT,
+            timeout,
         }
+    }
+
+    /// How many documents are remembered at most.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> u64 {
+        self.kept.policy().max_capacity().unwrap_or(u64::MAX)
     }
 
     /// The document of a client id, remembered or fetched.

@@ -2,6 +2,8 @@
 
 mod authorize;
 mod code;
+mod documents;
+mod keys;
 mod refresh;
 mod register;
 mod tokens;
