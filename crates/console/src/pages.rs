@@ -129,9 +129,9 @@ impl Consent {
     pub(crate) fn new(chrome: Chrome, view: &ConsentView) -> Self {
         let csrf = chrome.person.as_ref().map(|person| person.csrf.clone()).unwrap_or_default();
         let vouched = match view.kind {
-            ClientKind::Preregistered => "given by your administrator",
-            ClientKind::Document => "given by the client; the address above is checked",
-            ClientKind::Registered => "given by the client; nobody has checked it",
+            ClientKind::Preregistered => "set by your administrator",
+            ClientKind::Document => "chosen by the client at this address",
+            ClientKind::Registered => "chosen by the client, not checked",
         };
         Self {
             chrome,

@@ -23,8 +23,8 @@ async fn a19_the_page_names_client_redirect_host_scopes_and_warns_of_loopback() 
         "<p>The answer goes to</p><strong><bdi>a program on your computer (localhost)</bdi></strong>",
         "See and read with the tools you may use",
         "Change things with the tools you may use",
-        "This client runs on a computer, not on a website.",
-        "nobody has checked it",
+        "Any program on this computer can call itself that.",
+        "chosen by the client, not checked",
         "<code>https://mcp.example.com/mcp</code>",
         r#"name="csrf" value="csrf-of-s1""#,
         r#"name="transaction" value="t1""#,
@@ -33,8 +33,8 @@ async fn a19_the_page_names_client_redirect_host_scopes_and_warns_of_loopback() 
         assert!(page.contains(wanted), "{wanted}\n{page}");
     }
     let web = shown(|| Step::Consent(Box::new(web_view()))).await;
-    assert!(web.contains("<dt>Client described at</dt><dd><bdi>claude.ai</bdi></dd>"), "{web}");
-    assert!(!web.contains("runs on a computer"), "{web}");
+    assert!(web.contains("<dt>Described at</dt><dd><bdi>claude.ai</bdi></dd>"), "{web}");
+    assert!(!web.contains("on this computer"), "{web}");
 }
 
 #[tokio::test]
