@@ -1,5 +1,7 @@
 //! Checks of settings that a schema cannot express.
 
+mod sign_in;
+
 use crate::diagnostic::Diagnostic;
 use crate::settings::File;
 
@@ -56,6 +58,7 @@ pub fn settings(file: &File) -> Vec<Diagnostic> {
         found.push(problem.suggest("write e.g. `http://127.0.0.1:4318`"));
     }
     limits(file, &mut found);
+    sign_in::run(file, &mut found);
     found
 }
 

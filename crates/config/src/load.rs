@@ -21,7 +21,7 @@ use crate::validate::Validator;
 /// Largest configuration file, 8 MiB.
 const FILE_LIMIT: u64 = 8 << 20;
 /// Lists that may stand in several files.
-const LISTS: [&str; 5] = ["servers", "portals", "policies", "grants", "rate_limits"];
+const LISTS: [&str; 7] = ["servers", "portals", "identity_providers", "clients", "policies", "grants", "rate_limits"];
 
 /// The file cannot be read at all.
 #[derive(Debug, thiserror::Error)]

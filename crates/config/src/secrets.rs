@@ -38,6 +38,16 @@ impl Secrets {
                 *text = value(&format!("servers[{index}].command.env.{name}"));
             }
         }
+        for (index, provider) in filled.identity_providers.iter_mut().enumerate() {
+            if let Some(text) = &mut provider.client_secret {
+                *text = value(&format!("identity_providers[{index}].client_secret"));
+            }
+        }
+        for (index, client) in filled.clients.iter_mut().enumerate() {
+            if let Some(text) = &mut client.client_secret {
+                *text = value(&format!("clients[{index}].client_secret"));
+            }
+        }
         filled
     }
 
@@ -57,6 +67,16 @@ impl Secrets {
             }
             for (name, text) in server.command.iter().flat_map(|command| &command.env) {
                 take(format!("servers[{index}].command.env.{name}"), text);
+            }
+        }
+        for (index, provider) in resources.identity_providers.iter().enumerate() {
+            if let Some(text) = &provider.client_secret {
+                take(format!("identity_providers[{index}].client_secret"), text);
+            }
+        }
+        for (index, client) in resources.clients.iter().enumerate() {
+            if let Some(text) = &client.client_secret {
+                take(format!("clients[{index}].client_secret"), text);
             }
         }
         (found, problems)

@@ -172,6 +172,25 @@ fn p4_secrets_are_resolved_by_path() {
 }
 
 #[test]
+fn a2_secrets_of_providers_and_clients_are_resolved_wherever_they_are_written() {
+    let file = format!(
+        "{GOOD}resources: more\nidentity_providers:\n  - id: a\n    issuer: https://a.example\n    client_id: g\n    \
+         client_secret: ${{env:T}}\n    email_domains: [a.example]\n"
+    );
+    let more = "identity_providers:\n  - id: b\n    issuer: https://b.example\n    client_id: g\n    \
+                client_secret: ${env:U}\n    email_domains: [b.example]\n\
+                clients:\n  - client_id: c\n    name: C\n    client_secret: \"${file:k}\"\n";
+    let files = [("b.yaml", file.as_str()), ("more/people.yaml", more), ("k", "value\n")];
+    let (_folder, loaded) = with(&files, &[("T", "one"), ("U", "two")], &[]);
+    assert_eq!(codes(&loaded), Vec::<&str>::new());
+    let filled = loaded.filled();
+    let secrets: Vec<_> = filled.identity_providers.iter().map(|each| each.client_secret.as_deref()).collect();
+    assert_eq!(secrets, [Some("one"), Some("two")]);
+    assert_eq!(filled.clients[0].client_secret.as_deref(), Some("value"));
+    assert_eq!(loaded.resources.identity_providers[0].client_secret.as_deref(), Some("${env:T}"));
+}
+
+#[test]
 fn u4_unreadable_files_cannot_be_checked() {
     let environment = Environment::default();
     assert!(load(Path::new("no/such/file.yaml"), &environment, &[]).is_err());
