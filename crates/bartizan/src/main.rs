@@ -17,6 +17,7 @@ mod output;
 mod panic;
 mod reload;
 mod run;
+mod sign_in;
 mod state;
 mod time;
 mod traces;

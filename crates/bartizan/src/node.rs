@@ -11,7 +11,7 @@ use bartizan_config::Live;
 use bartizan_config::settings::File;
 use bartizan_egress::Egress;
 use bartizan_gate::{Gate, GateDeps};
-use bartizan_identity::Identity;
+use bartizan_identity::{DemoUser, Identity};
 use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{Clock, EventId, Principal, PrincipalKind, Secret};
 use bartizan_portal::{Check, Drain, Ops, OpsDeps, Phase, Portal, PortalDeps, Settings};
@@ -19,9 +19,11 @@ use bartizan_store::Store;
 use bartizan_telemetry::Metrics;
 use bartizan_upstream::{ServerHealth, UpstreamDeps, Upstreams};
 use bartizan_vault::{KeyRing, Vault};
+use tokio_util::task::TaskTracker;
 
 use crate::figures::{self, Exporter};
 use crate::output::Failure;
+use crate::sign_in::{self, People, SignInDeps};
 use crate::state::{self, State};
 
 /// What a process is made of.
@@ -38,6 +40,10 @@ pub(crate) struct NodeInput {
     pub(crate) operations: std::net::SocketAddr,
     /// Only `dev` has some.
     pub(crate) dev_users: Vec<(Principal, Secret<String>)>,
+    /// People who sign in without a provider. Only `dev` has some.
+    pub(crate) demo_users: Vec<DemoUser>,
+    /// Providers and clients, with their secrets.
+    pub(crate) people: Arc<People>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -51,6 +57,9 @@ pub(crate) struct Node {
     pub(crate) drain: Drain,
     pub(crate) audit: Audit,
     pub(crate) identity: Arc<Identity>,
+    pub(crate) people: Arc<People>,
+    /// Events of signing in that are on their way to the record.
+    pub(crate) events: TaskTracker,
     pub(crate) upstreams: Upstreams,
     pub(crate) store: Store,
     pub(crate) clock: Arc<dyn Clock>,
@@ -80,7 +89,7 @@ impl Node {
         let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users));
         let live = Arc::new(Live::new(Arc::new(snapshot)));
         let upstreams = Upstreams::new(UpstreamDeps {
-            egress,
+            egress: egress.clone(),
             limits: file.limits.clone(),
             clock: Arc::clone(&clock),
             child_program: std::env::current_exe().ok(),
@@ -101,6 +110,20 @@ impl Node {
         let settings =
             Settings::new(&file, &input.public_url, input.listen).map_err(|e| cannot("bad_url")(e.to_string()))?;
         let (settings, drain) = (Arc::new(settings), Drain::new());
+        let events = TaskTracker::new();
+        let pages = sign_in::pages(SignInDeps {
+            store: store.clone(),
+            vault,
+            egress,
+            clock: Arc::clone(&clock),
+            public_url: input.public_url.clone(),
+            settings: file.sign_in.clone(),
+            live: Arc::clone(&live),
+            audit: audit.clone(),
+            people: Arc::clone(&input.people),
+            demo_users: input.demo_users,
+            events: events.clone(),
+        });
         let portal = Portal::new(PortalDeps {
             gate: gate.clone(),
             identity: Arc::clone(&identity),
@@ -108,6 +131,7 @@ impl Node {
             clock: Arc::clone(&clock),
             metrics: metrics.clone(),
             drain: drain.clone(),
+            pages: Some(pages),
         });
         let exported = metrics.clone();
         let figures = Figures { live: Arc::clone(&live), audit: audit.clone(), upstreams: upstreams.clone(), metrics };
@@ -142,6 +166,8 @@ impl Node {
             drain,
             audit,
             identity,
+            people: input.people,
+            events,
             upstreams,
             store,
             clock,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, Snapshot};
 use bartizan_config::resources::ServerStatus;
+use bartizan_config::resources::Resources;
 use bartizan_config::settings::File;
 use bartizan_config::{Override, ReloadError, Report};
 use bartizan_model::event::EventKind;
@@ -119,6 +120,7 @@ impl Reloader {
 /// A configuration that passed all checks.
 struct Next {
     snapshot: Snapshot,
+    filled: Resources,
     file: File,
     watch: Vec<PathBuf>,
     warnings: usize,
@@ -136,7 +138,7 @@ fn prepare(path: &Path, flags: &[Override]) -> Result<Next, Refusal> {
     let report: Report = loaded.report();
     match snapshot {
         Some(snapshot) if !report.has_errors() => {
-            Ok(Next { snapshot, warnings: report.counts().1, watch: loaded.watch, file: loaded.file })
+            Ok(Next { snapshot, filled: loaded.filled(), warnings: report.counts().1, watch: loaded.watch, file: loaded.file })
         }
         _ => Err(Refusal { text: report.to_string(), errors: report.counts().0 }),
     }
@@ -147,6 +149,7 @@ async fn take(node: &Node, next: Next) {
     node.restart_needed.store(restart, Ordering::Release);
     let same = next.snapshot.version == node.live.load().version;
     let (former, current) = (node.live.load(), Arc::new(next.snapshot));
+    node.people.take(&next.filled);
     let generation = node.live.replace(Arc::clone(&current));
     node.gate.snapshot_changed();
     for gone in former.order.iter().filter(|spec| !goes_on(spec, &current)) {
@@ -181,7 +184,7 @@ async fn refuse(node: &Node, refusal: Refusal) {
 fn settings(file: &File) -> serde_json::Value {
     let mut value = serde_json::to_value(file).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
-        for list in ["servers", "portals", "policies", "grants", "rate_limits", "resources"] {
+        for list in ["servers", "portals", "policies", "grants", "rate_limits", "identity_providers", "clients", "resources"] {
             members.remove(list);
         }
     }

@@ -121,6 +121,8 @@ async fn finish(node: &Node) {
         tracing::warn!(connections = clean, calls = recorded, "not everything ended by itself");
     }
     node.upstreams.shutdown().await;
+    node.events.close();
+    node.events.wait().await;
     node.record(EventKind::System, "system/stop", None).await;
     node.audit.close().await;
     node.store.close().await;

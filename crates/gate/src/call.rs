@@ -56,6 +56,22 @@ pub struct Caller {
     pub client: Option<Arc<str>>,
     /// Client version as it gave it.
     pub client_version: Option<Arc<str>>,
+    /// What the credential lets its holder do at most.
+    pub scopes: Scopes,
+}
+
+/// Scopes of a credential (A23): they narrow what policies allow, and never widen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scopes {
+    /// `mcp:read`: tools of class `read`, and everything that is no tool.
+    pub read: bool,
+    /// `mcp:write`: tools of every other class.
+    pub write: bool,
+}
+
+impl Scopes {
+    /// A credential that is not limited by scopes.
+    pub const ALL: Self = Self { read: true, write: true };
 }
 
 /// One request that goes upstream: a tool call, prompt get, resource read,

@@ -34,7 +34,7 @@ mod subscribe;
 mod tests;
 mod views;
 
-pub use call::{CallHandle, CallOutput, CallReply, Caller, Endpoint, GovernedCall, Refusal, Unknown};
+pub use call::{CallHandle, CallOutput, CallReply, Caller, Endpoint, GovernedCall, Refusal, Scopes, Unknown};
 pub use discover::Discovery;
 pub use explain::StageVerdict;
 pub use gate::{Access, Gate, GateDeps};

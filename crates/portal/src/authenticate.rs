@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bartizan_gate::Endpoint;
+use bartizan_gate::{Endpoint, Scopes};
 use bartizan_identity::{AuthErrorKind, Held, Identity};
 use bartizan_model::Principal;
 use http::HeaderMap;
@@ -23,16 +23,28 @@ pub(crate) struct Refused {
 
 /// The caller, or why there is none. `anonymous` is used when no credential was sent;
 /// whether it may come in is decided by what it asks for. A credential that was sent
-/// and is not good never becomes anonymous.
+/// and is not good never becomes anonymous. A token for another resource than `url` is as
+/// bad as an unknown one (A18).
 pub(crate) async fn authenticate(
     identity: &Identity,
     anonymous: &Arc<Principal>,
     headers: &HeaderMap,
+    url: impl FnOnce() -> String,
     challenge: impl FnOnce(bool) -> Challenge,
-) -> Result<(Arc<Principal>, Option<Held>), Refused> {
+) -> Result<(Arc<Principal>, Option<Held>, Scopes), Refused> {
     let error = match identity.authenticate(headers).await {
-        Ok(Some(known)) => return Ok((known.principal, Some(known.held))),
-        Ok(None) => return Ok((Arc::clone(anonymous), None)),
+        Ok(Some(known)) if known.resource.as_deref().is_none_or(|resource| is_for(resource, &url())) => {
+            let scopes = known.scopes.as_deref().map_or(Scopes::ALL, |scopes| Scopes {
+                read: scopes.contains("mcp:read"),
+                write: scopes.contains("mcp:write"),
+            });
+            return Ok((known.principal, Some(known.held), scopes));
+        }
+        Ok(Some(known)) => {
+            let principal = Some(Arc::clone(known.principal.key()));
+            return Err(Refused { problem: ProblemKind::Unauthenticated(challenge(true)), kind: "audience", principal });
+        }
+        Ok(None) => return Ok((Arc::clone(anonymous), None, Scopes::ALL)),
         Err(error) => error,
     };
     let problem = match error.kind {
@@ -40,6 +52,11 @@ pub(crate) async fn authenticate(
         _ => ProblemKind::Unauthenticated(challenge(true)),
     };
     Err(Refused { problem, kind: error.kind.as_str(), principal: error.principal })
+}
+
+/// Whether a token for this canonical URL is good at an endpoint.
+fn is_for(resource: &str, url: &str) -> bool {
+    resource == url || bartizan_oauth::resource::canonical(url).is_some_and(|url| url == resource)
 }
 
 /// Where a client learns how to get a token for an endpoint (RFC 9728 section 3.1: the
@@ -50,13 +67,15 @@ pub(crate) fn challenge(
     endpoint: &Endpoint,
     portal_host: Option<&str>,
     invalid: bool,
+    scopes: &[&str],
 ) -> Challenge {
+    let scope = scopes.join(" ");
     if let Some(host) = portal_host {
-        return Challenge { resource_metadata: format!("https://{host}{WELL_KNOWN}/mcp"), invalid };
+        return Challenge { resource_metadata: format!("https://{host}{WELL_KNOWN}/mcp"), invalid, scope };
     }
     let (base, path) = (&settings.base_path, endpoint_path(endpoint));
     let origin = settings.public_url.strip_suffix(base.as_str()).unwrap_or(&settings.public_url);
-    Challenge { resource_metadata: format!("{origin}{WELL_KNOWN}{base}{path}"), invalid }
+    Challenge { resource_metadata: format!("{origin}{WELL_KNOWN}{base}{path}"), invalid, scope }
 }
 
 /// The path of an endpoint under the public URL.
@@ -77,7 +96,7 @@ mod tests {
 
     fn metadata(url: &str, endpoint: &Endpoint, host: Option<&str>) -> String {
         let settings = Settings::new(&File::default(), url, ([127, 0, 0, 1], 1).into()).unwrap();
-        challenge(&settings, endpoint, host, false).resource_metadata
+        challenge(&settings, endpoint, host, false, &[]).resource_metadata
     }
 
     #[test]

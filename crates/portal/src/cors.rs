@@ -33,3 +33,8 @@ pub(crate) fn allow(answer: &mut Response<Body>, origin: &str) {
     let exposed = "Mcp-Session-Id, MCP-Protocol-Version, WWW-Authenticate, Retry-After, X-Request-Id";
     headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(exposed));
 }
+
+/// Lets every page read the answer: it is public and the same for everybody.
+pub(crate) fn everyone(answer: &mut Response<Body>) {
+    answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+}

@@ -25,9 +25,11 @@ mod route;
 mod sessions;
 mod settings;
 mod streams;
+mod web;
 
 pub use body::Body;
 pub use drain::{Drain, Phase};
 pub use ops::{Check, MetricsText, Ops, OpsDeps, Readiness};
 pub use portal::{Portal, PortalDeps};
 pub use settings::{Settings, SettingsError};
+pub use web::{Pages, Web, WebAnswer};

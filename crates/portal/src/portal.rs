@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_gate::{Access, Caller, Endpoint, Gate};
+use bartizan_gate::{Access, Caller, Endpoint, Gate, Scopes};
 use bartizan_identity::{Held, Identity};
 use bartizan_model::{Clock, Era, EventId, PortalId, Principal, PrincipalKind};
 use bartizan_telemetry::{Metrics, TraceContext};
-use bartizan_wire::{ClientProfile, Params, RawJson};
+use bartizan_wire::{ClientProfile, Params};
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -30,6 +30,7 @@ use crate::route::Place;
 use crate::sessions::{Session, Sessions, Transport};
 use crate::settings::Settings;
 use crate::streams::Seat;
+use crate::web::{self, Pages};
 use crate::{cors, legacy, modern, route};
 
 /// What the data plane needs.
@@ -47,6 +48,8 @@ pub struct PortalDeps {
     pub metrics: Metrics,
     /// Phase of the process; shared with the operations listener.
     pub drain: Drain,
+    /// Pages and sign-in; without them only service tokens come in.
+    pub pages: Option<Pages>,
 }
 
 /// The data plane. Cheap to clone.
@@ -59,6 +62,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
+    pages: Option<Pages>,
     pub(crate) sessions: Sessions,
     pub(crate) credentials: Arc<Credentials>,
     calls: Arc<Places<Arc<str>>>,
@@ -75,6 +79,8 @@ pub(crate) struct Arrival<'r> {
     pub(crate) principal: Arc<Principal>,
     /// The credential, to ask later whether it is good still; None for anonymous callers.
     pub(crate) held: Option<Held>,
+    /// What the credential lets its holder do at most.
+    scopes: Scopes,
     pub(crate) ip: IpAddr,
     /// The portal's own host name, if that was used.
     own_host: Option<&'r str>,
@@ -105,6 +111,7 @@ impl Portal {
             clock: deps.clock,
             metrics: deps.metrics,
             drain: deps.drain,
+            pages: deps.pages,
             identity: deps.identity,
             anonymous: Arc::new(Principal::anonymous()),
         }));
@@ -187,9 +194,26 @@ impl Portal {
         let inner = &self.0;
         let own_host = |host: &str| inner.gate.portal_by_hostname(host).is_some();
         let door = Door { settings: &inner.settings, loopback: inner.settings.loopback, addresses: false };
-        let origin = door.origin(parts, own_host).map_err(turned_away)?;
         let host = door.host(parts, own_host).map_err(turned_away)?;
-        let answer = self.inside(parts, body, peer, host).await;
+        let host_portal = inner.portal_of(host);
+        let way = route::parse(parts.uri.path(), &inner.settings.base_path);
+        if let (Some(pages), (route::Path::Unknown, Place::Mcp)) = (&inner.pages, way) {
+            let from = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
+            return self.page(pages, parts, body, from, &inner.settings.base_path).await;
+        }
+        let endpoint = way.0.endpoint(host_portal.clone()).ok_or(ProblemKind::Endpoint);
+        if let (Ok(endpoint), Place::Metadata) = (&endpoint, way.1) {
+            // Public, and the same for every page that asks.
+            let url = inner.endpoint_url(endpoint, host_portal.is_some().then_some(host));
+            return web::metadata(inner.pages.as_ref(), parts, &url);
+        }
+        let origin = door.origin(parts, own_host).map_err(turned_away)?;
+        let answer = match endpoint {
+            Ok(endpoint) => {
+                self.inside(parts, body, peer, host_portal.is_some().then_some(host), endpoint, way.1).await
+            }
+            Err(problem) => Err(problem.into()),
+        };
         match origin {
             None => answer,
             // A page of an allowed origin may read refusals too.
@@ -201,29 +225,30 @@ impl Portal {
         }
     }
 
-    async fn inside<B>(&self, parts: &Parts, body: B, peer: SocketAddr, host: &str) -> Result<Response<Body>, Problem>
+    async fn inside<B>(
+        &self,
+        parts: &Parts,
+        body: B,
+        peer: SocketAddr,
+        own_host: Option<&str>,
+        endpoint: Endpoint,
+        place: Place,
+    ) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
         let inner = &self.0;
-        let host_portal = inner.portal_of(host);
-        let own_host = host_portal.is_some().then_some(host);
-        let (path, place) = route::parse(parts.uri.path(), &inner.settings.base_path);
-        let endpoint = path.endpoint(host_portal).ok_or(ProblemKind::Endpoint)?;
         if parts.method == Method::OPTIONS {
             return Ok(cors::preflight(&parts.headers));
         }
         let url = || inner.endpoint_url(&endpoint, own_host);
-        if place == Place::Metadata {
-            return metadata(&parts.method, &url());
-        }
         if parts.method == Method::GET && respond::wants_page(&parts.headers) {
             return Err(ProblemKind::Method { allow: ALLOW, page: Some(url()) }.into());
         }
-        let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid);
+        let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid, inner.scopes());
         let ip = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
-        let known = authenticate(&inner.identity, &inner.anonymous, &parts.headers, to_challenge).await;
-        let (principal, held) = match known {
+        let known = authenticate(&inner.identity, &inner.anonymous, &parts.headers, url, to_challenge).await;
+        let (principal, held, scopes) = match known {
             Ok(known) => known,
             Err(refused) => return Ok(inner.refuse(refused, ip, &endpoint)),
         };
@@ -239,7 +264,7 @@ impl Portal {
             }
             Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
         }
-        let arrival = Arrival { headers: &parts.headers, endpoint, principal, held, ip, own_host };
+        let arrival = Arrival { headers: &parts.headers, endpoint, principal, held, scopes, ip, own_host };
         if place == Place::Sse {
             return self.old_transport(parts, arrival, body, own_host).await;
         }
@@ -279,9 +304,14 @@ impl Portal {
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
-        let settings = &self.0.settings;
-        let limit = settings.limits.request_body;
-        let read = read_body(arrival.headers, body, limit, settings.client_read()).await;
+        self.read_at_most(arrival.headers, body, self.0.settings.limits.request_body).await
+    }
+
+    pub(crate) async fn read_at_most<B>(&self, headers: &HeaderMap, body: B, limit: usize) -> Result<Bytes, Problem>
+    where
+        B: HttpBody<Data = Bytes> + Unpin + Send,
+    {
+        let read = read_body(headers, body, limit, self.0.settings.client_read()).await;
         read.map_err(|error| unreadable(error, limit).into())
     }
 
@@ -313,22 +343,15 @@ impl Portal {
     }
 }
 
-/// What an endpoint is as a protected resource (RFC 9728): the same for every name, so
-/// that it tells nothing about what exists.
-fn metadata(method: &Method, url: &str) -> Result<Response<Body>, Problem> {
-    if *method != Method::GET {
-        return Err(ProblemKind::Method { allow: "GET, OPTIONS", page: None }.into());
-    }
-    let url = RawJson::string(url);
-    let (name, header) = (RawJson::string("bartizan"), RawJson::array([&RawJson::string("header")]));
-    let document = [("resource", &url), ("resource_name", &name), ("bearer_methods_supported", &header)];
-    Ok(respond::json(http::StatusCode::OK, RawJson::object(document).into_bytes()))
-}
-
 /// Methods of an endpoint.
 const ALLOW: &str = "GET, POST, DELETE, OPTIONS";
 
 impl Inner {
+    /// Scopes a client may ask for.
+    fn scopes(&self) -> &[&'static str] {
+        self.pages.as_ref().map_or(&[], |pages| &pages.scopes)
+    }
+
     /// The portal whose own host name this is; the public host name is nobody's.
     fn portal_of(&self, host: &str) -> Option<PortalId> {
         if host.eq_ignore_ascii_case(&self.settings.public_host) {
@@ -383,6 +406,7 @@ impl Arrival<'_> {
             trace_id: trace.map(|trace| trace.trace_id_hex().into()),
             client,
             client_version,
+            scopes: self.scopes,
         }
     }
 
@@ -415,7 +439,7 @@ impl Arrival<'_> {
 
     /// The answer when the credential stopped being good while it was used.
     pub(crate) fn revoked(&self, portal: &Portal) -> ProblemKind {
-        ProblemKind::Unauthenticated(challenge(&portal.0.settings, &self.endpoint, self.own_host, true))
+        ProblemKind::Unauthenticated(challenge(&portal.0.settings, &self.endpoint, self.own_host, true, portal.0.scopes()))
     }
 
     /// The trace the client named: in `_meta` (SEP-414), else in the header.

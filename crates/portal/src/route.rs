@@ -31,10 +31,13 @@ pub(crate) enum Place {
 /// What comes before the path of a resource in the path of its metadata.
 pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
+/// The name that Cloudflare's portals use for the same (A1).
+const ALIAS: &str = "/.well-known/cloudflare-access-protected-resource";
+
 /// Reads a path. `base` is the path of the public URL, which a proxy in front may or
 /// may not have removed.
 pub(crate) fn parse<'a>(path: &'a str, base: &str) -> (Path<'a>, Place) {
-    if let Some(resource) = path.strip_prefix(WELL_KNOWN) {
+    if let Some(resource) = path.strip_prefix(WELL_KNOWN).or_else(|| path.strip_prefix(ALIAS)) {
         let resource = without(resource, base);
         return match parse_plain(resource) {
             _ if resource.is_empty() => (Path::Root, Place::Metadata),
@@ -45,7 +48,7 @@ pub(crate) fn parse<'a>(path: &'a str, base: &str) -> (Path<'a>, Place) {
     parse_plain(without(path, base))
 }
 
-fn without<'a>(path: &'a str, base: &str) -> &'a str {
+pub(crate) fn without<'a>(path: &'a str, base: &str) -> &'a str {
     match path.strip_prefix(base) {
         Some(inner) if !base.is_empty() && (inner.is_empty() || inner.starts_with('/')) => inner,
         _ => path,

@@ -4,9 +4,11 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bartizan_catalog::{CompileOptions, Snapshot};
 use bartizan_config::Environment;
+use bartizan_identity::DemoUser;
 use bartizan_model::{Principal, PrincipalKind, Secret};
 use bartizan_vault::KeyRing;
 use base64::Engine;
@@ -84,6 +86,8 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
         listen,
         operations: local(&operations)?,
         dev_users: users.iter().map(principal).collect(),
+        demo_users: users.iter().map(demo_user).collect(),
+        people: Arc::default(),
         clock,
     })?;
     let announcement = Announcement {
@@ -153,6 +157,15 @@ fn users() -> Result<Vec<User>, Failure> {
             Ok(User { name, groups, token: format!("{TOKEN_PREFIX}{name}_{random}") })
         })
         .collect()
+}
+
+/// The same person in a browser: another way in, the same principal.
+fn demo_user(user: &User) -> DemoUser {
+    let mut name = user.name.to_owned();
+    if let Some(first) = name.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    DemoUser { email: user.name.to_owned(), name, groups: user.groups.iter().map(|group| (*group).to_owned()).collect() }
 }
 
 fn principal(user: &User) -> (Principal, Secret<String>) {

@@ -1,6 +1,7 @@
 //! `bartizan serve` (U3).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bartizan_config::{Environment, Override, render};
 use bartizan_vault::KeyRing;
@@ -13,6 +14,7 @@ use crate::node::{Node, NodeInput};
 use crate::output::{Done, Failure, OK, Out};
 use crate::reload::Reloader;
 use crate::run::{self, Ending};
+use crate::sign_in::People;
 
 pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     logging::start(&Environment::from_process(), "info");
@@ -47,6 +49,8 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     let public = run::bind(listen).await?;
     let operations = run::bind(loaded.file.operations.listen).await?;
     let address = |listener: &tokio::net::TcpListener, given| listener.local_addr().unwrap_or(given);
+    let people = Arc::new(People::default());
+    people.take(&loaded.filled());
     let node = Node::assemble(NodeInput {
         snapshot,
         store: places.open().await?,
@@ -57,6 +61,8 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         listen: address(&public, listen),
         operations: address(&operations, loaded.file.operations.listen),
         dev_users: Vec::new(),
+        demo_users: Vec::new(),
+        people,
         clock: clock(),
         file: loaded.file,
     })?;

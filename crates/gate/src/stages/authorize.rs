@@ -1,7 +1,7 @@
 //! `authorize`: the policies, with arguments. A decision that arguments cannot
 //! change was already made for the caller's view and is not made again.
 
-use bartizan_model::ReasonCode;
+use bartizan_model::{ReasonCode, ToolClass};
 use bartizan_policy::{Decision, Query};
 
 use super::Stage;
@@ -15,11 +15,22 @@ use crate::exchange::{Destination, Exchange, Reject};
 pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     let decision = decide(x);
     if decision.allow {
+        within_scopes(x)?;
         x.finish.rule = decision.rule;
         return Ok(());
     }
     let code = decision.code.unwrap_or(ReasonCode::PolicyDenied);
     Err(Reject::refused(Stage::Authorize, code, decision.rule))
+}
+
+/// A credential may do less than its holder (A23).
+///
+/// # Errors
+/// [`Reject`] when it lacks the scope of the class.
+fn within_scopes(x: &Exchange) -> Result<(), Reject> {
+    let read = x.route.as_ref().is_some_and(|route| route.class == ToolClass::Read);
+    let enough = if read { x.caller.scopes.read } else { x.caller.scopes.write };
+    if enough { Ok(()) } else { Err(Reject::refused(Stage::Authorize, ReasonCode::InsufficientScope, None)) }
 }
 
 fn decide(x: &Exchange) -> Decision {

@@ -90,6 +90,7 @@ impl From {
             trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
             client: Some("test-client".into()),
             client_version: Some("1.2.3".into()),
+            scopes: Scopes::ALL,
         }
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Challenge {
     pub(crate) resource_metadata: String,
     /// A credential was sent and is not good.
     pub(crate) invalid: bool,
+    /// Scopes to ask for, separated by spaces; may be empty.
+    pub(crate) scope: String,
 }
 
 /// Why a request is refused before it becomes a call.
@@ -200,7 +202,8 @@ impl Problem {
 impl Challenge {
     fn header(&self) -> String {
         let error = if self.invalid { "error=\"invalid_token\", " } else { "" };
-        format!("Bearer {error}resource_metadata=\"{}\"", self.resource_metadata)
+        let scope = if self.scope.is_empty() { String::new() } else { format!(", scope=\"{}\"", self.scope) };
+        format!("Bearer {error}resource_metadata=\"{}\"{scope}", self.resource_metadata)
     }
 }
 
@@ -210,7 +213,7 @@ mod tests {
 
     fn challenge(invalid: bool) -> ProblemKind {
         let resource_metadata = "https://h/.well-known/oauth-protected-resource/mcp".to_owned();
-        ProblemKind::Unauthenticated(Challenge { resource_metadata, invalid })
+        ProblemKind::Unauthenticated(Challenge { resource_metadata, invalid, scope: String::new() })
     }
 
     #[test]

@@ -131,6 +131,7 @@ impl World {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             metrics: metrics.clone(),
             drain: drain.clone(),
+            pages: None,
         };
         let portal = Portal::new(deps);
         drain.started();

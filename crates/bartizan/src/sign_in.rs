@@ -1,0 +1,205 @@
+//! Signing in, put together: authorization server, company login, pages.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use bartizan_audit::Audit;
+use bartizan_catalog::{PortalSpec, Snapshot};
+use bartizan_config::Live;
+use bartizan_config::resources::{Client, IdentityProvider, Resources};
+use bartizan_config::settings::SignIn;
+use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView};
+use bartizan_egress::Egress;
+use bartizan_identity::{
+    AuthorizationServer, AuthorizationServerDeps, DemoUser, IdentityEvent, Login, LoginDeps, Recorder, SCOPES,
+};
+use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
+use bartizan_model::{Clock, EventId, PortalId, PrincipalKind, ReasonCode, ServerId};
+use bartizan_portal::{Pages, Web, WebAnswer};
+use bartizan_store::Store;
+use bartizan_vault::Vault;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+/// What signing in needs of the process.
+pub(crate) struct SignInDeps {
+    pub(crate) store: Store,
+    pub(crate) vault: Vault,
+    pub(crate) egress: Egress,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) public_url: String,
+    pub(crate) settings: SignIn,
+    pub(crate) live: Arc<Live<Snapshot>>,
+    pub(crate) audit: Audit,
+    pub(crate) people: Arc<People>,
+    /// Only `dev` has some.
+    pub(crate) demo_users: Vec<DemoUser>,
+    /// Events that are on their way to the record.
+    pub(crate) events: TaskTracker,
+}
+
+/// Providers and clients with their secrets, as the last good configuration has them.
+#[derive(Default)]
+pub(crate) struct People {
+    providers: ArcSwap<Vec<IdentityProvider>>,
+    clients: ArcSwap<Vec<Client>>,
+}
+
+impl People {
+    /// Takes what a configuration says; its secrets are resolved.
+    pub(crate) fn take(&self, filled: &Resources) {
+        self.providers.store(Arc::new(filled.identity_providers.clone()));
+        self.clients.store(Arc::new(filled.clients.clone()));
+    }
+}
+
+/// The pages, and what the portal says about them.
+pub(crate) fn pages(deps: SignInDeps) -> Pages {
+    let issuer = deps.public_url.trim_end_matches('/').to_owned();
+    let record = recorder(deps.audit, Arc::clone(&deps.live), deps.events);
+    let (providers, clients) = (Arc::clone(&deps.people), Arc::clone(&deps.people));
+    let login = Login::new(LoginDeps {
+        store: deps.store.clone(),
+        vault: deps.vault.clone(),
+        egress: deps.egress.clone(),
+        clock: Arc::clone(&deps.clock),
+        public_url: issuer.clone(),
+        providers: Arc::new(move || providers.providers.load_full()),
+        demo_users: deps.demo_users,
+        lifetimes: deps.settings.lifetimes.clone(),
+        record: Arc::clone(&record),
+    });
+    let sessions = login.sessions();
+    let (base, hosts) = (issuer.clone(), Arc::clone(&deps.live));
+    let server = AuthorizationServer::new(AuthorizationServerDeps {
+        store: deps.store,
+        vault: deps.vault,
+        egress: deps.egress,
+        clock: Arc::clone(&deps.clock),
+        issuer: issuer.clone(),
+        settings: Arc::new(deps.settings),
+        clients: Arc::new(move || clients.clients.load_full()),
+        resources: Arc::new(move |url| is_endpoint(url, &base, &hosts.load())),
+        record,
+    });
+    let (live, base) = (deps.live, issuer.clone());
+    let router = bartizan_console::router(ConsoleDeps {
+        server,
+        login,
+        sessions,
+        home: Arc::new(move |ask| home(&ask, &base, &live.load())),
+        clock: deps.clock,
+        public_url: issuer.clone(),
+        brand: Brand::default(),
+    });
+    Pages { web: Arc::new(Site(router)), issuer, scopes: SCOPES.iter().map(|(name, _)| *name).collect() }
+}
+
+/// Whether a canonical URL is that of an endpoint. Every well-formed name is one, whether it
+/// exists or not: the answer must not tell.
+fn is_endpoint(url: &str, base: &str, snapshot: &Snapshot) -> bool {
+    if let Some(host) = url.strip_prefix("https://").and_then(|rest| rest.strip_suffix("/mcp")) {
+        if snapshot.portal_hosts.contains_key(host) {
+            return true;
+        }
+    }
+    let Some(path) = url.strip_prefix(base) else { return false };
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        ["", "mcp"] => true,
+        ["", "portals", id, "mcp"] => PortalId::parse(id).is_ok(),
+        ["", "servers", id, "mcp"] => ServerId::parse(id).is_ok(),
+        _ => false,
+    }
+}
+
+/// The portal of a home page.
+fn home(ask: &HomeAsk<'_>, base: &str, snapshot: &Snapshot) -> Option<PortalView> {
+    let own = ask.host.and_then(|host| snapshot.portal_hosts.get(host.to_ascii_lowercase().as_str()));
+    let view = |portal: &PortalSpec, endpoint: String, own_host: bool| PortalView {
+        id: portal.id.to_string(),
+        name: portal.name.to_string(),
+        description: portal.description.to_string(),
+        endpoint,
+        own_host,
+    };
+    match (ask.portal, own) {
+        (None, Some(portal)) => {
+            let host = portal.hostname.as_deref().unwrap_or_default();
+            Some(view(portal, format!("https://{host}/mcp"), true))
+        }
+        (id, _) => {
+            let id = PortalId::parse(id.unwrap_or("default")).ok()?;
+            let portal = snapshot.portals.get(&id)?;
+            let path = if id.as_str() == "default" { "/mcp".to_owned() } else { format!("/portals/{id}/mcp") };
+            Some(view(portal, format!("{base}{path}"), false))
+        }
+    }
+}
+
+/// Puts events of signing in on record.
+fn recorder(audit: Audit, live: Arc<Live<Snapshot>>, events: TaskTracker) -> Recorder {
+    Arc::new(move |event: IdentityEvent| {
+        let (audit, version) = (audit.clone(), live.load().version);
+        events.spawn(async move {
+            let method = format!("auth/{}", event.action.as_str());
+            if let Err(error) = audit.append(on_record(event, version)).await {
+                tracing::error!(%error, method, "an event of signing in is not on record");
+            }
+        });
+    })
+}
+
+fn on_record(event: IdentityEvent, policy_version: u64) -> AuditEvent {
+    let (kind, principal) = match &event.person {
+        Some(email) => (PrincipalKind::User, format!("user:{email}")),
+        None => (PrincipalKind::Anonymous, "anonymous:anonymous".to_owned()),
+    };
+    let who = Who { principal, groups: event.groups, client: event.client, ..Who::default() };
+    let id = EventId::new(event.at_ms);
+    let method = format!("auth/{}", event.action.as_str());
+    let mut record = AuditEvent::new(id, event.at_ms, EventKind::Auth, kind, who, &method);
+    if !event.ok {
+        record.verdict = Verdict::refused("authenticate", ReasonCode::Unauthenticated, None);
+        record.outcome = Outcome::Refused;
+    }
+    record.policy_version = policy_version;
+    record.note = match (event.provider, event.note) {
+        (Some(provider), Some(note)) => Some(format!("{note}; provider {provider}")),
+        (Some(provider), None) => Some(format!("provider {provider}")),
+        (None, note) => note,
+    };
+    record
+}
+
+/// The router as the portal sees it.
+struct Site(Router);
+
+impl Web for Site {
+    fn answer(&self, request: Request<Bytes>, from: IpAddr) -> WebAnswer {
+        let router = self.0.clone();
+        Box::pin(async move {
+            let mut request = request.map(|body| axum::body::Body::new(Full::new(body)));
+            request.extensions_mut().insert(ClientAddress(from));
+            let answer = match router.oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            };
+            let (parts, body) = answer.into_parts();
+            match body.collect().await {
+                Ok(body) => Response::from_parts(parts, body.to_bytes()),
+                Err(error) => {
+                    tracing::error!(%error, "a page ended early");
+                    let mut broken = Response::new(Bytes::new());
+                    *broken.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                    broken
+                }
+            }
+        })
+    }
+}
