@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod common;
+#[path = "cases/sign_in.rs"]
+mod sign_in;
 #[path = "cases/oauth.rs"]
 mod oauth;
 
@@ -15,6 +17,7 @@ use bartizan_store::repo::{
     browser_session, change, client_profile, lease, login_state, meta, person, replay, service_token,
 };
 use bartizan_store::{Store, StoreError};
+use sign_in::{case_browser_sessions, case_one_person_signs_in_twice_at_once, case_people, case_sign_ins_under_way};
 use oauth::{
     case_no_grant_slips_past_a_withdrawal, case_of_many_that_redeem_or_exchange_one_wins,
     case_registered_clients_are_trimmed,
@@ -611,6 +614,10 @@ cases! {
     case_no_grant_slips_past_a_withdrawal => a19_no_grant_slips_past_a_withdrawal,
     case_registered_clients_are_trimmed => a7_registered_clients_are_trimmed,
     case_a_marker_is_used_once => p9_a_marker_is_used_once,
+    case_people => a2_people,
+    case_one_person_signs_in_twice_at_once => a2_one_person_signs_in_twice_at_once,
+    case_browser_sessions => a2_browser_sessions,
+    case_sign_ins_under_way => a2_sign_ins_under_way,
     case_people => a2_people,
     case_one_person_signs_in_twice_at_once => a2_one_person_signs_in_twice_at_once,
     case_browser_sessions => a2_browser_sessions,
