@@ -216,3 +216,46 @@ async fn a9_guessing_secrets_is_slowed_down() {
     bench.clock.advance_ms(60_000);
     assert_eq!(bench.token(&pairs).await.status, 401);
 }
+
+/// What the controls are worth: whoever takes one away lets the attack succeed, so it is
+/// this control, and no other, that stops it.
+#[tokio::test]
+async fn a9_each_check_is_what_stops_its_attack() {
+    let thief_verifier = "thief-verifier-thief-verifier-thief-verifier-th";
+    let thief_challenge = challenge_of(thief_verifier);
+    for (name, attack, without) in [
+        ("PKCE", ("code_verifier", thief_verifier), format!("UPDATE oauth_code SET challenge = '{thief_challenge}'")),
+        ("client", ("client_id", "THIEF"), "UPDATE oauth_code SET client_id = 'THIEF'".to_owned()),
+        (
+            "redirect",
+            ("redirect_uri", "https://evil.example/cb"),
+            "UPDATE oauth_code SET redirect_uri = 'https://evil.example/cb'".to_owned(),
+        ),
+        ("single use", ("", ""), "UPDATE oauth_code SET used_ms = NULL; DELETE FROM oauth_grant".to_owned()),
+        ("a minute", ("", ""), "UPDATE oauth_code SET expires_ms = expires_ms + 3600000".to_owned()),
+        (
+            "resource",
+            ("resource", OTHER_RESOURCE),
+            format!("UPDATE oauth_code SET content = replace(content, '{RESOURCE}', '{OTHER_RESOURCE}')"),
+        ),
+    ] {
+        let bench = bench().await;
+        let (client, thief) = (bench.register(CALLBACK).await, bench.register(CALLBACK).await);
+        let code = bench.code(&client).await;
+        match name {
+            "single use" => assert_eq!(bench.redeem(&client, &code).await.status, 200),
+            "a minute" => bench.clock.advance_ms(60_000),
+            _ => {}
+        }
+        let mut pairs = redemption(&client, &code).to_vec();
+        for pair in &mut pairs {
+            if pair.0 == attack.0 {
+                pair.1 = if attack.1 == "THIEF" { &thief } else { attack.1 };
+            }
+        }
+        assert_eq!(bench.token(&pairs).await.status, 400, "{name}");
+        tokens::sql(&bench, &without.replace("THIEF", &thief)).await;
+        let answer = bench.token(&pairs).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.json);
+    }
+}

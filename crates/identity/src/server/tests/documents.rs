@@ -42,7 +42,7 @@ pub(super) struct Site {
     pages: Arc<Mutex<HashMap<String, String>>>,
     pub(super) requests: Arc<AtomicUsize>,
     pub(super) egress: Egress,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Site {
@@ -94,7 +94,7 @@ impl Site {
                 });
             }
         });
-        Self { port, pages, requests, egress, _folder: folder }
+        Self { port, pages, requests, egress, folder }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -235,6 +235,22 @@ async fn a8_no_document_from_this_network() {
         }
     }
     assert_eq!(site.count(), 0);
+}
+
+/// Without the address rule the request would have arrived.
+#[tokio::test]
+async fn a8_the_address_rule_is_what_stops_it() {
+    let site = Site::start().await;
+    let settings = settings::Egress {
+        private_allow: vec!["loopback.example".to_owned()],
+        ca_files: vec![site.folder.path().join("ca.pem")],
+        ..Default::default()
+    };
+    let open = Egress::with_resolver(&settings, Duration::from_secs(2), Arc::new(Names)).unwrap();
+    let bench = bench_with(SignIn::default(), open).await;
+    let client = format!("https://loopback.example:{}/c.json", site.port);
+    assert!(matches!(bench.server.authorize(&request(&client), Some(&bench.session)).await, Step::Problem(_)));
+    assert_eq!(site.count(), 1);
 }
 
 #[tokio::test]
