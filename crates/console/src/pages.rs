@@ -59,6 +59,8 @@ pub(crate) struct Choose {
     pub(crate) chrome: Chrome,
     pub(crate) providers: Vec<Choice>,
     pub(crate) fields: Fields,
+    /// An address was given that no provider speaks for.
+    pub(crate) unknown: bool,
 }
 
 impl Choose {
@@ -69,7 +71,7 @@ impl Choose {
         href: impl Fn(&str) -> String,
     ) -> Self {
         let choice = |it: &ProviderView| Choice { name: text::name(&it.name, &it.id), href: href(&it.id) };
-        Self { chrome, providers: providers.iter().map(choice).collect(), fields }
+        Self { chrome, providers: providers.iter().map(choice).collect(), fields, unknown: false }
     }
 }
 

@@ -2,27 +2,18 @@
 //! browser walks it: from registering to tokens, and to taking all of it back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use bartizan_config::settings::{Egress as EgressSettings, Lifetimes, SignIn};
-use bartizan_console::{Brand, ConsoleDeps, HomeAsk, PortalView, router};
-use bartizan_egress::Egress;
-use bartizan_identity::{AuthorizationServer, AuthorizationServerDeps, DemoUser, Login, LoginDeps, Recorder};
-use bartizan_model::ManualClock;
 use bartizan_oauth::params::{Builder, Params};
 use bartizan_oauth::pkce::challenge_of;
-use bartizan_store::{Store, StoreUrl};
-use bartizan_vault::{KeyRing, Vault};
 use http::Request;
 use http::header::{LOCATION, SET_COOKIE};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tower::ServiceExt as _;
+
+mod support;
 
 const URL: &str = "https://gw.example";
 const CALLBACK: &str = "http://127.0.0.1:4711/cb";
@@ -85,54 +76,6 @@ fn location(answer: &Response) -> &str {
     answer.headers()[LOCATION].to_str().unwrap()
 }
 
-async fn app() -> (Router, Arc<Mutex<Vec<String>>>, TempDir) {
-    let clock = Arc::new(ManualClock::at(1_795_363_500_000));
-    let dir = TempDir::new().unwrap();
-    let store = Store::open(&StoreUrl::Sqlite(dir.path().join("store.db")), clock.clone()).await.unwrap();
-    let vault = || Vault::new(KeyRing::ephemeral().unwrap()).unwrap();
-    let vault = vault();
-    let egress = Egress::new(&EgressSettings::default(), Duration::from_secs(2)).unwrap();
-    let events: Arc<Mutex<Vec<String>>> = Arc::default();
-    let sink = Arc::clone(&events);
-    let record: Recorder =
-        Arc::new(move |event| sink.lock().unwrap().push(format!("{} {}", event.action.as_str(), event.ok)));
-    let server = AuthorizationServer::new(AuthorizationServerDeps {
-        store: store.clone(),
-        vault: vault.clone(),
-        egress: egress.clone(),
-        clock: clock.clone(),
-        issuer: URL.to_owned(),
-        settings: Arc::new(SignIn::default()),
-        clients: Arc::new(Arc::default),
-        resources: Arc::new(|url| url == "https://gw.example/mcp"),
-        record: Arc::clone(&record),
-    });
-    let user = |email: &str| DemoUser { email: email.into(), name: "Demo".into(), groups: vec!["engineering".into()] };
-    let login = Login::new(LoginDeps {
-        store,
-        vault,
-        egress,
-        clock: clock.clone(),
-        public_url: URL.to_owned(),
-        providers: Arc::new(Arc::default),
-        demo_users: vec![user("ada@example.com"), user("eve@example.com")],
-        lifetimes: Lifetimes::default(),
-        record,
-    });
-    let home = Arc::new(|ask: HomeAsk<'_>| {
-        ask.portal.is_none().then(|| PortalView {
-            id: "default".into(),
-            name: String::new(),
-            description: String::new(),
-            endpoint: format!("{URL}/mcp"),
-            own_host: false,
-        })
-    });
-    let sessions = login.sessions();
-    let (public_url, brand) = (URL.to_owned(), Brand::default());
-    (router(ConsoleDeps { server, login, sessions, home, clock, public_url, brand }), events, dir)
-}
-
 async fn register(app: &Router) -> String {
     let body =
         json!({ "client_name": "<b>Tool</b>", "redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none" });
@@ -185,7 +128,7 @@ fn decision<'p>(page: &'p str, decision: &'p str) -> [(&'static str, &'p str); 3
 
 #[tokio::test]
 async fn a19_a_client_is_let_in_by_a_person_and_put_out_again() {
-    let (app, events, _dir) = app().await;
+    let (app, events, _dir) = support::app(URL).await;
     let client = register(&app).await;
     let mut ada = Browser { app: app.clone(), cookie: None };
     let page = to_consent(&mut ada, &client, "ada@example.com").await;
@@ -227,7 +170,7 @@ async fn a19_a_client_is_let_in_by_a_person_and_put_out_again() {
 
 #[tokio::test]
 async fn a19_a_new_client_is_asked_about_although_the_browser_is_known() {
-    let (app, _, _dir) = app().await;
+    let (app, _, _dir) = support::app(URL).await;
     let first = register(&app).await;
     let mut ada = Browser { app: app.clone(), cookie: None };
     let page = to_consent(&mut ada, &first, "ada@example.com").await;
@@ -241,7 +184,7 @@ async fn a19_a_new_client_is_asked_about_although_the_browser_is_known() {
 
 #[tokio::test]
 async fn a19_a_page_is_good_for_its_own_session_only() {
-    let (app, _, _dir) = app().await;
+    let (app, _, _dir) = support::app(URL).await;
     let client = register(&app).await;
     let mut ada = Browser { app: app.clone(), cookie: None };
     let mut eve = Browser { app: app.clone(), cookie: None };

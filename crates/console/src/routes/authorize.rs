@@ -65,7 +65,8 @@ async fn sign_in<B: Backend>(console: &Console<B>, transaction: String) -> Respo
     login::begun(console, began, &return_to)
 }
 
-fn unclear() -> PageProblem {
+/// A link that says too little, or too much.
+pub(crate) fn unclear() -> PageProblem {
     PageProblem::new(
         StatusCode::BAD_REQUEST,
         "invalid_request",

@@ -3,7 +3,7 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bartizan_identity::{Ask, Begin, PageProblem, ReturnTo, SignedIn};
-use bartizan_oauth::params::{Builder, Params};
+use bartizan_oauth::params::{Builder, Params, ParamsError};
 use http::StatusCode;
 use http::header::{HeaderValue, SET_COOKIE};
 
@@ -23,7 +23,7 @@ enum By {
 
 /// `GET /login`: begins a sign-in, or the next step of one after a choice.
 pub(crate) async fn begin<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
-    let params = query(&request);
+    let Ok(params) = query(&request) else { return console.problem(&authorize::unclear()) };
     let return_to = return_to(&params);
     let ask = Ask { provider: params.get("provider").map(str::to_owned), ..Ask::default() };
     if let (ReturnTo::Path(path), None) = (&return_to, &ask.provider)
@@ -72,8 +72,8 @@ pub(crate) async fn demo<B: Backend>(State(console): State<Console<B>>, request:
 /// `GET /login/continue`: signed in, back to what a client asked for. A request of its own,
 /// because only now the browser shows the cookie of the session.
 pub(crate) async fn resume<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
-    let params = query(&request);
-    let Some(transaction) = params.get("transaction") else { return super::not_found(&console, request.headers()) };
+    let Ok(params) = query(&request) else { return console.problem(&authorize::unclear()) };
+    let Some(transaction) = params.get("transaction") else { return console.problem(&authorize::unclear()) };
     let Some(session) = console.session(request.headers()).await else {
         // Not back to the provider: a browser that keeps no cookies would go round for ever.
         return console.problem(&no_cookie());
@@ -112,7 +112,8 @@ fn answer<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo, 
                     .fold(Builder::new().add("provider", id), |query, (name, value)| query.add(name, value));
                 query.append_to(&console.path("/login"))
             };
-            let page = pages::Choose::new(console.chrome(None), &providers, fields.clone(), href);
+            let mut page = pages::Choose::new(console.chrome(None), &providers, fields.clone(), href);
+            page.unknown = by == By::Form;
             console.show(&page, window)
         }
         Begin::Demo(users) => {
@@ -164,8 +165,8 @@ fn return_to(params: &Params) -> ReturnTo {
     }
 }
 
-fn query(request: &Request) -> Params {
-    Params::parse(request.uri().query().unwrap_or_default().as_bytes()).unwrap_or_default()
+fn query(request: &Request) -> Result<Params, ParamsError> {
+    Params::parse(request.uri().query().unwrap_or_default().as_bytes())
 }
 
 fn no_cookie() -> PageProblem {

@@ -76,11 +76,11 @@ fn is_issuer(path: Option<&str>, base: &str) -> bool {
         path.strip_prefix(base.trim_start_matches('/')).filter(|rest| rest.is_empty() || rest.starts_with('/'));
     let rest = inside.map_or(path, |rest| rest.trim_start_matches('/'));
     let mut parts = rest.split('/');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some("" | "mcp" | "sse"), None, None, None) => true,
-        (Some("portals" | "servers"), Some(_), Some("mcp" | "sse"), None) => true,
-        _ => false,
-    }
+    matches!(
+        (parts.next(), parts.next(), parts.next(), parts.next()),
+        (Some("" | "mcp" | "sse"), None, None, None)
+            | (Some("portals" | "servers"), Some(_), Some("mcp" | "sse"), None)
+    )
 }
 
 /// The peer; all that nobody named count as one.

@@ -130,6 +130,20 @@ async fn a19_a_decision_needs_session_token_and_own_page() {
     assert_eq!(fake.done().len(), 1);
 }
 
+/// What the token is for: a page on a neighbouring port or host is same-site, and older
+/// browsers send no `Sec-Fetch-Site`; with a forged `Origin` out of the way nothing else
+/// would stop a form that somebody else wrote.
+#[tokio::test]
+async fn a19_without_the_check_of_the_token_a_foreign_form_decides() {
+    let stolen = "csrf=made-up&transaction=t1&decision=allow";
+    let open = Fake { any_token: true, ..Fake::default() };
+    assert_eq!(ask(&app(&open), form("/consent", stolen)).await.0, 303);
+    assert_eq!(open.done(), ["decide t1 s1 true"]);
+    let closed = Fake::default();
+    assert_eq!(ask(&app(&closed), form("/consent", stolen)).await.0, 403);
+    assert!(closed.done().is_empty());
+}
+
 #[tokio::test]
 async fn a19_nothing_is_decided_by_get() {
     let fake = Fake::default();

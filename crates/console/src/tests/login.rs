@@ -25,6 +25,9 @@ async fn a2_several_providers_are_chosen_by_link_or_address() {
     assert_eq!(status, 200);
     assert!(page.contains(r#"href="/login?provider=partners&#38;transaction=t%261""#), "{page}");
     assert!(page.contains(r#"name="transaction" value="t&#38;1""#), "{page}");
+    assert!(!page.contains("Nobody here"), "{page}");
+    let (_, page) = ask(&app(&fake), form("/login", "email=ada%40elsewhere.example&transaction=t1")).await;
+    assert!(page.contains("Nobody here signs in with that address."), "{page}");
 
     let fake = Fake::default();
     send(&app(&fake), get("/login?provider=partners&transaction=t%261", None)).await;
@@ -157,4 +160,16 @@ async fn a1_under_a_path_all_ways_keep_it() {
     assert_eq!(answer.headers()[LOCATION], "/gw/login?return_to=/account");
     let answer = send(&app, get("/login/callback?x", None)).await;
     assert_eq!(answer.headers()[LOCATION], "/gw/login/continue?transaction=t%261");
+}
+
+#[tokio::test]
+async fn a2_links_that_cannot_be_read_begin_nothing() {
+    let long = format!("/login?transaction={}", "a".repeat(20_000));
+    let on = format!("/login/continue?transaction={}", "a".repeat(20_000));
+    for path in [&long, &on, "/login?transaction=%zz", "/login/continue", "/login/continue?transaction="] {
+        let fake = Fake::default();
+        let (status, page) = ask(&app(&fake), get(path, Some(COOKIE))).await;
+        assert_eq!(status, 400, "{path}");
+        assert!(page.contains("<code>invalid_request</code>") && fake.done().is_empty(), "{page}");
+    }
 }
