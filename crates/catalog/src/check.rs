@@ -2,6 +2,7 @@
 
 mod hosting;
 mod limits;
+mod oauth;
 mod portals;
 mod servers;
 

@@ -9,6 +9,21 @@ pub enum Credential {
     None,
     /// These headers on every request, name and value.
     Headers(Vec<(String, Secret)>),
+    /// The account that each user has connected (P16).
+    OauthUser(OauthConfig),
+}
+
+/// What the administrator says about OAuth at a server; the rest is discovered.
+#[derive(Default)]
+pub struct OauthConfig {
+    /// The only authorization server to use.
+    pub issuer: Option<String>,
+    /// Client registered there by hand.
+    pub client_id: Option<String>,
+    /// Its secret.
+    pub client_secret: Option<Secret>,
+    /// Scopes to ask for when the server names none.
+    pub scopes: Vec<String>,
 }
 
 /// Header names a credential may not set, lower case: they frame the message, steer the
@@ -56,6 +71,7 @@ impl Credential {
             Self::Headers(headers) => {
                 headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose().as_bytes()]).collect()
             }
+            Self::OauthUser(oauth) => oauth.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
         }
     }
 }
@@ -169,7 +185,7 @@ mod tests {
             Ok(Credential::Headers(list)) => {
                 list.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect()
             }
-            Ok(Credential::None) => Vec::new(),
+            Ok(Credential::None | Credential::OauthUser(_)) => Vec::new(),
             Err(why) => panic!("{why}"),
         }
     }

@@ -18,7 +18,7 @@ mod spec;
 pub mod uri;
 mod view;
 
-pub use credential::{Credential, RESERVED_HEADERS};
+pub use credential::{Credential, OauthConfig, RESERVED_HEADERS};
 pub use lists::{Kind, PromptDef, ResourceDef, ServerLists, TemplateDef, ToolDef};
 pub use names::{RESERVED_NAMES, exposed_name, name_digest};
 pub use snapshot::{CompileOptions, Snapshot};

@@ -148,7 +148,11 @@ impl fmt::Debug for ServerSpec {
 fn version(server: &resources::Server, transport: &Transport, credential: &Credential) -> String {
     let mut open: Vec<&[u8]> = Vec::new();
     let mut secret = credential.parts();
-    let bearer = [u8::from(server.auth_type == AuthType::Bearer)];
+    let bearer = [match server.auth_type {
+        AuthType::Unauthenticated => 0,
+        AuthType::Bearer => 1,
+        AuthType::Oauth => 2,
+    }];
     open.extend([server.server_id.as_str().as_bytes(), b"\0", &bearer]);
     match transport {
         Transport::Http { url } => open.extend([b"http\0".as_slice(), url.as_bytes()]),
@@ -162,6 +166,11 @@ fn version(server: &resources::Server, transport: &Transport, credential: &Crede
                 open.extend([b"\0".as_slice(), name.as_bytes()]);
                 secret.extend([name.as_bytes(), value.expose().as_bytes()]);
             }
+        }
+    }
+    if let Credential::OauthUser(oauth) = credential {
+        for text in [&oauth.issuer, &oauth.client_id].into_iter().flatten().chain(&oauth.scopes) {
+            open.extend([b"\0oauth\0".as_slice(), text.as_bytes()]);
         }
     }
     let stable = sha256_hex(&open, 8);

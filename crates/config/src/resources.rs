@@ -49,6 +49,9 @@ pub struct Server {
     /// For `bearer`: the raw token, or JSON `{"headers":{…}}`. `${env:NAME}` and `${file:PATH}` are resolved at load.
     #[serde(default)]
     pub auth_credentials: Option<String>,
+    /// For `oauth`: what discovery does not find out by itself (P16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_config: Option<AuthConfig>,
     /// `private` (default) or `public`: no user authentication (G7).
     #[serde(default)]
     pub visibility: Visibility,
@@ -121,6 +124,26 @@ pub enum AuthType {
     Unauthenticated,
     /// `auth_credentials` as bearer token or headers.
     Bearer,
+    /// Every user connects an account of their own (P16).
+    Oauth,
+}
+
+/// OAuth at a server's authorization server. Without it everything is discovered.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthConfig {
+    /// The only authorization server to use; it must be one that the server names.
+    #[serde(default)]
+    pub issuer: Option<String>,
+    /// Client registered there by hand, for servers that register none by themselves.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Secret of that client. `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(default)]
+    pub client_secret: Option<String>,
+    /// Scopes to ask for when the server names none.
+    #[serde(default)]
+    pub scopes: Vec<String>,
 }
 
 /// Who may reach a server without signing in.

@@ -34,6 +34,9 @@ impl Secrets {
             if let Some(text) = &mut server.auth_credentials {
                 *text = value(&format!("servers[{index}].auth_credentials"));
             }
+            if let Some(text) = server.auth_config.as_mut().and_then(|oauth| oauth.client_secret.as_mut()) {
+                *text = value(&format!("servers[{index}].auth_config.client_secret"));
+            }
             for (name, text) in server.command.iter_mut().flat_map(|command| &mut command.env) {
                 *text = value(&format!("servers[{index}].command.env.{name}"));
             }
@@ -64,6 +67,9 @@ impl Secrets {
         for (index, server) in resources.servers.iter().enumerate() {
             if let Some(text) = &server.auth_credentials {
                 take(format!("servers[{index}].auth_credentials"), text);
+            }
+            if let Some(text) = server.auth_config.as_ref().and_then(|oauth| oauth.client_secret.as_ref()) {
+                take(format!("servers[{index}].auth_config.client_secret"), text);
             }
             for (name, text) in server.command.iter().flat_map(|command| &command.env) {
                 take(format!("servers[{index}].command.env.{name}"), text);

@@ -22,6 +22,11 @@ pub enum Action {
     Replay,
     /// A grant, client approval or token was withdrawn.
     Revoke,
+    /// Somebody connected an account at an upstream server, or tried to. `client` is the
+    /// server, `provider` its authorization server.
+    Connect,
+    /// Such an account is gone: taken back, or over (`note`).
+    Disconnect,
 }
 
 impl Action {
@@ -35,6 +40,8 @@ impl Action {
             Self::Token => "token",
             Self::Replay => "replay",
             Self::Revoke => "revoke",
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
         }
     }
 }

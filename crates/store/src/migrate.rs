@@ -51,6 +51,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0004_sign_in.sql"),
         postgres: include_str!("../migrations/postgres/0004_sign_in.sql"),
     },
+    Step {
+        version: 5,
+        name: "upstream accounts",
+        sqlite: include_str!("../migrations/sqlite/0005_upstream_account.sql"),
+        postgres: include_str!("../migrations/postgres/0005_upstream_account.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.

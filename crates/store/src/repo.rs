@@ -16,6 +16,8 @@ pub mod person;
 pub mod replay;
 pub mod sealed;
 pub mod service_token;
+pub mod upstream_account;
+pub mod upstream_connect;
 
 use crate::engine::Engine;
 use crate::exec::Statement;
@@ -39,6 +41,8 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(oauth_consent::statements());
     all.extend(oauth_grant::statements());
     all.extend(oauth_refresh::statements());
+    all.extend(upstream_account::statements());
+    all.extend(upstream_connect::statements());
     all
 }
 

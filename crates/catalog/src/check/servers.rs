@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bartizan_config::resources::{AuthType, Curation, Resources, Server, Visibility};
 
-use super::{Checked, hosting, unique};
+use super::{Checked, hosting, oauth, unique};
 use crate::credential::Credential;
 use crate::snapshot::CompileOptions;
 
@@ -82,8 +82,20 @@ fn url_of(text: &str, path: &str, checked: &mut Checked) {
 }
 
 fn credential_of(server: &Server, path: &str, checked: &mut Checked) -> Credential {
+    if server.auth_type == AuthType::Oauth {
+        return oauth::credential(server, path, checked);
+    }
+    if server.auth_config.is_some() {
+        checked.error_hint(
+            format!("{path}.auth_config"),
+            "credentials",
+            "`auth_config` is given, but `auth_type` is not `oauth`",
+            "set `auth_type: oauth`",
+        );
+    }
     let path = format!("{path}.auth_credentials");
     match (server.auth_type, &server.auth_credentials) {
+        (AuthType::Oauth, _) => Credential::None,
         (AuthType::Unauthenticated, None) => Credential::None,
         (AuthType::Unauthenticated, Some(_)) => {
             checked.error_hint(

@@ -49,5 +49,6 @@ pub(crate) fn identity(spec: &ServerSpec) -> &'static str {
     match &spec.credential {
         Credential::None => "none",
         Credential::Headers(_) => "bearer:server",
+        Credential::OauthUser(_) => "oauth_user",
     }
 }

@@ -1,0 +1,128 @@
+//! One account at rest, and its place.
+
+use bartizan_catalog::{Credential, OauthConfig, ServerSpec, Transport};
+use bartizan_model::{Principal, PrincipalKind};
+use bartizan_oauth::token_answer::TokenAnswer;
+use bartizan_store::repo::sealed::Key;
+use bartizan_store::repo::upstream_account;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
+
+use crate::accounts::AccountError;
+
+/// A token is refreshed this long before its end, milliseconds; short-lived ones later.
+const EARLY_MS: i64 = 60_000;
+/// Longest life that is believed, milliseconds.
+const MAX_LIFE_MS: i64 = 400 * 24 * 3_600_000;
+
+/// How bartizan is known to an authorization server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientKind {
+    /// By the administrator.
+    Configured,
+    /// By the URL of its document.
+    Document,
+    /// By registration (RFC 7591).
+    Registered,
+}
+
+/// What is sealed.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Stored {
+    /// Gone when the person must sign in again.
+    pub(crate) access: Option<String>,
+    pub(crate) refresh: Option<String>,
+    pub(crate) issued_ms: i64,
+    pub(crate) expires_ms: Option<i64>,
+    /// Who issued it. It is refreshed and revoked nowhere else.
+    pub(crate) issuer: String,
+    /// URL of the server it is for. It is sent nowhere else.
+    pub(crate) server_url: String,
+    /// Resource indicator (RFC 8707).
+    pub(crate) resource: String,
+    pub(crate) client_kind: ClientKind,
+    pub(crate) client_id: String,
+    pub(crate) scopes: String,
+    pub(crate) connected_ms: i64,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        self.access.zeroize();
+        self.refresh.zeroize();
+    }
+}
+
+impl Stored {
+    /// Whether the token may be used for the server as it is configured now.
+    pub(crate) fn fits(&self, place: &Place<'_>) -> bool {
+        let configured = place.config.issuer.as_ref().is_none_or(|issuer| *issuer == self.issuer);
+        let client = match self.client_kind {
+            ClientKind::Configured => place.config.client_id.as_ref() == Some(&self.client_id),
+            ClientKind::Document | ClientKind::Registered => place.config.client_id.is_none(),
+        };
+        self.server_url == place.url && configured && client
+    }
+
+    /// When it is time for another token.
+    pub(crate) fn due_ms(&self) -> Option<i64> {
+        let expires = self.expires_ms?;
+        let life = expires.saturating_sub(self.issued_ms).max(0);
+        Some(expires - EARLY_MS.min(life / 2))
+    }
+
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        self.expires_ms.is_some_and(|expires| expires <= now)
+    }
+
+    /// Takes new tokens over.
+    pub(crate) fn renew(&mut self, answer: &TokenAnswer, now: i64) {
+        self.access.zeroize();
+        self.access = Some(answer.access_token.expose().clone());
+        if let Some(refresh) = &answer.refresh_token {
+            self.refresh.zeroize();
+            self.refresh = Some(refresh.expose().clone());
+        }
+        self.issued_ms = now;
+        let life = answer.expires_in_s.map(|s| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000));
+        self.expires_ms = life.map(|life| now.saturating_add(life.min(MAX_LIFE_MS)));
+        if let Some(scope) = &answer.scope {
+            self.scopes.clone_from(scope);
+        }
+    }
+}
+
+/// Whose account at which server.
+pub(crate) struct Place<'a> {
+    /// Key of the principal.
+    pub(crate) owner: &'a str,
+    pub(crate) server: &'a str,
+    pub(crate) url: &'a str,
+    pub(crate) config: &'a OauthConfig,
+    /// Of the server's specification.
+    pub(crate) spec_version: &'a str,
+    /// In the change feed, in memory and as id of the sealed record.
+    pub(crate) name: String,
+}
+
+impl<'a> Place<'a> {
+    /// # Errors
+    /// [`AccountError::Misconfigured`] where there are no accounts.
+    pub(crate) fn new(spec: &'a ServerSpec, principal: &'a Principal) -> Result<Self, AccountError> {
+        let (Credential::OauthUser(config), Transport::Http { url }) = (&spec.credential, &spec.transport) else {
+            return Err(AccountError::Misconfigured("the server takes no personal accounts".to_owned()));
+        };
+        if principal.kind != PrincipalKind::User || !principal.is_proper() {
+            let why = "only a person can connect an account at this server, and this caller is none";
+            return Err(AccountError::Misconfigured(why.to_owned()));
+        }
+        let (owner, server) = (&**principal.key(), spec.id.as_str());
+        let name = upstream_account::name(owner, server);
+        Ok(Self { owner, server, url, config, spec_version: &spec.version, name })
+    }
+
+    pub(crate) fn record(&self) -> Key {
+        Key { tenant: String::new(), kind: "upstream_token".to_owned(), id: self.name.clone() }
+    }
+}

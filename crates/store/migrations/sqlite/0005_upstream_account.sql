@@ -1,0 +1,29 @@
+-- Accounts of people at upstream servers, and connections under way.
+-- Keep in step with ../postgres/0005_upstream_account.sql.
+
+-- The tokens are sealed records; this is what may be listed.
+CREATE TABLE upstream_account (
+    owner        TEXT   NOT NULL,
+    server       TEXT   NOT NULL,
+    status       TEXT   NOT NULL,
+    issuer       TEXT   NOT NULL,
+    scopes       TEXT   NOT NULL,
+    expires_ms   BIGINT,
+    version      BIGINT NOT NULL,
+    connected_ms BIGINT NOT NULL,
+    last_used_ms BIGINT,
+    PRIMARY KEY (owner, server)
+) WITHOUT ROWID;
+
+CREATE TABLE upstream_connect (
+    hash       BLOB   NOT NULL PRIMARY KEY,
+    browser    BLOB   NOT NULL,
+    owner      TEXT   NOT NULL,
+    server     TEXT   NOT NULL,
+    sealed     BLOB   NOT NULL,
+    created_ms BIGINT NOT NULL,
+    expires_ms BIGINT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX upstream_connect_owner ON upstream_connect (owner, created_ms);
+CREATE INDEX upstream_connect_expires ON upstream_connect (expires_ms);
