@@ -61,7 +61,7 @@ try {
       mkdirSync(shots, { recursive: true });
       await page.screenshot({ path: join(shots, `${String(step).padStart(2, "0")}.png`), fullPage: true });
     }
-    const mine = page.locator(`[data-action="${decide}"], [data-user="${person}"]`);
+    const mine = page.locator(`button[name="decision"][value="${decide}"], button[name="user"][value="${person}"]`);
     if (await mine.count()) {
       await click(mine.first());
       continue;
