@@ -88,11 +88,11 @@ pub fn parse(status: u16, body: &[u8]) -> Result<TokenAnswer, TokenAnswerError> 
     let top = match serde_json::from_slice::<Value>(body) {
         Ok(Value::Object(members)) => members,
         Ok(_) => return Err(TokenAnswerError::Malformed { status }),
-        Err(_) => form(body).ok_or(if (200..300).contains(&status) {
-            TokenAnswerError::Malformed { status }
-        } else {
-            TokenAnswerError::Status { status }
-        })?,
+        Err(_) => match form(body) {
+            Some(members) => members,
+            None if (200..300).contains(&status) => return Err(TokenAnswerError::Malformed { status }),
+            None => return Err(TokenAnswerError::Status { status }),
+        },
     };
     refused(&top, status)?;
     let holder = if top.contains_key("access_token") {

@@ -90,7 +90,9 @@ fn client(client: &Client, path: &str, found: &mut Vec<Diagnostic>) {
             found.push(problem.suggest("write e.g. `https://app.example.com/callback` or `http://127.0.0.1/callback`"));
         }
     }
-    let is_set = |text: &String| serde_json::from_str::<Value>(text).is_ok_and(|set| set["keys"].is_array());
+    let is_set = |text: &String| {
+        serde_json::from_str::<Value>(text).is_ok_and(|set| set.get("keys").is_some_and(Value::is_array))
+    };
     if client.jwks.as_ref().is_some_and(|text| !is_set(text)) {
         let message = "`jwks` is not a JWK set: a JSON object with a list `keys`";
         found.push(Diagnostic::new(format!("{path}.jwks"), "bad_jwks", message));
