@@ -46,6 +46,8 @@ impl Presented {
         let basic = basic(headers)?;
         let in_body = params.get("client_secret");
         let (id, proof) = match (basic, in_body, params.get("client_assertion")) {
+            // An empty secret is none (section 2.3.1): some public clients write it so.
+            (Some((id, secret)), None, None) if secret.expose().is_empty() => (Some(id), Proof::None),
             (Some((id, secret)), None, None) => (Some(id), Proof::Secret(secret)),
             (None, Some(secret), None) => (None, Proof::Secret(Secret::new(secret.to_owned()))),
             (None, None, Some(assertion)) => {
@@ -80,8 +82,12 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, Secret<String>)>, OAuthE
         let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
         let decoded = scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(text.trim()).ok()).flatten()?;
         let (id, secret) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
-        let plain = |text: &str| Params::parse(format!("v={text}").as_bytes()).ok()?.get("v").map(str::to_owned);
-        Some((plain(id)?, Secret::new(plain(secret)?)))
+        let plain = |text: &str| {
+            let params = Params::parse(format!("v={}", text.replace('&', "%26")).as_bytes()).ok()?;
+            Some(params.get("v").unwrap_or_default().to_owned())
+        };
+        let id = plain(id).filter(|id| !id.is_empty())?;
+        Some((id, Secret::new(plain(secret)?)))
     };
     read().map(Some).ok_or_else(invalid_client)
 }

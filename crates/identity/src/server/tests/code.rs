@@ -191,12 +191,18 @@ async fn a9_a_client_with_a_secret_must_show_it() {
         ("client_secret", SECRET),
     ];
     assert_eq!(bench.token(&pairs).await.status, 200);
-    // A public client must not claim to have one.
+    // Nor does an empty one open anything.
+    let again = form_of(&[("grant_type", "refresh_token"), ("refresh_token", &refresh)]);
+    ask(&by_header(SECRET_CLIENT, ""), &again).await.is_refused(401, "invalid_client");
+    ask(&by_header("", ""), &again).await.is_refused(401, "invalid_client");
+    // A public client must not claim to have one; an empty one is none.
     let (client, answer) = bench.connected().await;
     let token = answer.text("refresh_token");
     let pairs =
         [("grant_type", "refresh_token"), ("client_id", &client), ("refresh_token", &token), ("client_secret", "x")];
     bench.token(&pairs).await.is_refused(401, "invalid_client");
+    let again = form_of(&[("grant_type", "refresh_token"), ("refresh_token", &token)]);
+    assert_eq!(ask(&by_header(&client, ""), &again).await.status, 200);
 }
 
 #[tokio::test]

@@ -66,10 +66,7 @@ async fn a6_a_dump_of_the_database_holds_no_token() {
                 assert!(bench.who(&guess).await.is_none(), "{column}");
             }
         }
-        bench
-            .refresh(&client, &format!("bzr_{encoded}"))
-            .await
-            .is_refused(400, if encoded.is_empty() { "invalid_grant" } else { "invalid_grant" });
+        bench.refresh(&client, &format!("bzr_{encoded}")).await.is_refused(400, "invalid_grant");
     }
     assert!(bench.who(&second.text("access_token")).await.is_some(), "the check itself works");
 }
@@ -238,4 +235,20 @@ async fn a9_without_its_database_nothing_is_issued() {
     bench.redeem(&client, &code).await.is_refused(503, "temporarily_unavailable");
     let step = bench.server.authorize(&request(&client), Some(&bench.session)).await;
     assert!(matches!(step, Step::Problem(problem) if problem.status.as_u16() == 503));
+}
+
+#[tokio::test]
+async fn a6_a_warm_token_needs_no_database() {
+    let bench = bench().await;
+    let (_, answer) = bench.connected().await;
+    let headers = bearer(&answer.text("access_token"));
+    let identity = Identity::new(bench.store.clone(), bench.clock.clone());
+    identity.refresh().await.unwrap();
+    let first = identity.authenticate(&headers).await.unwrap().unwrap();
+    // What only the database knows is gone, and nobody was told: memory answers.
+    sql(&bench, "DELETE FROM oauth_access").await;
+    let second = identity.authenticate(&headers).await.unwrap().unwrap();
+    assert!(Arc::ptr_eq(&first.principal, &second.principal));
+    // A process that does not know the token asks, and refuses.
+    assert!(bench.who(&answer.text("access_token")).await.is_none());
 }
