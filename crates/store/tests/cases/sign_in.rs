@@ -93,6 +93,9 @@ pub(super) async fn case_browser_sessions(store: Store, clock: Arc<ManualClock>)
     assert!(browser_session::current(&store, b"4").await.unwrap().is_some());
     person::deactivate(&store, "p1").await.unwrap();
     assert_eq!(browser_session::current(&store, b"4").await.unwrap(), None);
+    // A sign-in that was under way at that moment.
+    browser_session::insert(&store, b"6", "p1", &session("f", 100)).await.unwrap();
+    assert_eq!(browser_session::current(&store, b"6").await.unwrap(), None);
     person::reactivate(&store, "p1").await.unwrap();
     assert_eq!(browser_session::current(&store, b"4").await.unwrap(), None, "ended, not only hidden");
     browser_session::insert(&store, b"5", "p1", &session("e", 100)).await.unwrap();
