@@ -12,7 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use crate::process;
-use crate::tools;
+use crate::{tools, wait};
 
 /// What a program outside may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -128,7 +128,7 @@ impl Person {
     pub fn environment(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         [
-            ("BROWSER", tools::script("sign-in/browser.mjs").display().to_string()),
+            ("BROWSER", tools::script("sign-in/open.mjs").display().to_string()),
             ("BARTIZAN_PERSON", self.name.clone()),
             ("BARTIZAN_PROFILE", path("profile")),
             ("BARTIZAN_TRACE", path("trace")),
@@ -158,6 +158,15 @@ impl Person {
     pub fn trace(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("trace")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until the browser was closed this often: a client goes on before its person does.
+    ///
+    /// # Errors
+    /// When it takes too long.
+    pub async fn closed(&self, times: usize) -> Result<Vec<Value>> {
+        wait::until("the browser is closed", PATIENCE, async || self.trace().len() >= times).await?;
+        Ok(self.trace())
     }
 
     /// The pictures of bartizan's pages.

@@ -10,7 +10,7 @@
 // BARTIZAN_SHOTS    folder for a picture of each page of bartizan
 // BARTIZAN_TRACE    file that gets one JSON line: {clicks, pages: [{url, title, heading}], ended}
 //
-// Clients start it as the system's browser (`BROWSER`), so it must not print to stdout.
+// Clients start it through open.mjs, the system's browser (`BROWSER`).
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -32,6 +32,7 @@ const context = await chromium.launchPersistentContext(profile, {
   viewport: { width: 1100, height: 820 },
 });
 try {
+  await new Promise((resolve) => setTimeout(resolve, Number(process.env.BARTIZAN_AFTER_MS ?? 0)));
   const page = context.pages()[0] ?? (await context.newPage());
   page.setDefaultTimeout(30_000);
   await page.goto(url, { waitUntil: "load" });
