@@ -86,8 +86,8 @@ impl Body {
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let r = tokio::time::timeout(LINGER, self.collect_bytes(MAX_LINGER)).await;
-                eprintln!("DBG {r:?}");
+                // Whatever comes of it: only the connection is wanted back.
+                let _rest = tokio::time::timeout(LINGER, self.collect_bytes(MAX_LINGER)).await;
             });
         }
     }
