@@ -9,6 +9,9 @@ use crate::run::{files, root};
 /// A Rust file longer than this does not fit in the head.
 const LONGEST: usize = 700;
 
+/// What prints.
+const PRINTS: [&str; 5] = ["println!(", "eprintln!(", "print!(", "eprint!(", "dbg!("];
+
 pub(crate) fn run() -> Result<()> {
     let mut findings = Vec::new();
     for path in files()? {
@@ -40,6 +43,12 @@ fn rust_file(name: &str, text: &str, findings: &mut Vec<String>) {
     }
     if text.contains(concat!("unsafe", " {")) || text.contains(concat!("unsafe", " fn")) {
         findings.push(format!("{name}: unsafe code"));
+    }
+    // A library says what it has to say through `tracing`: a forgotten print shows what was secret.
+    let library = name.starts_with("crates/") && name.contains("/src/") && !name.ends_with("/src/main.rs");
+    let speaks = ["crates/bartizan/", "crates/testkit/"].iter().any(|part| name.contains(part));
+    if library && !speaks && text.lines().any(|line| PRINTS.iter().any(|print| line.trim_start().starts_with(print))) {
+        findings.push(format!("{name}: prints"));
     }
     // O9: only the egress crate dials; tests, the test kit and the tools may.
     let dials = text.contains("TcpStream::connect(") || text.contains("client::conn::http1::handshake");

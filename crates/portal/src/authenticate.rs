@@ -42,7 +42,11 @@ pub(crate) async fn authenticate(
         }
         Ok(Some(known)) => {
             let principal = Some(Arc::clone(known.principal.key()));
-            return Err(Refused { problem: ProblemKind::Unauthenticated(challenge(true)), kind: "audience", principal });
+            return Err(Refused {
+                problem: ProblemKind::Unauthenticated(challenge(true)),
+                kind: "audience",
+                principal,
+            });
         }
         Ok(None) => return Ok((Arc::clone(anonymous), None, Scopes::ALL)),
         Err(error) => error,

@@ -197,9 +197,11 @@ impl Portal {
         let host = door.host(parts, own_host).map_err(turned_away)?;
         let host_portal = inner.portal_of(host);
         let way = route::parse(parts.uri.path(), &inner.settings.base_path);
-        if let (Some(pages), (route::Path::Unknown, Place::Mcp)) = (&inner.pages, way) {
+        // A person who opens an endpoint in a browser sees a page that explains it (P56).
+        let person = parts.method == Method::GET && way.1 != Place::Metadata && respond::wants_page(&parts.headers);
+        if let (Some(pages), true) = (&inner.pages, person || way == (route::Path::Unknown, Place::Mcp)) {
             let from = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
-            return self.page(pages, parts, body, from, &inner.settings.base_path).await;
+            return self.page(pages, parts, body, from, host).await;
         }
         let endpoint = way.0.endpoint(host_portal.clone()).ok_or(ProblemKind::Endpoint);
         if let (Ok(endpoint), Place::Metadata) = (&endpoint, way.1) {
@@ -439,7 +441,13 @@ impl Arrival<'_> {
 
     /// The answer when the credential stopped being good while it was used.
     pub(crate) fn revoked(&self, portal: &Portal) -> ProblemKind {
-        ProblemKind::Unauthenticated(challenge(&portal.0.settings, &self.endpoint, self.own_host, true, portal.0.scopes()))
+        ProblemKind::Unauthenticated(challenge(
+            &portal.0.settings,
+            &self.endpoint,
+            self.own_host,
+            true,
+            portal.0.scopes(),
+        ))
     }
 
     /// The trace the client named: in `_meta` (SEP-414), else in the header.

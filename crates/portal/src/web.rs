@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bartizan_oauth::server_metadata;
 use bartizan_wire::RawJson;
 use bytes::Bytes;
+use http::header::{HOST, HeaderValue};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -55,17 +56,21 @@ impl Portal {
         parts: &Parts,
         body: B,
         from: IpAddr,
-        base: &str,
+        host: &str,
     ) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
         let body = self.read_at_most(&parts.headers, body, MAX_BODY).await?;
-        let uri = inner_uri(&parts.uri, base).ok_or(ProblemKind::Endpoint)?;
+        let uri = inner_uri(&parts.uri, &self.0.settings.base_path).ok_or(ProblemKind::Endpoint)?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = parts.headers.clone();
+        // HTTP/2 names the host elsewhere; pages look at the header, which was checked.
+        if let Ok(host) = HeaderValue::from_str(host) {
+            request.headers_mut().insert(HOST, host);
+        }
         Ok(pages.web.answer(request, from).await.map(Body::full))
     }
 }

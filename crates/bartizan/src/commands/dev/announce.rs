@@ -84,7 +84,7 @@ impl Announcement<'_> {
             |user| json!({"claude_code": self.claude(user), "vscode": self.vscode(user), "cursor": self.cursor(user)}),
         );
         json!({
-            "mcp_url": self.mcp_url(), "console_url": null, "admin_link": null, "users": users, "servers": servers,
+            "mcp_url": self.mcp_url(), "home_url": format!("{}/", self.public_url), "console_url": null, "admin_link": null, "users": users, "servers": servers,
             "audit_command": self.audit_command(), "explain_command": self.explain_command(),
             "operations_url": format!("http://{}", self.operations), "data_dir": self.folder,
             "config": self.folder.join("bartizan.yaml"), "clients": clients,
@@ -100,7 +100,10 @@ impl Announcement<'_> {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\nMCP endpoint  {}\n\nServers behind it", self.mcp_url())?;
+        writeln!(out, "\nMCP endpoint  {}", self.mcp_url())?;
+        writeln!(out, "Home page     {}/", self.public_url)?;
+        writeln!(out, "Add the endpoint alone, and your client opens a browser where you choose who you are.")?;
+        writeln!(out, "\nServers behind it")?;
         for server in self.servers {
             let (read, all) = (server.tools_of(ToolClass::Read).count(), server.classes.len());
             writeln!(
@@ -116,7 +119,7 @@ impl Announcement<'_> {
                 }
             )?;
         }
-        writeln!(out, "\nUsers and their tokens")?;
+        writeln!(out, "\nUsers, and their tokens for clients that do not sign in")?;
         for user in self.users {
             writeln!(out, "  {:<6} {:<12} {}", user.name, user.groups.join(","), user.token)?;
         }
