@@ -1,8 +1,8 @@
 //! The accounts: warm from memory, cold from the store.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use moka::sync::Cache;
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::account::{Place, Stored};
@@ -31,6 +32,8 @@ use crate::web::Web;
 const MOST_HELD: u64 = 100_000;
 /// How long one waits for others who are busy with the same account.
 const TURN: Duration = Duration::from_secs(25);
+/// What is on its way while an account changes may still use the token it began with.
+const GRACE: Duration = Duration::from_secs(1);
 /// A use is noted at most this often, milliseconds.
 const NOTE_MS: i64 = 10 * 60_000;
 /// A token this young that is refused will not get better by another one, milliseconds.
@@ -157,6 +160,14 @@ pub(crate) struct Held {
     spec_version: Box<str>,
     due_ms: Option<i64>,
     noted_ms: AtomicI64,
+    /// Set when the account changed: calls read it anew.
+    stale: OnceLock<Instant>,
+}
+
+impl Held {
+    pub(crate) fn expire(&self) {
+        let _ = self.stale.set(Instant::now());
+    }
 }
 
 /// SHA-256 for one purpose.
@@ -307,14 +318,15 @@ impl Inner {
 
     fn peek(&self, place: &Place<'_>) -> Option<Authorization> {
         let held = self.held.get(&place.name).filter(|held| *held.spec_version == *place.spec_version)?;
-        Some(held.authorization.clone())
+        let good = held.stale.get().is_none_or(|since| since.elapsed() < GRACE);
+        good.then(|| held.authorization.clone())
     }
 
     fn warm(&self, place: &Place<'_>) -> Option<Authorization> {
         if !self.freshness.is_fresh() {
             return None;
         }
-        let held = self.held.get(&place.name)?;
+        let held = self.held.get(&place.name).filter(|held| held.stale.get().is_none())?;
         let now = self.deps.clock.now_ms();
         let good = *held.spec_version == *place.spec_version && held.due_ms.is_none_or(|due| now < due);
         if !good {
@@ -382,12 +394,13 @@ impl Inner {
             spec_version: place.spec_version.into(),
             due_ms: stored.due_ms(),
             noted_ms: AtomicI64::new(0),
+            stale: OnceLock::new(),
         });
         self.note_use(place, &held.noted_ms, self.deps.clock.now_ms());
-        self.held.insert(place.name.clone(), held);
-        // A change that came in between removed nothing yet, so this does.
+        self.held.insert(place.name.clone(), Arc::clone(&held));
+        // A change that came in between did not find it yet.
         if self.freshness.generation() != generation {
-            self.held.invalidate(&place.name);
+            held.expire();
         }
         Ok(authorization)
     }

@@ -53,7 +53,9 @@ impl Inner {
                 for change in changes.iter().filter(|change| change.topic == TOPIC) {
                     // First the generation: see `Inner::keep`.
                     self.freshness.generation.fetch_add(1, Ordering::AcqRel);
-                    self.held.invalidate(&change.name);
+                    if let Some(held) = self.held.get(&change.name) {
+                        held.expire();
+                    }
                 }
             }
             News::Everything => {

@@ -161,6 +161,8 @@ pub struct Refusal {
     pub visible: bool,
     /// A sentence for people, without secrets or bodies.
     pub message: Option<String>,
+    /// Page on which a person can do what is needed.
+    pub url: Option<String>,
 }
 
 /// Shared between a call's task and its handle.

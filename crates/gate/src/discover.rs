@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, Snapshot};
 use bartizan_config::resources::ServerStatus;
-use bartizan_model::{Era, EventId, PortalId};
+use bartizan_model::{Era, EventId, PortalId, ReasonCode};
 use bartizan_upstream::Discovered;
 use bartizan_wire::translate::{discover_to_initialize, initialize_to_discover};
 use bartizan_wire::{ClientProfile, MODERN_VERSIONS, RawJson, Revision, TASKS_EXTENSION, meta_key, splice};
@@ -15,7 +15,7 @@ use futures_util::future::join_all;
 use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Refusal, Unknown};
 use crate::gate::{Access, Inner, access};
-use crate::stages::credential;
+use crate::personal;
 
 /// Longest wait of a portal for its servers; one that is late counts as able to do
 /// everything, because a capability that was not announced stays unused for good.
@@ -51,7 +51,15 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
     match endpoint {
         Endpoint::Server(_) => {
             let spec = servers.first().ok_or_else(missing)?;
-            let target = credential::target(spec, &caller.principal);
+            if let Err(error) = gate.personal.ready(spec, &caller.principal).await {
+                let (code, retry_after_s) = personal::code(&error);
+                let url = if code == ReasonCode::LoginRequired { gate.personal.login_url(spec) } else { None };
+                let message = url.as_ref().map(|url| format!("Connect your account at {} first: {url}", spec.name));
+                let event_id = EventId::new(now_ms);
+                let refusal = Refusal { code, rule: None, event_id, retry_after_s, visible: true, message, url };
+                return Err(CallReply::Refused(refusal));
+            }
+            let target = gate.personal.target(spec, &caller.principal);
             match gate.upstreams.discover(&target, &caller.profile).await {
                 Ok(found) => Ok(Discovery { result: pass_through(&caller.profile, &found) }),
                 Err(error) => Err(CallReply::Refused(Refusal {
@@ -61,6 +69,7 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
                     retry_after_s: error.retry_after_s(),
                     visible: true,
                     message: None,
+                    url: None,
                 })),
             }
         }
@@ -78,9 +87,13 @@ async fn all(
     caller: &Caller,
 ) -> Vec<(Arc<ServerSpec>, Option<Arc<Discovered>>)> {
     join_all(servers.iter().map(|spec| async {
-        let target = credential::target(spec, &caller.principal);
-        let found = tokio::time::timeout(PATIENCE, gate.upstreams.discover(&target, &caller.profile)).await;
-        (Arc::clone(spec), found.ok().and_then(Result::ok))
+        let asking = async {
+            gate.personal.ready(spec, &caller.principal).await.ok()?;
+            let target = gate.personal.target(spec, &caller.principal);
+            gate.upstreams.discover(&target, &caller.profile).await.ok()
+        };
+        let found = tokio::time::timeout(PATIENCE, asking).await;
+        (Arc::clone(spec), found.ok().flatten())
     }))
     .await
 }

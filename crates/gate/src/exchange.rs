@@ -49,6 +49,8 @@ pub(crate) enum Answer {
     Rpc(Box<RpcError>),
     /// Nothing that anybody reads: the client has left.
     Cancelled,
+    /// Something of the stage's own.
+    Reply(Box<CallReply>),
 }
 
 impl Reject {
@@ -161,6 +163,8 @@ pub(crate) struct Exchange {
     pub(crate) slots: Slots,
     pub(crate) target: Option<Target>,
     pub(crate) identity: Option<String>,
+    /// Version of the person's own token, where one goes upstream.
+    pub(crate) account: Option<i64>,
     pub(crate) intent: Option<EventId>,
     pub(crate) related: Option<EventId>,
     pub(crate) finish: Finish,
@@ -247,6 +251,7 @@ impl Exchange {
         self.reply = Some(match reject.answer {
             Answer::NotFound(what) => CallReply::NotFound { what, event_id: self.id },
             Answer::Rpc(error) => CallReply::Error(*error),
+            Answer::Reply(reply) => *reply,
             Answer::Cancelled => CallReply::Error(RpcError::new(codes::INTERNAL_ERROR, "cancelled")),
             Answer::Refused => CallReply::Refused(Refusal {
                 code: reject.code.unwrap_or(ReasonCode::PolicyDenied),
@@ -255,6 +260,7 @@ impl Exchange {
                 retry_after_s: reject.retry_after_s,
                 visible: true,
                 message: None,
+                url: None,
             }),
         });
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bartizan_accounts::Accounts;
 use bartizan_audit::Audit;
 use bartizan_catalog::{ServerSpec, Snapshot};
 use bartizan_config::resources::ServerStatus;
@@ -28,6 +29,7 @@ use crate::limits::Limiter;
 use crate::listing::{self, ListCall};
 use crate::lists::Lists;
 use crate::park::Parks;
+use crate::personal::Personal;
 use crate::portal_tools::ServerLine;
 use crate::replays::Replays;
 use crate::run;
@@ -61,6 +63,7 @@ pub struct GateDeps {
 pub(crate) struct Inner {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) upstreams: Upstreams,
+    pub(crate) personal: Personal,
     pub(crate) audit: Audit,
     pub(crate) handles: HandleSealer,
     pub(crate) limits: WireLimits,
@@ -105,7 +108,9 @@ impl Gate {
     pub fn new(deps: GateDeps) -> Self {
         let tasks = TaskTracker::new();
         let deadline = Duration::from_millis(deps.limits.list_ms);
-        let lists = Lists::new(deps.upstreams.clone(), deadline, Arc::clone(&deps.clock), tasks.clone());
+        let personal = Personal::default();
+        let lists =
+            Lists::new(deps.upstreams.clone(), personal.clone(), deadline, Arc::clone(&deps.clock), tasks.clone());
         Self(Arc::new(Inner {
             limiter: Limiter::new(Arc::clone(&deps.clock)),
             lists: Arc::new(lists),
@@ -121,6 +126,7 @@ impl Gate {
             sabotage: crate::sabotage::Sabotage::default(),
             snapshot: deps.snapshot,
             upstreams: deps.upstreams,
+            personal,
             audit: deps.audit,
             handles: deps.handles,
             limits: deps.limits,
@@ -128,6 +134,14 @@ impl Gate {
             clock: deps.clock,
             node: deps.node,
         }))
+    }
+
+    /// Gives the gate the accounts that people have at servers. Without them every server
+    /// that needs one refuses.
+    #[must_use]
+    pub fn with_accounts(self, accounts: Accounts) -> Self {
+        self.0.personal.set(accounts);
+        self
     }
 
     /// Starts a governed call in a task of its own.
@@ -334,6 +348,7 @@ impl Inner {
                 name: spec.name.to_string(),
                 on: spec.status == ServerStatus::Enabled,
                 status,
+                url: None,
             }
         };
         servers.iter().map(line).collect()

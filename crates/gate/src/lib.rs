@@ -18,6 +18,7 @@ mod limits;
 mod listing;
 mod lists;
 mod park;
+mod personal;
 mod pipeline;
 mod portal_tools;
 mod replays;

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use bartizan_accounts::AccountError;
 use bartizan_catalog::{Kind, ServerLists, ServerSpec};
 use bartizan_model::{Clock, Era, Principal, ReasonCode, ServerId};
 use bartizan_upstream::{ListKind, ListResult, Target, UpstreamError, Upstreams};
 use bartizan_wire::{ClientProfile, RawJson, meta_key, splice};
 use tokio_util::task::TaskTracker;
 
+use crate::personal::{self, Personal};
 use crate::slot::{Fetched, Good, Need, Slot};
 use crate::stages::credential;
 
@@ -51,6 +53,7 @@ struct Key {
 /// All cached lists.
 pub(crate) struct Lists {
     upstreams: Upstreams,
+    personal: Personal,
     /// Longest wait for one list with everything that belongs to it.
     deadline: Duration,
     clock: Arc<dyn Clock>,
@@ -74,9 +77,16 @@ pub(crate) struct Asker<'a> {
 
 impl Lists {
     /// An empty cache.
-    pub(crate) fn new(upstreams: Upstreams, deadline: Duration, clock: Arc<dyn Clock>, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        upstreams: Upstreams,
+        personal: Personal,
+        deadline: Duration,
+        clock: Arc<dyn Clock>,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             upstreams,
+            personal,
             deadline,
             clock,
             tasks,
@@ -176,9 +186,8 @@ impl Lists {
     }
 
     async fn fetch(&self, spec: &Arc<ServerSpec>, kind: ListKind, asker: Asker<'_>) -> Result<Good<List>, ReasonCode> {
-        let target = credential::target(spec, asker.principal);
-        let listing = tokio::time::timeout(self.deadline, self.list_or_nothing(&target, kind, asker.profile));
-        let listed = listing.await.unwrap_or(Err(UpstreamError::Timeout)).map_err(|error| error.code())?;
+        let listing = tokio::time::timeout(self.deadline, self.listed(spec, kind, asker));
+        let listed = listing.await.unwrap_or(Err(ReasonCode::UpstreamTimeout))?;
         let private = listed.as_ref().is_some_and(|listed| listed.era == Era::Modern && listed.private);
         if private && !self.is_private(spec) {
             // From now on everybody has a list of their own.
@@ -192,6 +201,28 @@ impl Lists {
         }
         let private_to = private.then(|| Arc::clone(asker.principal.key()));
         Ok(self.keep(kind, listed, private_to))
+    }
+
+    /// With the asker's own account where the server wants one; a token that was taken back is
+    /// replaced once.
+    async fn listed(
+        &self,
+        spec: &Arc<ServerSpec>,
+        kind: ListKind,
+        asker: Asker<'_>,
+    ) -> Result<Option<ListResult>, ReasonCode> {
+        let lost = |error: AccountError| personal::code(&error).0;
+        let target = self.personal.target(spec, asker.principal);
+        let account = self.personal.ready(spec, asker.principal).await.map_err(lost)?;
+        let listed = self.list_or_nothing(&target, kind, asker.profile).await;
+        if let (Err(error), Some(account)) = (&listed, account)
+            && let Some(challenge) = personal::unauthorized(error)
+        {
+            let renewed = self.personal.refused(spec, asker.principal, account.version, challenge).await;
+            renewed.map_err(lost)?;
+            return self.list_or_nothing(&target, kind, asker.profile).await.map_err(|error| error.code());
+        }
+        listed.map_err(|error| error.code())
     }
 
     /// A server without the capability has an empty list, which is no failure.

@@ -20,8 +20,11 @@ pub struct ServerLine {
     pub name: String,
     /// Whether the server's tools are offered.
     pub on: bool,
-    /// `ready`, `waiting`, `error`, `disabled` or `killed`.
+    /// `ready`, `waiting`, `error`, `login_needed`, `disabled` or `killed`.
     pub status: &'static str,
+    /// Page on which the caller connects an account, when that is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 impl ServerLine {
@@ -52,7 +55,8 @@ pub(crate) fn definition() -> &'static RawJson {
                         "id": {"type": "string"},
                         "name": {"type": "string"},
                         "on": {"type": "boolean"},
-                        "status": {"type": "string"}
+                        "status": {"type": "string"},
+                        "url": {"type": "string"}
                     },
                     "required": ["id", "name", "on", "status"]
                 }}},

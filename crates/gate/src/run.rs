@@ -68,6 +68,7 @@ pub(crate) fn exchange(
         slots: Slots::default(),
         target: None,
         identity: None,
+        account: None,
         intent: None,
         related: None,
         finish: Finish {

@@ -7,12 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bartizan_config::settings::WireLimits;
-use bartizan_egress::{Client, Egress};
+use bartizan_egress::{Body, Client, Egress, EgressError, Url};
 use bartizan_model::Clock;
 use bartizan_wire::{ClientProfile, Limits, RawJson};
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Method, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::processes::Processes;
+use crate::types::Authority;
 
 /// Remembered capability digests.
 const MAX_DIGESTS: usize = 1024;
@@ -35,22 +39,51 @@ pub struct UpstreamDeps {
     pub environment: Vec<(OsString, OsString)>,
 }
 
-/// Shared by all servers of one [`crate::Upstreams`].
+/// The way out, in whose name ever.
+#[derive(Clone)]
+pub(crate) struct Way {
+    client: Client,
+    authority: Option<Arc<dyn Authority>>,
+}
+
+impl Way {
+    /// Sends a request, with the authority as it is at this moment.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub(crate) async fn send(
+        &self,
+        url: &Url,
+        method: Method,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Body>, EgressError> {
+        if let Some(authority) = &self.authority {
+            headers.remove(AUTHORIZATION);
+            headers.extend(authority.current().map(|value| (AUTHORIZATION, value)));
+        }
+        self.client.send(url, method, headers, body).await
+    }
+}
+
+/// Shared by all servers of one [`crate::Upstreams`], but for the way out of those with an
+/// authority of their own.
+#[derive(Clone)]
 pub(crate) struct Env {
     pub(crate) egress: Egress,
-    pub(crate) client: Client,
+    pub(crate) client: Way,
     pub(crate) limits: WireLimits,
     pub(crate) json: Limits,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) child_program: Option<PathBuf>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    pub(crate) processes: Processes,
+    pub(crate) processes: Arc<Processes>,
     /// Cancelled when the whole crate's state goes.
     pub(crate) stop: CancellationToken,
     /// `clientInfo` of bartizan itself.
     pub(crate) own_info: RawJson,
     /// Digests by capability text: the digest is needed on every call, its inputs hardly change.
-    digests: Mutex<HashMap<RawJson, Arc<str>>>,
+    digests: Arc<Mutex<HashMap<RawJson, Arc<str>>>>,
 }
 
 impl Env {
@@ -60,18 +93,25 @@ impl Env {
             ("version", &RawJson::string(env!("CARGO_PKG_VERSION"))),
         ]);
         Self {
-            client: deps.egress.client(),
+            client: Way { client: deps.egress.client(), authority: None },
             egress: deps.egress,
             json: Limits { depth: deps.limits.json_depth },
             limits: deps.limits,
             clock: deps.clock,
             child_program: deps.child_program,
             environment: deps.environment,
-            processes: Processes::new(),
+            processes: Arc::new(Processes::new()),
             stop: CancellationToken::new(),
             own_info,
-            digests: Mutex::default(),
+            digests: Arc::default(),
         }
+    }
+
+    /// The same with an authority that goes with every request.
+    pub(crate) fn in_the_name_of(&self, authority: &Arc<dyn Authority>) -> Self {
+        let mut own = self.clone();
+        own.client.authority = Some(Arc::clone(authority));
+        own
     }
 
     /// Digest of what a client declared.

@@ -41,7 +41,7 @@ pub use call::UpstreamCall;
 pub use env::UpstreamDeps;
 pub use error::UpstreamError;
 pub use types::{
-    CallRequest, Discovered, ListKind, ListResult, Resume, ServerHealth, ServerNote, Target, UpstreamEvent,
+    Authority, CallRequest, Discovered, ListKind, ListResult, Resume, ServerHealth, ServerNote, Target, UpstreamEvent,
     UpstreamReply,
 };
 
@@ -52,6 +52,8 @@ use server::Server;
 
 /// How often unused sessions and processes are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
+/// What was kept for the authority of one principal goes after this long without use.
+const PERSONAL_IDLE: Duration = Duration::from_secs(35 * 60);
 /// Longest orderly end of everything.
 const SHUTDOWN: Duration = Duration::from_secs(10);
 
@@ -63,17 +65,42 @@ pub struct Upstreams {
 
 struct Inner {
     env: Arc<Env>,
-    servers: Mutex<HashMap<ServerId, Arc<Server>>>,
+    servers: Mutex<HashMap<ServerId, OfServer>>,
     sweeping: std::sync::Once,
 }
 
+/// One for all who show the server's own credential, and one for each principal with an
+/// authority of its own.
+type OfServer = HashMap<Option<Arc<str>>, Arc<Server>>;
+
 impl Inner {
-    fn servers(&self) -> MutexGuard<'_, HashMap<ServerId, Arc<Server>>> {
+    fn servers(&self) -> MutexGuard<'_, HashMap<ServerId, OfServer>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn all(&self) -> Vec<Arc<Server>> {
-        self.servers().values().cloned().collect()
+        self.servers().values().flat_map(HashMap::values).cloned().collect()
+    }
+}
+
+impl Inner {
+    /// Lets go of what was kept for principals who have not come for long.
+    fn forget_idle(&self, now: Instant) {
+        let idle = |whose: &Option<Arc<str>>, server: &Arc<Server>| {
+            let since = now.saturating_duration_since(server.used());
+            let unused = Arc::strong_count(server) == 1 && since > PERSONAL_IDLE;
+            whose.as_ref().is_some_and(|whose| unused && !server.watchers.is_watched(whose))
+        };
+        let mut servers = self.servers();
+        let mut gone = Vec::new();
+        for of in servers.values_mut() {
+            gone.extend(of.extract_if(|whose, server| idle(whose, server)).map(|(_, server)| server));
+        }
+        drop(servers);
+        for server in gone {
+            server.stop.cancel();
+            server.retire();
+        }
     }
 }
 
@@ -104,16 +131,24 @@ impl Upstreams {
         self.inner.sweeping.call_once(|| {
             tokio::spawn(sweep(Arc::downgrade(&self.inner)));
         });
+        let whose = target.authority.as_ref().map(|_| Arc::clone(&target.principal));
         let mut servers = self.inner.servers();
-        if let Some(server) = servers.get(&target.spec.id)
+        if let Some(server) = servers.get(&target.spec.id).and_then(|of| of.get(&whose))
             && server.spec.version == target.spec.version
         {
+            server.touch();
             return Arc::clone(server);
         }
-        let server = Server::new(Arc::clone(&target.spec), Arc::clone(&self.inner.env));
-        let old = servers.insert(target.spec.id.clone(), Arc::clone(&server));
+        let env = match &target.authority {
+            Some(authority) => Arc::new(self.inner.env.in_the_name_of(authority)),
+            None => Arc::clone(&self.inner.env),
+        };
+        let server = Server::new(Arc::clone(&target.spec), env);
+        let of = servers.entry(target.spec.id.clone()).or_default();
+        let old: Vec<_> = of.extract_if(|_, known| known.spec.version != target.spec.version).collect();
+        of.insert(whose, Arc::clone(&server));
         drop(servers);
-        if let Some(old) = old {
+        for (_, old) in old {
             old.stop.cancel();
             old.retire();
         }
@@ -191,7 +226,7 @@ impl Upstreams {
     /// Forgets a server: its sessions and processes end when the calls on them have.
     pub fn forget(&self, server: &ServerId) {
         let gone = self.inner.servers().remove(server);
-        if let Some(server) = gone {
+        for server in gone.iter().flat_map(HashMap::values) {
             server.stop.cancel();
             server.retire();
         }
@@ -199,14 +234,22 @@ impl Upstreams {
 
     /// The state of every server contacted so far, by id.
     pub fn status(&self) -> Vec<ServerHealth> {
-        let mut all: Vec<_> = self.inner.all().iter().map(|server| server.health()).collect();
-        all.sort_by(|a, b| a.server.cmp(&b.server));
+        let mut used = self.inner.all();
+        used.sort_by_key(|server| (server.spec.id.clone(), Reverse(server.used())));
+        let mut all: Vec<ServerHealth> = Vec::new();
+        for health in used.iter().map(|server| server.health()) {
+            match all.last_mut() {
+                // Many principals with authorities of their own are one line: the latest.
+                Some(last) if last.server == health.server => last.sessions += health.sessions,
+                _ => all.push(health),
+            }
+        }
         all
     }
 
     /// Ends all sessions and processes; at most ten seconds.
     pub async fn shutdown(&self) {
-        let servers: Vec<_> = self.inner.servers().drain().map(|(_, server)| server).collect();
+        let servers: Vec<_> = self.inner.servers().drain().flat_map(|(_, of)| of.into_values()).collect();
         let endings = servers.iter().map(|server| async {
             server.stop.cancel();
             server.close().await;
@@ -224,6 +267,7 @@ async fn sweep(inner: Weak<Inner>) {
         for server in inner.all() {
             server.sweep(now);
         }
+        inner.forget_idle(now);
     }
 }
 

@@ -57,6 +57,7 @@ pub(crate) struct Server {
     /// A probe of a local server is under way; everybody waits for the first.
     probing: Arc<tokio::sync::Mutex<()>>,
     rechecking: AtomicBool,
+    used: Mutex<Instant>,
     /// Cancelled when this server is replaced or removed.
     pub(crate) stop: CancellationToken,
     this: Weak<Self>,
@@ -77,8 +78,19 @@ impl Server {
             ids: AtomicI64::new(1),
             probing: Arc::default(),
             rechecking: AtomicBool::new(false),
+            used: Mutex::new(Instant::now()),
             this: this.clone(),
         })
+    }
+
+    /// Notes a use.
+    pub(crate) fn touch(&self) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// The last use.
+    pub(crate) fn used(&self) -> Instant {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pools(&self) -> MutexGuard<'_, HashMap<Key, Arc<Pool>>> {

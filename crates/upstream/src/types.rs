@@ -9,6 +9,14 @@ use http::{HeaderName, HeaderValue};
 
 use crate::error::UpstreamError;
 
+/// Who goes to a server in the name of one principal.
+pub trait Authority: Send + Sync {
+    /// Value of `Authorization` as it is now, marked sensitive. Asked for every request and
+    /// every stream, so that none keeps a token that was replaced; must not wait. Without
+    /// one the request goes out without, and is refused.
+    fn current(&self) -> Option<HeaderValue>;
+}
+
 /// Which server, and whose session on it.
 #[derive(Clone)]
 pub struct Target {
@@ -19,6 +27,9 @@ pub struct Target {
     /// Key of the principal that asks. It differs from the owner where all share one session;
     /// what one may hold of a shared server is counted by it.
     pub caller: Arc<str>,
+    /// The owner's own authority. Nothing that was found out or opened with one is used for
+    /// another owner.
+    pub authority: Option<Arc<dyn Authority>>,
 }
 
 /// Whose session, and who asks.

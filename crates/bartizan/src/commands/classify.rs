@@ -42,7 +42,7 @@ pub(crate) async fn run(config: &Path, server_id: &str, out: Out) -> Done {
         environment: std::env::vars_os().collect(),
     });
     let asks: Arc<str> = "service:bartizan".into();
-    let target = Target { spec: Arc::clone(spec), principal: Arc::clone(&asks), caller: asks };
+    let target = Target { spec: Arc::clone(spec), principal: Arc::clone(&asks), caller: asks, authority: None };
     let profile = Arc::new(ClientProfile::plain(Revision::V2025_11_25));
     let listed = upstreams.list(&target, ListKind::Tools, &profile).await;
     upstreams.shutdown().await;

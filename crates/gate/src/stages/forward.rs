@@ -23,7 +23,8 @@ use crate::call::{CallReply, Refusal};
 use crate::exchange::{Destination, Exchange, Reject};
 use crate::rewrite;
 
-pub(crate) use modern::state_error;
+pub(crate) use asks::ask_all;
+pub(crate) use modern::{again as ask_again, state_error};
 
 /// How a relayed call ended.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
         End::Abandoned
     } else {
         match route.destination {
-            Destination::ListServers => End::Result(local::list_servers(x)),
+            Destination::ListServers => End::Result(local::list_servers(x).await),
             Destination::Upstream(ref spec) => {
                 // Progress may extend a call, a question may take its time, but not for ever.
                 let bound = Duration::from_millis(x.gate.limits.call_max_ms);
@@ -156,6 +157,7 @@ fn failed(x: &mut Exchange, error: &UpstreamError) {
         retry_after_s: error.retry_after_s(),
         visible: true,
         message: told(error),
+        url: None,
     }));
 }
 

@@ -43,6 +43,7 @@ pub(crate) fn withheld(event_id: EventId) -> Refusal {
         retry_after_s: None,
         visible: true,
         message: None,
+        url: None,
     }
 }
 

@@ -68,7 +68,7 @@ impl Hubs {
             return hub;
         }
         hubs.retain(|_, hub| hub.strong_count() > 0);
-        let target = credential::target(spec, principal);
+        let target = gate.personal.target(spec, principal);
         let stop = CancellationToken::new();
         let (notes, _) = broadcast::channel(BEHIND);
         let mut upstream = gate.upstreams.watch(&target);

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::mock::{Mock, Speaks};
-use crate::{CallHandle, CallOutput, CallReply, Caller, Endpoint, Gate, GateDeps, GovernedCall, ListCall};
+use crate::{CallHandle, CallOutput, CallReply, Caller, Endpoint, Gate, GateDeps, GovernedCall, ListCall, Scopes};
 
 pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
 

@@ -186,7 +186,7 @@ impl Asked {
     }
 }
 
-/// `{code, rule, event_id, retry_after_s?}`.
+/// `{code, rule, event_id, retry_after_s?, url?}`.
 fn decision(refusal: &Refusal) -> RawJson {
     let code = RawJson::string(refusal.code.as_str());
     let rule = refusal.rule.as_deref().map_or_else(RawJson::null, RawJson::string);
@@ -194,6 +194,8 @@ fn decision(refusal: &Refusal) -> RawJson {
     let retry = refusal.retry_after_s.map(|s| RawJson::int(i64::try_from(s).unwrap_or(i64::MAX)));
     let mut members = vec![("code", &code), ("rule", &rule), ("event_id", &event)];
     members.extend(retry.as_ref().map(|retry| ("retry_after_s", retry)));
+    let url = refusal.url.as_deref().map(RawJson::string);
+    members.extend(url.as_ref().map(|url| ("url", url)));
     RawJson::object(members)
 }
 
@@ -286,6 +288,7 @@ mod tests {
             retry_after_s: None,
             visible,
             message: None,
+            url: None,
         }
     }
 

@@ -341,7 +341,12 @@ pub fn target_of(server: Value, principal: &str) -> Target {
     let resources: Resources = serde_json::from_value(json!({"servers": [server]})).unwrap();
     let options = CompileOptions { dev: true, hosting: true };
     let snapshot = Snapshot::compile(&resources, &options, 0).map_err(|errors| format!("{errors:?}")).unwrap();
-    Target { spec: Arc::clone(&snapshot.order[0]), principal: principal.into(), caller: principal.into() }
+    Target {
+        spec: Arc::clone(&snapshot.order[0]),
+        principal: principal.into(),
+        caller: principal.into(),
+        authority: None,
+    }
 }
 
 /// The same server as its shared session is used by one caller.

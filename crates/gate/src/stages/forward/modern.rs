@@ -153,6 +153,7 @@ async fn put_aside(x: &Exchange, parked: Parked) -> End {
                     retry_after_s: Some(x.gate.limits.park_ms.div_ceil(1000)),
                     visible: true,
                     message: Some("too many calls of yours wait for an answer".to_owned()),
+                    url: None,
                 }),
                 outcome: Outcome::Cancelled,
                 code: Some(ReasonCode::RateLimited),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bartizan_catalog::ServerSpec;
 use bartizan_model::Era;
-use bartizan_upstream::{CallRequest, Resume, Target, UpstreamCall, UpstreamEvent, UpstreamReply};
+use bartizan_upstream::{CallRequest, Resume, Target, UpstreamCall, UpstreamError, UpstreamEvent, UpstreamReply};
 use bartizan_wire::{Ask, AskAnswer, RawJson};
 use tokio::time::Instant;
 
@@ -14,7 +14,8 @@ use super::modern::{self, Begin, Settling};
 use super::{End, rounds};
 use crate::call::CallOutput;
 use crate::exchange::{Exchange, Route};
-use crate::stages::credential::SHARED;
+use crate::personal;
+use crate::stages::credential::{self, SHARED};
 
 /// An open conversation.
 pub(crate) struct Line {
@@ -62,7 +63,9 @@ pub(crate) async fn run(x: &mut Exchange, route: &Route, spec: &Arc<ServerSpec>)
         spec: Arc::clone(spec),
         principal: SHARED.into(),
         caller: SHARED.into(),
+        authority: None,
     });
+    let mut renewed = false;
     for _ in 0..=rounds::MAX {
         let request = CallRequest {
             method: x.method().into(),
@@ -73,17 +76,19 @@ pub(crate) async fn run(x: &mut Exchange, route: &Route, spec: &Arc<ServerSpec>)
             traceparent: x.spans.upstream(),
             resume: resume.take(),
         };
-        let since = Instant::now();
-        let upstreams = x.gate.upstreams.clone();
-        let opened = tokio::select! {
-            biased;
-            opened = upstreams.call(&target, request) => opened,
-            () = x.abandoned() => return End::Abandoned,
-        };
-        x.spent(since);
+        let mut opened = open(x, &target, request.clone()).await;
+        // A person's own token may have been taken back: once, with another one.
+        if let Some(Err(error)) = opened.take_if(|opened| !renewed && may_renew(x, opened)) {
+            renewed = true;
+            if let Err(end) = credential::refused(x, spec, error).await {
+                return end;
+            }
+            opened = open(x, &target, request).await;
+        }
         let call = match opened {
-            Ok(call) => call,
-            Err(error) => return End::Failed(error),
+            Some(Ok(call)) => call,
+            Some(Err(error)) => return End::Failed(error),
+            None => return End::Abandoned,
         };
         let advance = modern::advance(x);
         let line = Line { call, pending: Pending::default(), settling: Settling::default(), advance };
@@ -93,6 +98,23 @@ pub(crate) async fn run(x: &mut Exchange, route: &Route, spec: &Arc<ServerSpec>)
         }
     }
     rounds::too_many(x)
+}
+
+/// Opens the call; `None` when nobody waits for it any more.
+async fn open(x: &mut Exchange, target: &Target, request: CallRequest) -> Option<Result<UpstreamCall, UpstreamError>> {
+    let since = Instant::now();
+    let upstreams = x.gate.upstreams.clone();
+    let opened = tokio::select! {
+        biased;
+        opened = upstreams.call(target, request) => opened,
+        () = x.abandoned() => return None,
+    };
+    x.spent(since);
+    Some(opened)
+}
+
+fn may_renew(x: &Exchange, opened: &Result<UpstreamCall, UpstreamError>) -> bool {
+    x.account.is_some() && opened.as_ref().is_err_and(|error| personal::unauthorized(error).is_some())
 }
 
 async fn converse(x: &mut Exchange, mut line: Line) -> Turn {

@@ -1,0 +1,157 @@
+//! P20: refreshing.
+
+use std::time::Duration;
+
+use bartizan_accounts::AccountError;
+use bartizan_identity::Action;
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::fake::{Fake, Reply};
+use crate::gateway::{Gateway, token, user};
+
+#[tokio::test]
+async fn p20_three_processes_with_a_hundred_calls_each_redeem_once() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    fake.set().token_pause = Duration::from_millis(300);
+    let processes = [gateway.process(), gateway.process(), gateway.process()];
+    let spec = gateway.spec();
+    for round in 1..=3 {
+        gateway.clock.advance_ms(3_600_000);
+        let calls = (0..300).map(|call| token(&processes[call % 3], &spec, "ana"));
+        let tokens = join_all(calls).await;
+        assert_eq!(fake.set().redemptions, round);
+        assert!(tokens.iter().all(|token| *token == tokens[0] && fake.set().access.contains_key(token)));
+    }
+}
+
+#[tokio::test]
+async fn p20_tokens_are_refreshed_before_their_end_and_short_ones_too() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    let first = gateway.token("ana").await;
+    gateway.clock.advance_ms(3_600_000 - 61_000);
+    assert_eq!(gateway.token("ana").await, first);
+    gateway.clock.advance_ms(1_000);
+    fake.set().expires_in = Some(60);
+    assert_ne!(gateway.token("ana").await, first);
+    for n in 2..50 {
+        let before = gateway.token("ana").await;
+        gateway.clock.advance_ms(29_000);
+        assert_eq!(gateway.token("ana").await, before, "not with every call");
+        gateway.clock.advance_ms(1_000);
+        assert_ne!(gateway.token("ana").await, before);
+        assert_eq!(fake.set().redemptions, n);
+    }
+}
+
+#[tokio::test]
+async fn p20_a_failure_that_may_pass_keeps_the_token() {
+    let fake = Fake::start().await;
+    let mut gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    let first = gateway.token("ana").await;
+    gateway.clock.advance_ms(3_600_000 - 30_000);
+    for bad in [
+        Reply::Json(503, json!({})),
+        Reply::Json(500, json!({ "error": "server_error" })),
+        Reply::Json(429, json!({ "error": "temporarily_unavailable" })),
+        Reply::Json(200, json!("what")),
+        Reply::Json(400, json!({ "error": "invalid_request" })),
+        // Nobody else is asked, with the refresh token in hand.
+        Reply::Head(307, "location", "http://127.0.0.1:1/token".to_owned()),
+    ] {
+        fake.set().token_next = vec![(false, bad)];
+        assert_eq!(gateway.token("ana").await, first);
+        assert!(fake.set().token_next.is_empty(), "it was asked");
+        // A pause: nobody hammers a server that is down.
+        let asked = fake.count("/token");
+        assert_eq!(gateway.token("ana").await, first);
+        assert_eq!(fake.count("/token"), asked);
+        gateway.clock.advance_ms(200);
+        // Another process has not paused.
+        gateway.accounts = gateway.process();
+    }
+    // Over, and still down: nothing is sent, and nobody must sign in.
+    fake.set().token_next = vec![(false, Reply::Json(503, json!({})))];
+    gateway.clock.advance_ms(30_000);
+    let refused = gateway.accounts.authorize(&gateway.spec(), &user("ana")).await.unwrap_err();
+    assert!(matches!(refused, AccountError::Unavailable(_)), "{refused}");
+    assert!(gateway.accounts.list(&user("ana")).await.unwrap()[0].ready);
+    gateway.clock.advance_ms(120_000);
+    assert_ne!(gateway.token("ana").await, first);
+}
+
+#[tokio::test]
+async fn p20_a_lost_answer_is_asked_for_again() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    fake.set().grace = true;
+    fake.set().token_next = vec![(true, Reply::Cut)];
+    gateway.clock.advance_ms(3_600_000);
+    let sent = gateway.token("ana").await;
+    assert_eq!(fake.set().access[&sent], "ana");
+    assert_eq!(fake.set().redemptions, 2);
+}
+
+#[tokio::test]
+async fn p20_what_was_redeemed_is_stored_before_it_is_used() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    gateway.clock.advance_ms(3_600_000);
+    let sent = gateway.token("ana").await;
+    // Another process that begins now has it, and the next refresh uses the new refresh token.
+    let other = gateway.process();
+    assert_eq!(token(&other, &gateway.spec(), "ana").await, sent);
+    assert_eq!(fake.set().redemptions, 1);
+    gateway.clock.advance_ms(3_600_000);
+    token(&other, &gateway.spec(), "ana").await;
+    assert_eq!(fake.set().redemptions, 2);
+}
+
+#[tokio::test]
+async fn p20_a_grant_that_is_gone_asks_for_a_login() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    gateway.connect(&fake, "bob").await;
+    fake.set().token_next = vec![(false, Reply::Json(400, json!({ "error": "invalid_grant" })))];
+    gateway.clock.advance_ms(3_600_000);
+    let refused = gateway.accounts.authorize(&gateway.spec(), &user("ana")).await.unwrap_err();
+    assert_eq!(refused, AccountError::LoginNeeded);
+    let asked = fake.count("/token");
+    assert!(gateway.accounts.authorize(&gateway.spec(), &user("ana")).await.is_err());
+    assert_eq!(fake.count("/token"), asked, "a dead token is not tried again");
+    let views = gateway.accounts.list(&user("ana")).await.unwrap();
+    assert!(!views[0].ready);
+    let events = gateway.events.lock().unwrap().clone();
+    let last = events.last().unwrap();
+    assert_eq!((last.action, last.note.as_deref()), (Action::Disconnect, Some("invalid_grant")));
+    // Others are not concerned.
+    gateway.token("bob").await;
+}
+
+#[tokio::test]
+async fn p20_without_a_refresh_token_the_account_ends_with_the_token() {
+    let fake = Fake::start().await;
+    fake.set().no_refresh = true;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    let first = gateway.token("ana").await;
+    gateway.clock.advance_ms(3_599_000);
+    assert_eq!(gateway.token("ana").await, first);
+    gateway.clock.advance_ms(1_000);
+    let refused = gateway.accounts.authorize(&gateway.spec(), &user("ana")).await.unwrap_err();
+    assert_eq!(refused, AccountError::LoginNeeded);
+    // A token of unknown life lasts until it is refused.
+    fake.set().expires_in = None;
+    gateway.connect(&fake, "ana").await;
+    let first = gateway.token("ana").await;
+    gateway.clock.advance_ms(100 * 24 * 3_600_000);
+    assert_eq!(gateway.token("ana").await, first);
+}

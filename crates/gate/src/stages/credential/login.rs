@@ -1,0 +1,176 @@
+//! A person must connect an account first (P37): the client is told where, in the way it
+//! declared, and the call goes on where it can.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bartizan_accounts::{AccountError, Authorization};
+use bartizan_catalog::ServerSpec;
+use bartizan_model::event::Outcome;
+use bartizan_model::{Era, EventId, ReasonCode};
+use bartizan_upstream::UpstreamError;
+use bartizan_wire::translate::{LegacyAsk, ask_to_legacy};
+use bartizan_wire::{Ask, AskAnswer, RawJson};
+use tokio::time::Instant;
+
+use super::unusable;
+use crate::call::{CallReply, Refusal};
+use crate::exchange::{Answer, Exchange, Reject};
+use crate::stages::Stage;
+use crate::stages::forward::{End, ask_again, ask_all};
+
+/// How often a person's account is looked at while the call waits for it.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// What the client is told, or the token it waited for.
+enum Way {
+    /// The account is there now.
+    Connected(Option<Authorization>),
+    /// `input_required`.
+    Ask(RawJson),
+    /// A refusal with the address.
+    Refuse,
+    /// Nobody waits any more.
+    Gone,
+    /// The account cannot be used.
+    Unusable(AccountError),
+}
+
+/// Before anything was sent.
+///
+/// # Errors
+/// What the client is told instead of an answer.
+pub(super) async fn login(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Result<Option<Authorization>, Reject> {
+    let told = |reply, note: &str| {
+        let refused = Reject::refused(Stage::Credential, ReasonCode::LoginRequired, None);
+        Reject { answer: Answer::Reply(Box::new(reply)), ..refused }.noted(note)
+    };
+    match way(x, spec).await {
+        Way::Connected(account) => Ok(account),
+        Way::Ask(raw) => Err(told(CallReply::Result(raw), "input required")),
+        Way::Refuse => Err(told(CallReply::Refused(refusal(x, spec)), "the account must be connected")),
+        Way::Gone => Err(Reject::abandoned(Stage::Credential)),
+        Way::Unusable(error) => Err(unusable(&error)),
+    }
+}
+
+/// After the server answered 401, which means that nothing was executed. Returns when the
+/// request may be sent once more.
+///
+/// # Errors
+/// The end of the call.
+pub(crate) async fn refused(x: &mut Exchange, spec: &Arc<ServerSpec>, error: UpstreamError) -> Result<(), End> {
+    let (Some(challenge), Some(version)) = (crate::personal::unauthorized(&error), x.account) else {
+        return Err(End::Failed(error));
+    };
+    let renewed = x.gate.personal.refused(spec, &x.caller.principal, version, challenge).await;
+    let account = match renewed {
+        Ok(account) => account,
+        Err(AccountError::LoginNeeded) => match way(x, spec).await {
+            Way::Connected(account) => account,
+            Way::Ask(raw) => return Err(End::InputRequired(raw)),
+            Way::Refuse => {
+                return Err(End::Stopped {
+                    reply: CallReply::Refused(refusal(x, spec)),
+                    outcome: Outcome::Refused,
+                    code: Some(ReasonCode::LoginRequired),
+                    note: "the account must be connected",
+                });
+            }
+            Way::Gone => return Err(End::Abandoned),
+            Way::Unusable(_) => return Err(End::Failed(error)),
+        },
+        Err(_) => return Err(End::Failed(error)),
+    };
+    take(x, account);
+    Ok(())
+}
+
+/// Notes whose account goes upstream.
+pub(super) fn take(x: &mut Exchange, account: Option<Authorization>) {
+    if let Some(account) = account {
+        x.account = Some(account.version);
+        x.identity = Some(account.identity.to_string());
+    }
+}
+
+fn message(spec: &ServerSpec) -> String {
+    format!("Connect your account at {} first.", spec.name)
+}
+
+fn refusal(x: &Exchange, spec: &ServerSpec) -> Refusal {
+    let url = x.gate.personal.login_url(spec);
+    let message = match &url {
+        Some(url) => format!("{} Open {url} and call again.", message(spec)),
+        None => message(spec),
+    };
+    Refusal {
+        code: ReasonCode::LoginRequired,
+        rule: None,
+        event_id: x.id,
+        retry_after_s: None,
+        visible: true,
+        message: Some(message),
+        url,
+    }
+}
+
+async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Way {
+    let Some(url) = x.gate.personal.login_url(spec) else { return Way::Refuse };
+    let params = RawJson::object([
+        ("mode", &RawJson::string("url")),
+        ("url", &RawJson::string(&url)),
+        ("message", &RawJson::string(&message(spec))),
+    ]);
+    let ask = Ask { key: "login".to_owned(), method: "elicitation/create".to_owned(), params: Some(params) };
+    // Only these can be asked once more after the answer.
+    let asks = matches!(x.method(), "tools/call" | "prompts/get" | "resources/read");
+    if !asks || !ask.fits(&x.caller.profile) {
+        return Way::Refuse;
+    }
+    match x.era() {
+        Era::Modern => match ask_again(x, vec![ask]) {
+            End::InputRequired(raw) => Way::Ask(raw),
+            _ => Way::Refuse,
+        },
+        Era::Legacy => wait(x, spec, &ask).await,
+    }
+}
+
+/// A legacy client opens the page; the call waits for the account.
+async fn wait(x: &mut Exchange, spec: &Arc<ServerSpec>, ask: &Ask) -> Way {
+    let id = EventId::new(x.gate.clock.now_ms()).to_string();
+    let LegacyAsk::Request(request) = ask_to_legacy(ask, &x.caller.profile, &id) else { return Way::Refuse };
+    let last = Instant::now() + Duration::from_millis(x.gate.limits.park_ms);
+    let answered = tokio::select! {
+        biased;
+        answered = ask_all(x, vec![request]) => answered,
+        () = x.abandoned() => return Way::Gone,
+        () = tokio::time::sleep_until(last) => None,
+    };
+    let accepts = |answer: &AskAnswer| match answer {
+        AskAnswer::Result(raw) => raw.get("action").and_then(|action| action.as_string().map(|a| a == "accept")),
+        AskAnswer::Error(_) => None,
+    };
+    let accepted = answered.iter().flatten().any(|(_, answer)| accepts(answer) == Some(true));
+    if !accepted {
+        return Way::Refuse;
+    }
+    // Accepting means to open the page, not to be through with it.
+    while Instant::now() < last {
+        match x.gate.personal.ready(spec, &x.caller.principal).await {
+            Ok(account) => {
+                x.elicitations.push(id);
+                return Way::Connected(account);
+            }
+            Err(AccountError::LoginNeeded) => {}
+            Err(error) => return Way::Unusable(error),
+        }
+        tokio::select! {
+            biased;
+            () = x.abandoned() => return Way::Gone,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    Way::Refuse
+}
