@@ -5,6 +5,6 @@ mod body;
 mod door;
 mod peer;
 
-pub(crate) use body::{BodyError, read_body};
+pub(crate) use body::{BodyError, discard_rest, read_body};
 pub(crate) use door::{Door, DoorError};
 pub(crate) use peer::client_address;

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as HttpBody;
 use tokio::net::TcpListener;
 
-use crate::admit::{BodyError, Door, DoorError, client_address, read_body};
+use crate::admit::{BodyError, Door, DoorError, client_address, discard_rest, read_body};
 use crate::authenticate::{Refused, authenticate, challenge, endpoint_path};
 use crate::body::Body;
 use crate::credentials::{Authority, Credentials};
@@ -173,11 +173,12 @@ impl Portal {
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
-        let (parts, body) = request.into_parts();
-        let mut answer = match self.answer(&parts, body, peer).await {
+        let (parts, mut body) = request.into_parts();
+        let mut answer = match self.answer(&parts, &mut body, peer).await {
             Ok(answer) => answer,
             Err(problem) => problem.respond(),
         };
+        discard_rest(body).await;
         if !answer.headers().contains_key(REQUEST_ID) {
             respond::set_request_id(&mut answer, EventId::new(self.0.clock.now_ms()));
         }

@@ -365,3 +365,35 @@ async fn p26_a_thousand_clients_that_come_and_go_leave_nothing_behind() {
     assert_eq!(world.portal.session_count(), 0);
     still_serves(&world).await;
 }
+
+/// Many clients send head and body in two packets, and open with a request that is refused for want of a token. Closing
+/// on the unread body would reset the connection under their next request.
+#[tokio::test]
+async fn p26_a_refusal_before_the_body_keeps_the_connection() {
+    use tokio::io::AsyncReadExt as _;
+    let world = World::start().await;
+    let mut stream = TcpStream::connect(&world.address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "ping"}).to_string();
+    for round in 0..20 {
+        let head = format!(
+            "POST /servers/fix/mcp HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\nContent-Length: {}\r\n\r\n",
+            world.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(4).any(|end| end == b"\r\n\r\n") || !answer.ends_with(b"}") {
+            let mut part = [0; 4096];
+            let count = tokio::time::timeout(QUIET, stream.read(&mut part)).await.unwrap().unwrap();
+            assert!(count > 0, "round {round}: the connection was closed after {}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&part[..count]);
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert_eq!(status(&answer), 401, "{answer}");
+        assert!(!answer.to_lowercase().contains("connection: close"), "{answer}");
+    }
+}

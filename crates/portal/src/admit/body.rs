@@ -34,6 +34,34 @@ where
     }
 }
 
+/// Bytes of a refused request that are read for the sake of its connection.
+const REST: usize = 256 * 1024;
+/// How long they are waited for.
+const REST_TIME: Duration = Duration::from_secs(1);
+
+/// Reads what is left of the body of a request that was answered from its headers. Many
+/// clients send head and body apart; closing on the unread body would reset the connection,
+/// and the client might lose the answer, or its next request on the same connection.
+pub(crate) async fn discard_rest<B>(mut body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if body.is_end_stream() || body.size_hint().lower() > REST as u64 {
+        return;
+    }
+    let rest = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > REST {
+                return;
+            }
+        }
+    };
+    // Whoever sends more, or slower, loses the connection.
+    let _waited = tokio::time::timeout(REST_TIME, rest).await;
+}
+
 async fn collect<B>(mut body: B, limit: usize) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -109,6 +137,20 @@ mod tests {
         headers.insert(CONTENT_LENGTH, "5".parse().unwrap());
         let body = Pieces(VecDeque::new(), true);
         assert_eq!(read_body(&headers, body, 4, Duration::from_secs(30)).await, Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn p26_the_rest_of_a_refused_request_is_read_within_bounds() {
+        let mut all = Pieces(["ab", "cd"].map(|piece| Ok(Bytes::from_static(piece.as_bytes()))).into(), false);
+        discard_rest(&mut all).await;
+        assert!(all.0.is_empty());
+        let big = || Ok(Bytes::from(vec![0; REST / 2 + 1]));
+        let mut endless = Pieces(VecDeque::from([big(), big(), big(), big()]), false);
+        discard_rest(&mut endless).await;
+        assert_eq!(endless.0.len(), 2);
+        let began = tokio::time::Instant::now();
+        discard_rest(&mut Pieces(VecDeque::new(), true)).await;
+        assert_eq!(began.elapsed(), REST_TIME);
     }
 
     #[tokio::test]
