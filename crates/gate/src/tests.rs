@@ -1,5 +1,6 @@
 //! Tests of whole calls, against servers of both eras on real sockets.
 
+mod accounts;
 mod bench;
 mod caches;
 mod calls;

@@ -41,6 +41,10 @@ pub(crate) struct State {
     pub(crate) notified: Mutex<Vec<Value>>,
     /// `Authorization` headers.
     pub(crate) authorizations: Mutex<Vec<String>>,
+    /// Tokens that are good; without a set everybody may come.
+    pub(crate) tokens: Mutex<Option<HashSet<String>>>,
+    /// Requests with the token they came with.
+    pub(crate) asked_as: Mutex<Vec<(String, Value)>>,
     pub(crate) sessions: AtomicUsize,
     /// Held `tools/list` requests wait for `release`.
     pub(crate) hold_lists: AtomicBool,
@@ -158,6 +162,13 @@ async fn serve(state: Arc<State>, speaks: Speaks, request: Request<Incoming>) ->
     if let Some(given) = request.headers().get("authorization") {
         state.authorizations.lock().unwrap().push(given.to_str().unwrap().to_owned());
     }
+    let token = request.headers().get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = token.unwrap_or_default().to_owned();
+    if state.tokens.lock().unwrap().as_ref().is_some_and(|good| !good.contains(&token)) {
+        let mut response = empty(401);
+        response.headers_mut().insert("www-authenticate", "Bearer error=\"invalid_token\"".parse().unwrap());
+        return response;
+    }
     if request.method() == Method::GET {
         if speaks == Speaks::Modern {
             return empty(405);
@@ -185,6 +196,7 @@ async fn serve(state: Arc<State>, speaks: Speaks, request: Request<Incoming>) ->
         state.notified.lock().unwrap().push(message);
         return empty(202);
     }
+    state.asked_as.lock().unwrap().push((token, message.clone()));
     state.seen.lock().unwrap().push((method.clone(), session.clone(), message.clone()));
     match speaks {
         Speaks::Legacy => legacy(state, &method, message, session).await,
