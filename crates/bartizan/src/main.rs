@@ -15,6 +15,7 @@ mod logging;
 mod node;
 mod output;
 mod panic;
+mod refusals;
 mod reload;
 mod run;
 mod sign_in;

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, Snapshot};
-use bartizan_config::resources::ServerStatus;
 use bartizan_config::resources::Resources;
+use bartizan_config::resources::ServerStatus;
 use bartizan_config::settings::File;
 use bartizan_config::{Override, ReloadError, Report};
 use bartizan_model::event::EventKind;
@@ -137,9 +137,13 @@ fn prepare(path: &Path, flags: &[Override]) -> Result<Next, Refusal> {
     let snapshot = check::examine_again(&mut loaded);
     let report: Report = loaded.report();
     match snapshot {
-        Some(snapshot) if !report.has_errors() => {
-            Ok(Next { snapshot, filled: loaded.filled(), warnings: report.counts().1, watch: loaded.watch, file: loaded.file })
-        }
+        Some(snapshot) if !report.has_errors() => Ok(Next {
+            snapshot,
+            filled: loaded.filled(),
+            warnings: report.counts().1,
+            watch: loaded.watch,
+            file: loaded.file,
+        }),
         _ => Err(Refusal { text: report.to_string(), errors: report.counts().0 }),
     }
 }
@@ -184,7 +188,9 @@ async fn refuse(node: &Node, refusal: Refusal) {
 fn settings(file: &File) -> serde_json::Value {
     let mut value = serde_json::to_value(file).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
-        for list in ["servers", "portals", "policies", "grants", "rate_limits", "identity_providers", "clients", "resources"] {
+        for list in
+            ["servers", "portals", "policies", "grants", "rate_limits", "identity_providers", "clients", "resources"]
+        {
             members.remove(list);
         }
     }

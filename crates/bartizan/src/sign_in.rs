@@ -26,6 +26,8 @@ use http_body_util::{BodyExt as _, Full};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::refusals::{self, Refusals};
+
 /// What signing in needs of the process.
 pub(crate) struct SignInDeps {
     pub(crate) store: Store,
@@ -142,16 +144,35 @@ fn home(ask: &HomeAsk<'_>, base: &str, snapshot: &Snapshot) -> Option<PortalView
     }
 }
 
-/// Puts events of signing in on record.
+/// Puts events of signing in on record. What strangers can cause at will is summed up, so that
+/// they cannot fill the record and stop calls with it.
 fn recorder(audit: Audit, live: Arc<Live<Snapshot>>, events: TaskTracker) -> Recorder {
+    let refusals = Arc::new(Refusals::default());
+    let write = {
+        let events = events.clone();
+        move |event: IdentityEvent| {
+            let (audit, version) = (audit.clone(), live.load().version);
+            events.spawn(async move {
+                let method = format!("auth/{}", event.action.as_str());
+                if let Err(error) = audit.append(on_record(event, version)).await {
+                    tracing::error!(%error, method, "an event of signing in is not on record");
+                }
+            });
+        }
+    };
+    let (seen, sum_up) = (Arc::downgrade(&refusals), write.clone());
+    // Not tracked: at the end nobody waits for the next minute.
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(refusals::EVERY).await;
+            let Some(refusals) = seen.upgrade() else { return };
+            refusals.summary().into_iter().for_each(&sum_up);
+        }
+    });
     Arc::new(move |event: IdentityEvent| {
-        let (audit, version) = (audit.clone(), live.load().version);
-        events.spawn(async move {
-            let method = format!("auth/{}", event.action.as_str());
-            if let Err(error) = audit.append(on_record(event, version)).await {
-                tracing::error!(%error, method, "an event of signing in is not on record");
-            }
-        });
+        if refusals.note(&event) {
+            write(event);
+        }
     })
 }
 

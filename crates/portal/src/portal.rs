@@ -202,7 +202,7 @@ impl Portal {
         let person = parts.method == Method::GET && way.1 != Place::Metadata && respond::wants_page(&parts.headers);
         if let (Some(pages), true) = (&inner.pages, person || way == (route::Path::Unknown, Place::Mcp)) {
             let from = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
-            return self.page(pages, parts, body, from, host).await;
+            return self.page(pages, parts, body, from).await;
         }
         let endpoint = way.0.endpoint(host_portal.clone()).ok_or(ProblemKind::Endpoint);
         if let (Ok(endpoint), Place::Metadata) = (&endpoint, way.1) {

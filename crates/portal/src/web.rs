@@ -56,7 +56,6 @@ impl Portal {
         parts: &Parts,
         body: B,
         from: IpAddr,
-        host: &str,
     ) -> Result<Response<Body>, Problem>
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
@@ -67,9 +66,12 @@ impl Portal {
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = uri;
         *request.headers_mut() = parts.headers.clone();
-        // HTTP/2 names the host elsewhere; pages look at the header, which was checked.
-        if let Ok(host) = HeaderValue::from_str(host) {
-            request.headers_mut().insert(HOST, host);
+        // HTTP/2 and the absolute form name the host elsewhere; pages look at the header. Either was checked, and where
+        // there are both, they agree.
+        if let (None, Some(authority)) = (parts.headers.get(HOST), parts.uri.authority()) {
+            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+                request.headers_mut().insert(HOST, host);
+            }
         }
         Ok(pages.web.answer(request, from).await.map(Body::full))
     }

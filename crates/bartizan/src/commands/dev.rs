@@ -165,7 +165,11 @@ fn demo_user(user: &User) -> DemoUser {
     if let Some(first) = name.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    DemoUser { email: user.name.to_owned(), name, groups: user.groups.iter().map(|group| (*group).to_owned()).collect() }
+    DemoUser {
+        email: user.name.to_owned(),
+        name,
+        groups: user.groups.iter().map(|group| (*group).to_owned()).collect(),
+    }
 }
 
 fn principal(user: &User) -> (Principal, Secret<String>) {
