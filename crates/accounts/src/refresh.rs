@@ -98,7 +98,7 @@ impl Inner {
             return Err(AccountError::LoginNeeded);
         }
         let due = stored.due_ms().is_some_and(|due| due <= self.deps.clock.now_ms());
-        if newest != version && !(due && !forced) {
+        if newest != version && (forced || !due) {
             return Ok((newest, stored));
         }
         let kept = (stored.issuer.clone(), stored.client_id.clone());

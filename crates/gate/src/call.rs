@@ -162,7 +162,7 @@ pub struct Refusal {
     /// A sentence for people, without secrets or bodies.
     pub message: Option<String>,
     /// Page on which a person can do what is needed.
-    pub url: Option<String>,
+    pub url: Option<Arc<str>>,
 }
 
 /// Shared between a call's task and its handle.

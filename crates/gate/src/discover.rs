@@ -56,7 +56,15 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
                 let url = if code == ReasonCode::LoginRequired { gate.personal.login_url(spec) } else { None };
                 let message = url.as_ref().map(|url| format!("Connect your account at {} first: {url}", spec.name));
                 let event_id = EventId::new(now_ms);
-                let refusal = Refusal { code, rule: None, event_id, retry_after_s, visible: true, message, url };
+                let refusal = Refusal {
+                    code,
+                    rule: None,
+                    event_id,
+                    retry_after_s,
+                    visible: true,
+                    message,
+                    url: url.map(Into::into),
+                };
                 return Err(CallReply::Refused(refusal));
             }
             let target = gate.personal.target(spec, &caller.principal);

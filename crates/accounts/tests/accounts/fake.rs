@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bartizan_oauth::params::{Builder, Params};
 use bartizan_oauth::pkce::challenge_of;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -68,7 +68,7 @@ pub struct Fake {
 
 fn over(base: Value, changes: &Value) -> Value {
     let Value::Object(mut base) = base else { panic!("an object") };
-    for (name, value) in changes.as_object().unwrap_or(&Map::new()) {
+    for (name, value) in changes.as_object().into_iter().flatten() {
         match value {
             Value::Null => drop(base.remove(name)),
             value => drop(base.insert(name.clone(), value.clone())),

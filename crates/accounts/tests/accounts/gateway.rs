@@ -77,6 +77,11 @@ impl Gateway {
         accounts(&self.store, &self.vault, &self.clock, &self.spec, &self.events, &self.public_url, &self.allow)
     }
 
+    /// The same over a connection of its own.
+    pub fn process_over(&self, store: &Store) -> Accounts {
+        accounts(store, &self.vault, &self.clock, &self.spec, &self.events, &self.public_url, &self.allow)
+    }
+
     pub fn spec(&self) -> Arc<ServerSpec> {
         self.spec.load_full()
     }

@@ -8,3 +8,5 @@ mod connecting;
 mod fake;
 mod gateway;
 mod refreshing;
+#[path = "../../../store/tests/common/mod.rs"]
+mod stores;

@@ -1,22 +1,28 @@
 //! P20: refreshing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_accounts::AccountError;
 use bartizan_identity::Action;
+use bartizan_model::ManualClock;
+use bartizan_store::Store;
 use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::fake::{Fake, Reply};
 use crate::gateway::{Gateway, token, user};
+use crate::stores;
 
-#[tokio::test]
-async fn p20_three_processes_with_a_hundred_calls_each_redeem_once() {
+/// Three processes, each with a database connection of its own where there can be several.
+async fn storm(stores: [Store; 3], clock: Arc<ManualClock>) {
     let fake = Fake::start().await;
-    let gateway = Gateway::new(&fake).await;
+    let [first, second, third] = stores;
+    let address = "http://127.0.0.1:7420";
+    let gateway = Gateway::over(first, clock, &fake.server, address, &json!(null), &["127.0.0.1"]);
     gateway.connect(&fake, "ana").await;
     fake.set().token_pause = Duration::from_millis(300);
-    let processes = [gateway.process(), gateway.process(), gateway.process()];
+    let processes = [gateway.process(), gateway.process_over(&second), gateway.process_over(&third)];
     let spec = gateway.spec();
     for round in 1..=3 {
         gateway.clock.advance_ms(3_600_000);
@@ -25,6 +31,23 @@ async fn p20_three_processes_with_a_hundred_calls_each_redeem_once() {
         assert_eq!(fake.set().redemptions, round);
         assert!(tokens.iter().all(|token| *token == tokens[0] && fake.set().access.contains_key(token)));
     }
+}
+
+#[tokio::test]
+async fn p20_three_processes_with_a_hundred_calls_each_redeem_once() {
+    let clock = stores::manual();
+    let (_dir, store) = stores::sqlite(clock.clone()).await;
+    storm([store.clone(), store.clone(), store], clock).await;
+}
+
+#[tokio::test]
+async fn p20_three_processes_over_postgres_redeem_once() {
+    let Some(postgres) = stores::Postgres::start().await else { return };
+    let clock = stores::manual();
+    let url = postgres.empty().await;
+    let open = || Store::open(&url, clock.clone());
+    let stores = [open().await.unwrap(), open().await.unwrap(), open().await.unwrap()];
+    storm(stores, clock.clone()).await;
 }
 
 #[tokio::test]

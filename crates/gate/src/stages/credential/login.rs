@@ -111,7 +111,7 @@ fn refusal(x: &Exchange, spec: &ServerSpec) -> Refusal {
         retry_after_s: None,
         visible: true,
         message: Some(message),
-        url,
+        url: url.map(Into::into),
     }
 }
 
