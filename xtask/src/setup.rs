@@ -28,7 +28,7 @@ impl Tools {
 
 pub(crate) fn run() -> Result<Tools> {
     let tools = Tools::found();
-    postgres()?;
+    packages()?;
     let mut install = Command::new("node");
     install.arg("tests/e2e/install.mjs").current_dir(root()).env("BARTIZAN_TOOLS_DIR", &tools.folder);
     checked(&mut install).context("installing the clients and servers of the end-to-end tests")?;
@@ -36,19 +36,31 @@ pub(crate) fn run() -> Result<Tools> {
 }
 
 /// Debian's PostgreSQL; the tests start throw-away clusters of their own.
-fn postgres() -> Result<()> {
-    let installed = || {
-        let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
-        versions.map(|version| version.path().join("bin/initdb")).any(|initdb| initdb.exists())
-    };
-    if installed() {
+fn postgres_is_there() -> bool {
+    let versions = Path::new("/usr/lib/postgresql").read_dir().into_iter().flatten().flatten();
+    versions.map(|version| version.path().join("bin/initdb")).any(|initdb| initdb.exists())
+}
+
+/// Debian's chromium: what people sign in with.
+fn browser_is_there() -> bool {
+    Path::new("/usr/bin/chromium").exists()
+}
+
+/// Debian packages, with `apt-get`, those that are missing.
+fn packages() -> Result<()> {
+    let wanted: [(&str, fn() -> bool); 2] = [("postgresql", postgres_is_there), ("chromium", browser_is_there)];
+    let missing: Vec<&str> = wanted.iter().filter(|(_, there)| !there()).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    println!("installing postgresql with apt-get");
+    println!("installing {} with apt-get", missing.join(", "));
     let apt = |args: &[&str]| checked(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive"));
     apt(&["update", "-qq"])?;
-    // The package would start a cluster on the standard port; the tests want none.
-    apt(&["install", "-y", "-qq", "--no-install-recommends", "postgresql"])?;
-    anyhow::ensure!(installed(), "postgresql was installed, but initdb is not where Debian puts it");
+    // The package of the database would start a cluster on the standard port; the tests want none.
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    apt(&[&install[..], &missing].concat())?;
+    for (name, there) in wanted {
+        anyhow::ensure!(there(), "{name} was installed, but is not where Debian puts it");
+    }
     Ok(())
 }
