@@ -50,7 +50,7 @@ impl ListCall {
 
 /// Why there is no list.
 struct NoList {
-    reply: CallReply,
+    reply: Box<CallReply>,
     stage: Stage,
     code: Option<ReasonCode>,
     rule: Option<Arc<str>>,
@@ -104,7 +104,7 @@ async fn answer(gate: Arc<Inner>, call: ListCall, id: EventId) -> Result<RawJson
             if let Some(code) = none.code {
                 gate.metrics.refusal(code);
             }
-            Err(none.reply)
+            Err(*none.reply)
         }
         Err(_) => {
             gate.metrics.panicked();
@@ -134,7 +134,7 @@ async fn list(
     let snapshot = gate.snapshot.load_full();
     event.policy_version = snapshot.version;
     let not_found = |what, code| NoList {
-        reply: CallReply::NotFound { what, event_id: id },
+        reply: Box::new(CallReply::NotFound { what, event_id: id }),
         stage: Stage::Route,
         code,
         rule: None,
@@ -146,7 +146,7 @@ async fn list(
     }
     count(gate, call, id)?;
     if !gate.audit.ready() {
-        let reply = CallReply::Refused(record::withheld(id));
+        let reply = Box::new(CallReply::Refused(record::withheld(id)));
         return Err(NoList { reply, stage: Stage::Intend, code: Some(ReasonCode::AuditUnavailable), rule: None });
     }
     let servers = match &call.endpoint {
@@ -178,7 +178,7 @@ async fn list(
         // Never an empty list for a server that did not answer (P26).
         let refusal = Refusal { code: *code, ..record::withheld(id) };
         return Err(NoList {
-            reply: CallReply::Refused(refusal),
+            reply: Box::new(CallReply::Refused(refusal)),
             stage: Stage::Forward,
             code: Some(*code),
             rule: None,
@@ -189,7 +189,7 @@ async fn list(
         return Err(not_found(method(), None));
     }
     let page = page::of(gate, call, kind, &seen).map_err(|note| NoList {
-        reply: CallReply::Error(RpcError::new(codes::INVALID_PARAMS, note)),
+        reply: Box::new(CallReply::Error(RpcError::new(codes::INVALID_PARAMS, note))),
         stage: Stage::Route,
         code: None,
         rule: None,
@@ -214,7 +214,7 @@ pub(crate) fn failures(seen: &Seen) -> Vec<(String, ReasonCode)> {
 
 fn count(gate: &Inner, call: &ListCall, id: EventId) -> Result<(), NoList> {
     admit::count(gate, &call.endpoint, &call.caller, call.request_bytes).map_err(|over| NoList {
-        reply: admit::refusal(&over, id),
+        reply: Box::new(admit::refusal(&over, id)),
         stage: Stage::Limit,
         code: Some(ReasonCode::RateLimited),
         rule: Some(over.limit),

@@ -370,6 +370,24 @@ mod tests {
     }
 
     #[test]
+    fn p37_who_must_sign_in_first_is_told_where() {
+        let mut login = refusal(ReasonCode::LoginRequired, true);
+        login.url = Some("https://gate.example/connect/notes".into());
+        login.message = Some("Connect your account: https://gate.example/connect/notes".to_owned());
+        for era in [Era::Legacy, Era::Modern] {
+            let body = body(&asked(era, "tools/call", &json!({"name": "x"})).refused(&login));
+            let result = &body["result"];
+            assert_eq!(result["isError"], true);
+            assert!(result["content"][0]["text"].as_str().unwrap().contains("https://gate.example/connect/notes"));
+            let decision = &result["_meta"]["bartizan/decision"];
+            assert_eq!(
+                (&decision["code"], &decision["url"]),
+                (&json!("login_required"), &json!("https://gate.example/connect/notes"))
+            );
+        }
+    }
+
+    #[test]
     fn p26_a_flood_is_429_with_retry_after() {
         let mut flood = refusal(ReasonCode::RateLimited, false);
         flood.retry_after_s = Some(3);
