@@ -79,6 +79,9 @@ impl Node {
         let cannot = |code: &'static str| move |error: String| Failure::cannot_run(code, error);
         let connect = Duration::from_millis(file.limits.connect_ms);
         let egress = Egress::new(&file.egress, connect).map_err(|e| cannot("bad_egress")(e.to_string()))?;
+        // Client documents come from addresses that anybody names.
+        let outside = bartizan_config::settings::Egress { private_allow: Vec::new(), ..file.egress.clone() };
+        let documents = Egress::new(&outside, connect).map_err(|e| cannot("bad_egress")(e.to_string()))?;
         let tracer = crate::traces::tracer(file.telemetry.otlp_endpoint.as_deref(), &egress);
         let metrics = Metrics::with_tracer(tracer);
         let collector = egress.client();
@@ -115,6 +118,7 @@ impl Node {
             store: store.clone(),
             vault,
             egress,
+            documents,
             clock: Arc::clone(&clock),
             public_url: input.public_url.clone(),
             settings: file.sign_in.clone(),

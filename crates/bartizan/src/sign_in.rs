@@ -33,6 +33,8 @@ pub(crate) struct SignInDeps {
     pub(crate) store: Store,
     pub(crate) vault: Vault,
     pub(crate) egress: Egress,
+    /// The way to what strangers name: no private address.
+    pub(crate) documents: Egress,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) public_url: String,
     pub(crate) settings: SignIn,
@@ -68,7 +70,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
     let login = Login::new(LoginDeps {
         store: deps.store.clone(),
         vault: deps.vault.clone(),
-        egress: deps.egress.clone(),
+        egress: deps.egress,
         clock: Arc::clone(&deps.clock),
         public_url: issuer.clone(),
         providers: Arc::new(move || providers.providers.load_full()),
@@ -81,7 +83,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
     let server = AuthorizationServer::new(AuthorizationServerDeps {
         store: deps.store,
         vault: deps.vault,
-        egress: deps.egress,
+        documents: deps.documents,
         clock: Arc::clone(&deps.clock),
         issuer: issuer.clone(),
         settings: Arc::new(deps.settings),
@@ -181,7 +183,13 @@ fn on_record(event: IdentityEvent, policy_version: u64) -> AuditEvent {
         Some(email) => (PrincipalKind::User, format!("user:{email}")),
         None => (PrincipalKind::Anonymous, "anonymous:anonymous".to_owned()),
     };
-    let who = Who { principal, groups: event.groups, client: event.client, ..Who::default() };
+    let who = Who {
+        principal,
+        groups: event.groups,
+        client: event.client,
+        ip: event.ip.map(|ip| ip.to_string()),
+        ..Who::default()
+    };
     let id = EventId::new(event.at_ms);
     let method = format!("auth/{}", event.action.as_str());
     let mut record = AuditEvent::new(id, event.at_ms, EventKind::Auth, kind, who, &method);

@@ -17,12 +17,13 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn openid_configuration(&self) -> Bytes;
     fn register(&self, peer: IpAddr, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
     fn token(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
-    fn revoke(&self, headers: &HeaderMap, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
+    fn revoke(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
 
     fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> impl Future<Output = Step> + Send;
     fn resume(&self, transaction: &str, session: &BrowserSession) -> impl Future<Output = Step> + Send;
     fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> impl Future<Output = Step> + Send;
 
+    fn wants_login(&self, transaction: &str) -> bool;
     fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> impl Future<Output = Begin> + Send;
     fn callback(&self, query: &str, headers: &HeaderMap) -> impl Future<Output = Result<SignedIn, PageProblem>> + Send;
     fn demo(
@@ -66,8 +67,8 @@ impl Backend for Real {
         self.server.token(headers, peer, body).await
     }
 
-    async fn revoke(&self, headers: &HeaderMap, body: Bytes) -> Response<Bytes> {
-        self.server.revoke(headers, body).await
+    async fn revoke(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> Response<Bytes> {
+        self.server.revoke(headers, peer, body).await
     }
 
     async fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> Step {
@@ -80,6 +81,10 @@ impl Backend for Real {
 
     async fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
         self.server.decide(transaction, session, approved).await
+    }
+
+    fn wants_login(&self, transaction: &str) -> bool {
+        self.server.wants_login(transaction)
     }
 
     async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {

@@ -1,5 +1,6 @@
 //! What is worth an audit event. Never a secret, never a token.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Takes events, in the order of their happening; must not block.
@@ -12,6 +13,8 @@ pub enum Action {
     SignIn,
     /// Somebody ended the browser session.
     SignOut,
+    /// A client's authorization request was refused.
+    Authorize,
     /// A person answered a consent page.
     Consent,
     /// A client registered itself.
@@ -35,6 +38,7 @@ impl Action {
         match self {
             Self::SignIn => "sign_in",
             Self::SignOut => "sign_out",
+            Self::Authorize => "authorize",
             Self::Consent => "consent",
             Self::Register => "register",
             Self::Token => "token",
@@ -59,10 +63,12 @@ pub struct IdentityEvent {
     pub person: Option<String>,
     /// Groups of the person.
     pub groups: Vec<String>,
-    /// The OAuth client.
+    /// The OAuth client; of a refusal, who it said to be.
     pub client: Option<String>,
     /// The identity provider.
     pub provider: Option<String>,
+    /// Where the request came from, as far as that is known.
+    pub ip: Option<IpAddr>,
     /// Stable word for the reason of a refusal, or a remark.
     pub note: Option<String>,
 }
@@ -70,6 +76,6 @@ pub struct IdentityEvent {
 impl IdentityEvent {
     /// An event about nobody in particular.
     pub fn new(at_ms: i64, action: Action, ok: bool) -> Self {
-        Self { at_ms, action, ok, person: None, groups: Vec::new(), client: None, provider: None, note: None }
+        Self { at_ms, action, ok, person: None, groups: Vec::new(), client: None, provider: None, ip: None, note: None }
     }
 }

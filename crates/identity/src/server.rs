@@ -34,7 +34,7 @@ use bartizan_oauth::redirect::Rules;
 use bartizan_oauth::scope::ScopeSet;
 use bartizan_oauth::server_metadata::Server;
 use bartizan_oauth::{OAuthCode, OAuthError};
-use bartizan_store::repo::{oauth_client, oauth_code, oauth_grant, oauth_refresh, replay};
+use bartizan_store::repo::{oauth_client, oauth_code, oauth_grant, oauth_refresh, person, replay};
 use bartizan_store::{Store, StoreError};
 use bartizan_vault::{HandleSealer, Vault};
 use bytes::Bytes;
@@ -73,8 +73,9 @@ pub struct AuthorizationServerDeps {
     pub store: Store,
     /// Seals what travels through the browser.
     pub vault: Vault,
-    /// The way to clients' documents.
-    pub egress: Egress,
+    /// The way to clients' documents and keys. Anybody names their addresses, so no private
+    /// one may be allowed to it.
+    pub documents: Egress,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Public URL without a final slash.
@@ -134,7 +135,8 @@ pub struct ConsentView {
     pub redirect_host: String,
     /// Source expression for `form-action`: `scheme://host[:port]` or `scheme:`.
     pub redirect_origin: String,
-    /// True when the code goes to a program on the user's machine, whichever that is.
+    /// True when the code goes to a program on the user's machine, whichever that is: the
+    /// redirect URI of this request is a loopback address or has a custom scheme.
     pub loopback_only: bool,
     /// What it asks for.
     pub scopes: Vec<ScopeView>,
@@ -187,9 +189,9 @@ impl AuthorizationServer {
             handles: deps.vault.handles(),
             rules: rules(&deps.settings),
             scopes: SCOPES.iter().map(|(name, _)| *name).collect(),
-            documents: document::Documents::new(deps.egress.clone(), document::TIMEOUT),
+            documents: document::Documents::new(deps.documents.clone(), document::TIMEOUT),
             registrations: limit::Limiter::new(limit::REGISTRATIONS_EACH, limit::REGISTRATIONS_ALL),
-            failures: limit::Limiter::new(limit::FAILURES_EACH, limit::FAILURES_ALL),
+            failures: limit::Limiter::new(limit::FAILURES_EACH, u32::MAX),
             deps,
         });
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -254,8 +256,11 @@ impl Inner {
 
     async fn sweep(&self) -> Result<(), StoreError> {
         let (store, now) = (&self.deps.store, self.now());
-        let unused = ms(self.deps.settings.lifetimes.unused_client_s);
-        oauth_client::sweep(store, now.saturating_sub(NEVER_USED_MS.min(unused)), now.saturating_sub(unused)).await?;
+        let lifetimes = &self.deps.settings.lifetimes;
+        let unused = ms(lifetimes.unused_client_s);
+        // A grant that runs was given, or refreshed, within its life: its client is in use.
+        let last_used = now.saturating_sub(unused.max(ms(lifetimes.grant_s)));
+        oauth_client::sweep(store, now.saturating_sub(NEVER_USED_MS.min(unused)), last_used).await?;
         oauth_code::sweep(store, now.saturating_sub(REMEMBER_MS)).await?;
         oauth_grant::sweep(store, now, now.saturating_sub(REMEMBER_MS)).await?;
         oauth_refresh::sweep(store).await?;
@@ -264,8 +269,23 @@ impl Inner {
 
     fn event(&self, action: Action, ok: bool, client: &str, note: &str) -> IdentityEvent {
         let mut event = IdentityEvent::new(self.now(), action, ok);
-        event.client = Some(client.chars().filter(|c| !c.is_control()).take(256).collect());
+        let client: String = client.chars().filter(|c| matches!(c, ' '..='~')).take(256).collect();
+        event.client = (!client.is_empty()).then_some(client);
         event.note = (!note.is_empty()).then(|| note.to_owned());
+        event
+    }
+
+    /// The same about a person, by id.
+    async fn event_of(&self, action: Action, ok: bool, person: &str, client: &str, note: &str) -> IdentityEvent {
+        let mut event = self.event(action, ok, client, note);
+        match person::by_id(&self.deps.store, person).await {
+            Ok(Some(person)) => {
+                event.person = Some(person.email);
+                event.provider = Some(person.provider);
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "an event is recorded without its person"),
+        }
         event
     }
 

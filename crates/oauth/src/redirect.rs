@@ -1,6 +1,7 @@
 //! Redirect URIs: which may be registered (A7), and which requested one is a registered one.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use url::{Host, Url};
 
@@ -151,6 +152,19 @@ impl RedirectUri {
     /// True when it stays on the user's machine by address.
     pub fn is_loopback(&self) -> bool {
         matches!(self.kind, Kind::Localhost | Kind::Loopback)
+    }
+
+    /// True when any program on the user's machine can wait for the answer: loopback, also
+    /// with TLS, and custom schemes.
+    pub fn stays_on_device(&self) -> bool {
+        if self.kind != Kind::Https {
+            return true;
+        }
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let address = host.parse::<IpAddr>().map(|ip| ip.to_canonical());
+        address.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+            || host.eq_ignore_ascii_case("localhost")
+            || host.to_ascii_lowercase().ends_with(".localhost")
     }
 
     /// Host for people; for a custom scheme the scheme with its colon. Without a port.

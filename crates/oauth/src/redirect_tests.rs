@@ -202,3 +202,30 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a8_redirects_that_stay_on_the_device() {
+    for (uri, stays) in [
+        ("http://127.0.0.1:4711/cb", true),
+        ("http://localhost/cb", true),
+        ("http://[::1]/cb", true),
+        ("https://localhost/cb", true),
+        ("https://tool.localhost:8443/cb", true),
+        ("https://127.0.0.1/cb", true),
+        ("https://127.8.9.1/cb", true),
+        ("https://[::1]:8443/cb", true),
+        ("https://[::ffff:127.0.0.1]/cb", true),
+        ("https://[::ffff:7f00:1]/cb", true),
+        ("https://0.0.0.0/cb", true),
+        ("cursor://anysphere.cursor-mcp/oauth/callback", true),
+        ("https://app.example/cb", false),
+        ("https://localhost.example/cb", false),
+        ("https://notlocalhost/cb", false),
+        ("https://192.0.2.1/cb", false),
+    ] {
+        match RedirectUri::parse(uri) {
+            Ok(parsed) => assert_eq!(parsed.stays_on_device(), stays, "{uri}"),
+            Err(refusal) => assert_eq!(uri, "https://[::ffff:127.0.0.1]/cb", "{refusal}"),
+        }
+    }
+}

@@ -16,8 +16,9 @@ use bartizan_store::repo::sealed::{self, Key, Sealed};
 use bartizan_store::repo::{change, client_profile, lease, meta, replay, service_token};
 use bartizan_store::{Store, StoreError};
 use oauth::{
-    case_no_grant_slips_past_a_withdrawal, case_of_many_that_redeem_or_exchange_one_wins,
-    case_registered_clients_are_trimmed,
+    case_a_deactivated_person_keeps_no_grant, case_a_token_is_exchanged_five_times_at_most,
+    case_consent_is_for_one_resource, case_no_code_slips_past_a_sign_out, case_no_grant_slips_past_a_withdrawal,
+    case_of_many_that_redeem_or_exchange_one_wins, case_registered_clients_are_trimmed,
 };
 use sign_in::{case_browser_sessions, case_one_person_signs_in_twice_at_once, case_people, case_sign_ins_under_way};
 
@@ -490,6 +491,10 @@ cases! {
     case_of_many_that_redeem_or_exchange_one_wins => a10_of_many_that_redeem_or_exchange_one_wins,
     case_no_grant_slips_past_a_withdrawal => a19_no_grant_slips_past_a_withdrawal,
     case_registered_clients_are_trimmed => a7_registered_clients_are_trimmed,
+    case_no_code_slips_past_a_sign_out => a25_no_code_slips_past_a_sign_out,
+    case_a_deactivated_person_keeps_no_grant => a25_a_deactivated_person_keeps_no_grant,
+    case_a_token_is_exchanged_five_times_at_most => a10_a_token_is_exchanged_five_times_at_most,
+    case_consent_is_for_one_resource => a19_consent_is_for_one_resource,
     case_a_marker_is_used_once => p9_a_marker_is_used_once,
     case_people => a2_people,
     case_one_person_signs_in_twice_at_once => a2_one_person_signs_in_twice_at_once,

@@ -2,7 +2,7 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bartizan_identity::{Ask, BrowserSession, PageProblem, ReturnTo, Step};
+use bartizan_identity::{BrowserSession, PageProblem, ReturnTo, Step};
 use bartizan_oauth::params::Params;
 use http::StatusCode;
 
@@ -61,7 +61,8 @@ pub(crate) async fn answer<B: Backend>(console: &Console<B>, step: Step, session
 
 async fn sign_in<B: Backend>(console: &Console<B>, transaction: String) -> Response {
     let return_to = ReturnTo::Authorize(transaction);
-    let began = console.0.backend.begin(return_to.clone(), None, Ask::default()).await;
+    let ask = login::asking(console, &return_to);
+    let began = console.0.backend.begin(return_to.clone(), None, ask).await;
     login::begun(console, began, &return_to)
 }
 

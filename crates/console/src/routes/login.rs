@@ -25,7 +25,7 @@ enum By {
 pub(crate) async fn begin<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
     let Ok(params) = query(&request) else { return console.problem(&authorize::unclear()) };
     let return_to = return_to(&params);
-    let ask = Ask { provider: params.get("provider").map(str::to_owned), ..Ask::default() };
+    let ask = Ask { provider: params.get("provider").map(str::to_owned), ..asking(&console, &return_to) };
     if let (ReturnTo::Path(path), None) = (&return_to, &ask.provider)
         && console.session(request.headers()).await.is_some()
     {
@@ -43,7 +43,7 @@ pub(crate) async fn by_email<B: Backend>(State(console): State<Console<B>>, requ
     };
     let Some(email) = form.fields.get("email") else { return console.problem(&forms::incomplete()) };
     let return_to = return_to(&form.fields);
-    let began = console.0.backend.begin(return_to.clone(), Some(email), Ask::default()).await;
+    let began = console.0.backend.begin(return_to.clone(), Some(email), asking(&console, &return_to)).await;
     answer(&console, began, &return_to, By::Form)
 }
 
@@ -80,6 +80,16 @@ pub(crate) async fn resume<B: Backend>(State(console): State<Console<B>>, reques
     };
     let step = console.0.backend.resume(transaction, &session).await;
     authorize::answer(&console, step, Some(&session)).await
+}
+
+/// What a client wants the provider to do. Read from its request at every step, so that no
+/// link or form can leave it out.
+pub(crate) fn asking<B: Backend>(console: &Console<B>, return_to: &ReturnTo) -> Ask {
+    let login = match return_to {
+        ReturnTo::Authorize(transaction) => console.0.backend.wants_login(transaction),
+        ReturnTo::Path(_) => false,
+    };
+    Ask { prompt: login.then(|| "login".to_owned()), ..Ask::default() }
 }
 
 /// Answers how a sign-in begins.

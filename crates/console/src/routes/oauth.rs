@@ -27,9 +27,10 @@ pub(crate) async fn token<B: Backend>(State(console): State<Console<B>>, request
 
 /// `POST /revoke` (RFC 7009)
 pub(crate) async fn revoke<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let peer = peer(&request);
     let (parts, body) = request.into_parts();
     match body::read(body, body::FORM).await {
-        Ok(body) => pass(console.0.backend.revoke(&parts.headers, body).await),
+        Ok(body) => pass(console.0.backend.revoke(&parts.headers, peer, body).await),
         Err(error) => unreadable(error, body::FORM),
     }
 }

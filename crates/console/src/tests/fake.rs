@@ -98,7 +98,7 @@ impl Backend for Fake {
         json(200)
     }
 
-    async fn revoke(&self, _: &HeaderMap, body: Bytes) -> http::Response<Bytes> {
+    async fn revoke(&self, _: &HeaderMap, _: IpAddr, body: Bytes) -> http::Response<Bytes> {
         self.did(format!("revoke {}", body.len()));
         json(200)
     }
@@ -118,8 +118,15 @@ impl Backend for Fake {
         self.step()
     }
 
+    fn wants_login(&self, transaction: &str) -> bool {
+        transaction.starts_with("fresh")
+    }
+
     async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
         self.did(format!("begin {return_to:?} {email:?} {:?}", ask.provider));
+        if let Some(prompt) = &ask.prompt {
+            self.did(format!("prompt {prompt}"));
+        }
         match self.begin {
             Some(begin) => begin(),
             None => to_provider("https://idp.example.com/auth?state=s"),

@@ -1,4 +1,4 @@
-use bartizan_identity::{Begin, PageProblem};
+use bartizan_identity::{Begin, PageProblem, Step};
 use http::StatusCode;
 use http::header::{LOCATION, SET_COOKIE};
 
@@ -172,4 +172,22 @@ async fn a2_links_that_cannot_be_read_begin_nothing() {
         assert_eq!(status, 400, "{path}");
         assert!(page.contains("<code>invalid_request</code>") && fake.done().is_empty(), "{page}");
     }
+}
+
+#[tokio::test]
+async fn a19_prompt_login_reaches_the_provider_on_every_way() {
+    for request in [
+        get("/login?transaction=fresh", None),
+        get("/login?transaction=fresh&provider=partners", None),
+        form("/login", "email=ada%40example.com&transaction=fresh"),
+        get("/authorize?client_id=c", None),
+    ] {
+        let fake = Fake { step: Some(|| Step::SignIn { transaction: "fresh".into() }), ..Fake::default() };
+        let what = request.uri().clone();
+        send(&app(&fake), request).await;
+        assert!(fake.done().contains(&"prompt login".to_owned()), "{what}: {:?}", fake.done());
+    }
+    let fake = Fake::default();
+    send(&app(&fake), get("/login?transaction=t1", None)).await;
+    assert!(!fake.done().contains(&"prompt login".to_owned()));
 }

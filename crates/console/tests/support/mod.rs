@@ -32,7 +32,7 @@ pub(crate) async fn app(url: &str) -> (Router, Arc<Mutex<Vec<String>>>, TempDir)
     let server = AuthorizationServer::new(AuthorizationServerDeps {
         store: store.clone(),
         vault: vault.clone(),
-        egress: egress.clone(),
+        documents: egress.clone(),
         clock: clock.clone(),
         issuer: url.to_owned(),
         settings: Arc::new(SignIn::default()),

@@ -3,16 +3,15 @@
 
 use std::sync::Arc;
 
-use bartizan_oauth::OAuthError;
 use bartizan_oauth::jwt::{Alg, Claims, Expect, Jwks, JwtError, Typ, verify};
 use bartizan_oauth::registration::ClientKeys;
+use bartizan_oauth::{OAuthCode, OAuthError};
 use bartizan_store::repo::replay;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::Inner;
 use super::client::Client;
-use super::client_auth::invalid_client;
 use crate::secret;
 
 /// `client_assertion_type`.
@@ -89,7 +88,7 @@ impl Inner {
             ClientKeys::Inline(text) => Ok(Arc::new(Jwks::parse(text.as_bytes()).unwrap_or_default())),
             ClientKeys::Uri(uri) => self.documents.keys(uri, self.now(), again).await.map_err(|error| {
                 tracing::info!(%error, "a client's keys could not be fetched");
-                invalid_client()
+                OAuthError::new(OAuthCode::TemporarilyUnavailable, "the client's keys cannot be fetched")
             }),
         }
     }

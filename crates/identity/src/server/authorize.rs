@@ -8,7 +8,7 @@ mod request;
 use std::collections::HashSet;
 
 use bartizan_oauth::OAuthCode;
-use bartizan_oauth::params::Builder;
+use bartizan_oauth::params::{Builder, Params};
 use bartizan_oauth::redirect::RedirectUri;
 use bartizan_oauth::scope::ScopeSet;
 use bartizan_store::StoreError;
@@ -25,6 +25,9 @@ use crate::login::BrowserSession;
 use crate::problem::PageProblem;
 use crate::secret;
 use request::{Checked, Wrong};
+
+/// Longest sealed request that waits for a sign-in, bytes.
+const MAX_PENDING: usize = 6 * 1024;
 
 /// What a person sees who comes with a request that no client sends.
 fn problem(code: &'static str, title: &str, text: impl Into<String>) -> Step {
@@ -55,16 +58,29 @@ fn expired() -> Step {
 impl AuthorizationServer {
     /// Begins: the query as it came, and who is signed in with this browser.
     pub async fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> Step {
-        self.inner.authorize(query, session, self.inner.now()).await
+        let step = self.inner.authorize(query, session, self.inner.now()).await;
+        self.inner.note_refusal(query, session, &step);
+        step
     }
 
     /// Goes on after a sign-in. A transaction says nothing about who comes: whoever is
     /// signed in is asked.
     pub async fn resume(&self, transaction: &str, session: &BrowserSession) -> Step {
         match self.inner.open_pending(transaction) {
-            Some(pending) => self.inner.authorize(&pending.query, Some(session), pending.begun_ms).await,
+            Some(pending) => {
+                let step = self.inner.authorize(&pending.query, Some(session), pending.begun_ms).await;
+                self.inner.note_refusal(&pending.query, Some(session), &step);
+                step
+            }
             None => expired(),
         }
+    }
+
+    /// Whether the request in a transaction wants the person to prove at the provider that
+    /// they are there (`prompt=login`).
+    pub fn wants_login(&self, transaction: &str) -> bool {
+        let pending = self.inner.open_pending(transaction);
+        pending.is_some_and(|pending| request::wants_login(&pending.query))
     }
 
     /// Takes the answer of the consent page; the caller has checked that the form came from
@@ -75,6 +91,23 @@ impl AuthorizationServer {
 }
 
 impl Inner {
+    /// Records that a request was refused, and who seems to have sent it.
+    fn note_refusal(&self, query: &str, session: Option<&BrowserSession>, step: &Step) {
+        let code = match step {
+            Step::Problem(problem) => problem.code.to_owned(),
+            Step::Redirect(to) => match error_of(to) {
+                Some(code) => code,
+                None => return,
+            },
+            Step::SignIn { .. } | Step::Consent(_) => return,
+        };
+        let client = request::read(query).map(|found| found.client_id).unwrap_or_default();
+        let mut event = self.event(Action::Authorize, false, &client, &code);
+        event.person = session.map(|session| session.person.email.clone());
+        event.provider = session.map(|session| session.provider.clone());
+        self.record(event);
+    }
+
     async fn authorize(&self, query: &str, session: Option<&BrowserSession>, begun_ms: i64) -> Step {
         let found = match request::read(query) {
             Ok(found) => found,
@@ -135,7 +168,7 @@ impl Inner {
                 self.sign_in(query, begun_ms)
             };
         };
-        match self.has_agreed(&request, client, session).await {
+        match self.has_agreed(&request, client, redirect, session).await {
             Err(error) => store_problem(&error),
             Ok(true) if !prompt.consent => self.issue(&request, session).await,
             Ok(_) if quiet => {
@@ -147,24 +180,31 @@ impl Inner {
 
     fn sign_in(&self, query: &str, begun_ms: i64) -> Step {
         match self.seal_pending(query, begun_ms) {
+            // It is kept in the store while somebody signs in, who may be anybody.
+            Some(transaction) if transaction.len() > MAX_PENDING => problem(
+                "request_too_long",
+                "This request is too long",
+                "The application sent more than can be kept while you sign in.",
+            ),
             Some(transaction) => Step::SignIn { transaction },
             None => problem("server_error", "Please try again", "The request could not be kept."),
         }
     }
 
-    /// Whether this person agreed to this client, this way back and these scopes before.
+    /// Whether this person agreed to this client, way back, resource and these scopes before.
     async fn has_agreed(
         &self,
         request: &Request,
         client: &Client,
+        redirect: &RedirectUri,
         session: &BrowserSession,
     ) -> Result<bool, StoreError> {
-        // Any program on the machine can show this id and wait at a loopback address.
-        if client.kind == super::ClientKind::Document && client.is_public() && client.is_loopback_only() {
+        if client.is_anybody_at(redirect) {
             return Ok(false);
         }
-        let person = &session.person.id;
-        let before = oauth_consent::get(&self.deps.store, person, &request.client_id, &request.redirect_host).await?;
+        let Request { client_id, redirect_host, resource, .. } = request;
+        let (store, person) = (&self.deps.store, &session.person.id);
+        let before = oauth_consent::get(store, person, client_id, redirect_host, resource).await?;
         let wanted = ScopeSet::parse(&request.scopes).unwrap_or_default();
         Ok(before.is_some_and(|before| ScopeSet::parse(&before.scopes).is_ok_and(|agreed| wanted.is_subset(&agreed))))
     }
@@ -180,7 +220,7 @@ impl Inner {
             client_host: client.host.clone(),
             redirect_host: redirect.host().to_owned(),
             redirect_origin: redirect.origin().to_owned(),
-            loopback_only: client.is_loopback_only(),
+            loopback_only: redirect.stays_on_device(),
             scopes,
             resource: request.resource.clone(),
             kind: client.kind,
@@ -205,6 +245,7 @@ impl Inner {
         let request = consent.request;
         let mut event = self.event(Action::Consent, approved, &request.client_id, &request.scopes);
         event.person = Some(session.person.email.clone());
+        event.provider = Some(session.provider.clone());
         if !approved {
             self.record(event);
             return self.answer(&request, |query| {
@@ -215,6 +256,7 @@ impl Inner {
             person: session.person.id.clone(),
             client_id: request.client_id.clone(),
             redirect_host: request.redirect_host.clone(),
+            resource: request.resource.clone(),
             client_name: request.client_name.clone(),
             client_kind: request.client_kind.clone(),
             scopes: request.scopes.clone(),
@@ -243,8 +285,10 @@ impl Inner {
             expires_ms: self.now().saturating_add(ms(self.deps.settings.lifetimes.code_s)),
             used_ms: None,
         };
-        match oauth_code::insert(&self.deps.store, &secret::hash(code.expose()), &row).await {
-            Ok(()) => self.answer(request, |query| query.add("code", code.expose())),
+        match oauth_code::insert(&self.deps.store, &secret::hash(code.expose()), &session.id, &row).await {
+            // Somebody signed this person out a moment ago.
+            Ok(false) => expired(),
+            Ok(true) => self.answer(request, |query| query.add("code", code.expose())),
             Err(error) => store_problem(&error),
         }
     }
@@ -267,14 +311,15 @@ impl Inner {
     }
 
     /// Checks what remains when client and redirect URI are known to belong together.
-    fn check(
-        &self,
-        params: &bartizan_oauth::params::Params,
-        client: &Client,
-        redirect: &RedirectUri,
-    ) -> Result<Checked, Wrong> {
+    fn check(&self, params: &Params, client: &Client, redirect: &RedirectUri) -> Result<Checked, Wrong> {
         request::check(params, client, redirect, &self.scopes, &self.deps.issuer, &*self.deps.resources)
     }
+}
+
+/// The error that a redirect tells the client.
+fn error_of(to: &str) -> Option<String> {
+    let query = to.split_once('?')?.1;
+    Params::parse(query.as_bytes()).ok()?.get("error").map(str::to_owned)
 }
 
 fn unknown_client(error: ClientError) -> Step {
@@ -290,7 +335,12 @@ fn unknown_client(error: ClientError) -> Step {
             Step::Problem(problem.hint("Remove the connection in your application and add it again."))
         }
         ClientError::Document(why) => problem("invalid_client_document", title, why),
-        ClientError::Fetch(error) => problem("client_document_unavailable", title, error.to_string()),
+        // One text whatever happened, or the page would tell who listens where.
+        ClientError::Fetch(error) => {
+            tracing::info!(%error, "a client's document could not be fetched");
+            let text = "The description of this application, at the address that is its id, cannot be used now.";
+            problem("client_document_unavailable", title, text)
+        }
         ClientError::Store(error) => store_problem(&error),
     }
 }

@@ -40,9 +40,10 @@ impl Client {
         self.redirect_uris.iter().any(|registered| registered.matches(requested))
     }
 
-    /// True when every redirect stays on the user's machine: any program there can pose as it.
-    pub(super) fn is_loopback_only(&self) -> bool {
-        self.redirect_uris.iter().all(RedirectUri::is_loopback)
+    /// True when any program on the user's machine can pose as it there: its id is known to
+    /// all, it proves nothing, and the code does not leave the machine.
+    pub(super) fn is_anybody_at(&self, requested: &RedirectUri) -> bool {
+        self.kind != ClientKind::Registered && self.is_public() && requested.stays_on_device()
     }
 }
 
@@ -121,14 +122,24 @@ impl Inner {
             return Err(ClientError::Document("client ID metadata documents are switched off here".to_owned()));
         }
         let url = DocumentUrl::parse(id).map_err(|error| ClientError::Document(error.to_string()))?;
-        if !settings.allowed_domains.is_empty() && !url.is_within(&settings.allowed_domains) {
+        if !self.is_accepted(&url) {
             return Err(ClientError::Document(format!("documents of {} are not accepted here", url.host())));
         }
         Ok(url)
     }
 
+    fn is_accepted(&self, url: &DocumentUrl) -> bool {
+        let domains = &self.deps.settings.client_metadata.allowed_domains;
+        domains.is_empty() || url.is_within(domains)
+    }
+
     async fn documented(&self, url: &DocumentUrl) -> Result<Client, ClientError> {
         let document = self.documents.get(url, self.now()).await.map_err(ClientError::Fetch)?;
+        if let Some(ClientKeys::Uri(uri)) = &document.keys
+            && !DocumentUrl::parse(uri).is_ok_and(|uri| self.is_accepted(&uri))
+        {
+            return Err(ClientError::Document("keys at the host of its jwks_uri are not accepted here".to_owned()));
+        }
         // The rules are asked each time, because settings are newer than what is remembered.
         let allowed = document.redirect_uris.iter().filter(|uri| self.rules.check_document(uri).is_ok());
         Ok(Client {

@@ -1,5 +1,7 @@
 //! How a client proves who it is at the token endpoint (RFC 6749 section 2.3, RFC 7523).
 
+use std::net::IpAddr;
+
 use bartizan_model::Secret;
 use bartizan_oauth::params::Params;
 use bartizan_oauth::{OAuthCode, OAuthError};
@@ -94,8 +96,13 @@ fn basic(headers: &HeaderMap) -> Result<Option<(String, Secret<String>)>, OAuthE
 
 impl Inner {
     /// Checks the proof. A client with a secret or keys must prove it, a public one must
-    /// bring none.
-    pub(super) async fn authenticate_client(&self, presented: &Presented) -> Result<Client, OAuthError> {
+    /// bring none. Who fails to prove itself again and again has to wait: from one network,
+    /// as one client. Nobody else waits for that.
+    pub(super) async fn authenticate_client(&self, presented: &Presented, peer: IpAddr) -> Result<Client, OAuthError> {
+        let guesses = !matches!(presented.proof, Proof::None);
+        if guesses && self.failures.is_full(peer, &presented.id, self.now()) {
+            return Err(OAuthError::new(OAuthCode::SlowDown, "too many failures, try again in a minute"));
+        }
         let client = match self.client(&presented.id).await {
             Ok(client) => client,
             Err(ClientError::Store(error)) => return Err(super::unavailable(&error)),
@@ -116,6 +123,13 @@ impl Inner {
             }
             Proof::Assertion(given) => self.is_asserted(&client, given.expose()).await?,
         };
-        if good { Ok(client) } else { Err(invalid_client()) }
+        if good {
+            return Ok(client);
+        }
+        // Only what can be guessed is counted, so that invented names fill no memory.
+        if guesses && !client.is_public() {
+            self.failures.take(peer, &presented.id, self.now());
+        }
+        Err(invalid_client())
     }
 }

@@ -48,7 +48,10 @@ impl AuthorizationServer {
                 last_used_ms: None,
                 grants: 0,
             });
-            client.redirect_hosts.push(consent.redirect_host);
+            // One host may have been agreed to for several resources.
+            if !client.redirect_hosts.contains(&consent.redirect_host) {
+                client.redirect_hosts.push(consent.redirect_host);
+            }
         }
         for grant in oauth_grant::of_person(store, person).await? {
             if let Some(client) = clients.get_mut(&grant.client_id) {
@@ -68,17 +71,19 @@ impl AuthorizationServer {
     /// The store's; then nothing changed.
     pub async fn withdraw(&self, person: &str, client_id: &str) -> Result<(), StoreError> {
         oauth_consent::withdraw(&self.inner.deps.store, person, client_id).await?;
-        self.inner.record(self.inner.event(Action::Revoke, true, client_id, "withdrawn by the person"));
+        let event = self.inner.event_of(Action::Revoke, true, person, client_id, "withdrawn by the person").await;
+        self.inner.record(event);
         Ok(())
     }
 
-    /// Ends all grants of a person. What was agreed to stays agreed to.
+    /// Ends all browser sessions and grants of a person. What was agreed to stays agreed to.
     ///
     /// # Errors
     /// The store's; then nothing changed.
     pub async fn sign_out_everywhere(&self, person: &str) -> Result<(), StoreError> {
         oauth_grant::revoke_of_person(&self.inner.deps.store, person, "signed out everywhere").await?;
-        self.inner.record(self.inner.event(Action::Revoke, true, "", "signed out everywhere"));
+        let event = self.inner.event_of(Action::Revoke, true, person, "", "signed out everywhere").await;
+        self.inner.record(event);
         Ok(())
     }
 }

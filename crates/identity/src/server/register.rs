@@ -24,11 +24,15 @@ impl AuthorizationServer {
     pub async fn register(&self, peer: IpAddr, body: Bytes) -> Response<Bytes> {
         let mut response = match self.inner.register(peer, &body, MAX_UNUSED).await {
             Ok((id, answer)) => {
-                self.inner.record(self.inner.event(Action::Register, true, &id, ""));
+                let mut event = self.inner.event(Action::Register, true, &id, "");
+                event.ip = Some(peer);
+                self.inner.record(event);
                 json(StatusCode::CREATED, answer)
             }
             Err(error) => {
-                self.inner.record(self.inner.event(Action::Register, false, "", error.code.as_str()));
+                let mut event = self.inner.event(Action::Register, false, "", error.code.as_str());
+                event.ip = Some(peer);
+                self.inner.record(event);
                 let mut response = refusal(&error);
                 if error.code == OAuthCode::SlowDown {
                     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
@@ -54,7 +58,7 @@ impl Inner {
                 "registration is switched off here (sign_in.registration.enabled); ask the administrator for a client_id",
             ));
         }
-        if !self.registrations.take(peer, self.now()) {
+        if !self.registrations.take(peer, "", self.now()) {
             return Err(OAuthError::new(OAuthCode::SlowDown, "too many registrations, try again in a minute"));
         }
         let client = self.registration(body)?;

@@ -1,7 +1,10 @@
 //! The revocation endpoint (RFC 7009; A25).
 
+use std::net::IpAddr;
+
 use bartizan_oauth::{OAuthCode, OAuthError};
-use bartizan_store::repo::{oauth_grant, oauth_refresh};
+use bartizan_store::repo::oauth_grant::{self, Grant};
+use bartizan_store::repo::oauth_refresh;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -13,48 +16,53 @@ use crate::secret;
 impl AuthorizationServer {
     /// `POST /revoke`. A refresh token ends its grant, an access token only itself. What is
     /// not known is no error (section 2.2).
-    pub async fn revoke(&self, headers: &HeaderMap, body: Bytes) -> Response<Bytes> {
-        match self.inner.revoke(headers, &body).await {
+    pub async fn revoke(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> Response<Bytes> {
+        let mut from = token::From { peer, client: String::new() };
+        match self.inner.revoke(headers, &mut from, &body).await {
             Ok(()) => json(StatusCode::OK, Bytes::from_static(b"{}")),
-            Err(error) => self.inner.refuse_client(headers, &error, Action::Revoke),
+            Err(error) => self.inner.refuse_client(headers, &from, &error, Action::Revoke),
         }
     }
 }
 
 impl Inner {
-    async fn revoke(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), OAuthError> {
+    async fn revoke(&self, headers: &HeaderMap, from: &mut token::From, body: &[u8]) -> Result<(), OAuthError> {
         let params = token::form(headers, body)?;
         let client = Presented::read(headers, &params)?;
+        client.id().clone_into(&mut from.client);
         if !self.is_documented(client.id()) {
-            self.authenticate_client(&client).await?;
+            self.authenticate_client(&client, from.peer).await?;
         }
         let missing = || OAuthError::new(OAuthCode::InvalidRequest, "token is missing");
         let text = params.get("token").ok_or_else(missing)?;
-        let Some((grant_id, owner)) = self.owner(text).await? else { return Ok(()) };
-        if owner != client.id() {
+        let Some(grant) = self.owner(text).await? else { return Ok(()) };
+        if grant.client_id != client.id() {
             return Err(OAuthError::new(OAuthCode::UnauthorizedClient, "the token belongs to another client"));
         }
         if self.is_documented(client.id()) {
-            self.authenticate_client(&client).await?;
+            self.authenticate_client(&client, from.peer).await?;
         }
         let store = &self.deps.store;
         let ended = if secrets::has_form(text, secrets::REFRESH) {
-            oauth_grant::revoke(store, &grant_id, "revoked by the client").await
+            oauth_grant::revoke(store, &grant.id, "revoked by the client").await
         } else {
-            oauth_grant::delete_access(store, &secret::hash(text), &grant_id).await
+            oauth_grant::delete_access(store, &secret::hash(text), &grant.id).await
         };
         if ended.map_err(|error| unavailable(&error))? {
-            self.record(self.event(Action::Revoke, true, client.id(), "revoked by the client"));
+            let about = self.event_of(Action::Revoke, true, &grant.person, client.id(), "revoked by the client");
+            let mut event = about.await;
+            event.ip = Some(from.peer);
+            self.record(event);
         }
         Ok(())
     }
 
-    /// The grant and client of a token.
-    async fn owner(&self, text: &str) -> Result<Option<(String, String)>, OAuthError> {
+    /// The grant of a token.
+    async fn owner(&self, text: &str) -> Result<Option<Grant>, OAuthError> {
         let (store, hash) = (&self.deps.store, secret::hash(text));
         if secrets::has_form(text, secrets::ACCESS) {
             let found = oauth_grant::access(store, &hash).await.map_err(|error| unavailable(&error))?;
-            return Ok(found.map(|access| (access.grant.id, access.grant.client_id)));
+            return Ok(found.map(|access| access.grant));
         }
         if !secrets::has_form(text, secrets::REFRESH) {
             return Ok(None);
@@ -62,7 +70,6 @@ impl Inner {
         let Some(row) = oauth_refresh::get(store, &hash).await.map_err(|error| unavailable(&error))? else {
             return Ok(None);
         };
-        let grant = oauth_grant::by_id(store, &row.grant_id).await.map_err(|error| unavailable(&error))?;
-        Ok(grant.map(|grant| (grant.id, grant.client_id)))
+        oauth_grant::by_id(store, &row.grant_id).await.map_err(|error| unavailable(&error))
     }
 }

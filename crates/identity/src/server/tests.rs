@@ -4,6 +4,7 @@ mod authorize;
 mod code;
 mod documents;
 mod keys;
+mod record;
 mod refresh;
 mod register;
 mod tokens;
@@ -15,7 +16,7 @@ use bartizan_config::{resources, settings};
 use bartizan_model::ManualClock;
 use bartizan_oauth::params::{Builder, Params};
 use bartizan_oauth::pkce::challenge_of;
-use bartizan_store::repo::person;
+use bartizan_store::repo::{browser_session, person};
 use bartizan_store::{Store, StoreUrl};
 use bartizan_vault::{KeyRing, Vault};
 use bytes::Bytes;
@@ -35,6 +36,8 @@ const OTHER_RESOURCE: &str = "https://gw.example/portals/other/mcp";
 const CALLBACK: &str = "http://127.0.0.1:4711/cb";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+/// Configured, and without a secret.
+const PUBLIC_CLIENT: &str = "desk-tool";
 const SECRET_CLIENT: &str = "back-office";
 const SECRET: &str = "s3cret: +%&=";
 
@@ -61,17 +64,25 @@ async fn bench_with(settings: SignIn, egress: Egress) -> Bench {
     let store = Store::open(&StoreUrl::Sqlite(dir.path().join("store.db")), clock.clone()).await.unwrap();
     let events: Arc<Mutex<Vec<IdentityEvent>>> = Arc::default();
     let sink = Arc::clone(&events);
-    let clients = Arc::new(vec![resources::Client {
+    let secret = resources::Client {
         client_id: SECRET_CLIENT.to_owned(),
         name: "Back office".to_owned(),
         redirect_uris: vec!["https://office.example/cb".to_owned()],
         client_secret: Some(SECRET.to_owned()),
         jwks: None,
-    }]);
+    };
+    let public = resources::Client {
+        client_id: PUBLIC_CLIENT.to_owned(),
+        name: "Desk tool".to_owned(),
+        redirect_uris: vec![CALLBACK.to_owned(), "https://desk.example/cb".to_owned()],
+        client_secret: None,
+        jwks: None,
+    };
+    let clients = Arc::new(vec![secret, public]);
     let server = AuthorizationServer::new(AuthorizationServerDeps {
         store: store.clone(),
         vault: Vault::new(KeyRing::ephemeral().unwrap()).unwrap(),
-        egress,
+        documents: egress,
         clock: clock.clone(),
         issuer: ISSUER.to_owned(),
         settings: Arc::new(settings),
@@ -96,6 +107,16 @@ async fn sign_in(store: &Store, name: &str, session: &str) -> BrowserSession {
         groups_json: r#"["eng"]"#,
     };
     let person = person::sign_in(store, &new).await.unwrap().unwrap();
+    let row = browser_session::BrowserSession {
+        id: session.to_owned(),
+        provider: "idp".to_owned(),
+        auth_time_ms: NOW,
+        amr_json: r#"["pwd"]"#.to_owned(),
+        acr: None,
+        created_ms: NOW,
+        expires_ms: NOW + 3_600_000,
+    };
+    browser_session::insert(store, session.as_bytes(), &person.id, &row).await.unwrap();
     BrowserSession {
         id: session.to_owned(),
         person: Arc::new(Person::try_from(person).unwrap()),

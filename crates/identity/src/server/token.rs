@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use bartizan_oauth::params::Params;
 use bartizan_oauth::{OAuthCode, OAuthError, resource};
-use bartizan_store::repo::person;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -14,36 +13,38 @@ use super::secrets::Pair;
 use super::{AuthorizationServer, Inner, json, refusal};
 use crate::event::Action;
 
+/// Where a request comes from, for its record.
+pub(super) struct From {
+    pub(super) peer: IpAddr,
+    /// Who it says to be; empty as long as that is not read.
+    pub(super) client: String,
+}
+
 impl AuthorizationServer {
     /// `POST /token`.
     pub async fn token(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> Response<Bytes> {
         let inner = &self.inner;
-        match inner.token(headers, peer, &body).await {
+        let mut from = From { peer, client: String::new() };
+        match inner.token(headers, &mut from, &body).await {
             Ok(pair) => json(StatusCode::OK, inner.answer_with(&pair)),
-            Err(error) => inner.refuse_client(headers, &error, Action::Token),
+            Err(error) => inner.refuse_client(headers, &from, &error, Action::Token),
         }
     }
 }
 
 impl Inner {
-    async fn token(&self, headers: &HeaderMap, peer: IpAddr, body: &[u8]) -> Result<Pair, OAuthError> {
+    async fn token(&self, headers: &HeaderMap, from: &mut From, body: &[u8]) -> Result<Pair, OAuthError> {
         let params = form(headers, body)?;
         let grant_type = params
             .get("grant_type")
             .ok_or_else(|| OAuthError::new(OAuthCode::InvalidRequest, "grant_type is missing"))?;
         let client = Presented::read(headers, &params)?;
-        if self.failures.is_full(peer, self.now()) {
-            return Err(OAuthError::new(OAuthCode::SlowDown, "too many failures, try again in a minute"));
-        }
-        let outcome = match grant_type {
-            "authorization_code" => self.authorization_code(&params, &client).await,
-            "refresh_token" => self.refresh_token(&params, &client).await,
+        client.id().clone_into(&mut from.client);
+        match grant_type {
+            "authorization_code" => self.authorization_code(&params, &client, from.peer).await,
+            "refresh_token" => self.refresh_token(&params, &client, from.peer).await,
             _ => Err(OAuthError::new(OAuthCode::UnsupportedGrantType, "authorization_code or refresh_token")),
-        };
-        if outcome.as_ref().is_err_and(|error| error.code == OAuthCode::InvalidClient) {
-            self.failures.take(peer, self.now());
         }
-        outcome
     }
 
     fn answer_with(&self, pair: &Pair) -> Vec<u8> {
@@ -66,8 +67,16 @@ impl Inner {
     }
 
     /// The error of an endpoint where clients authenticate, and its record.
-    pub(super) fn refuse_client(&self, headers: &HeaderMap, error: &OAuthError, action: Action) -> Response<Bytes> {
-        self.record(self.event(action, false, "", error.code.as_str()));
+    pub(super) fn refuse_client(
+        &self,
+        headers: &HeaderMap,
+        from: &From,
+        error: &OAuthError,
+        action: Action,
+    ) -> Response<Bytes> {
+        let mut event = self.event(action, false, &from.client, error.code.as_str());
+        event.ip = Some(from.peer);
+        self.record(event);
         let mut response = refusal(error);
         // RFC 6749 section 5.2: with the scheme the client used.
         if error.code == OAuthCode::InvalidClient && headers.contains_key(AUTHORIZATION) {
@@ -80,12 +89,9 @@ impl Inner {
     }
 
     /// Records that tokens were issued.
-    pub(super) async fn note_issued(&self, person: &str, client: &str, how: &str) {
-        let mut event = self.event(Action::Token, true, client, how);
-        if let Ok(Some(person)) = person::by_id(&self.deps.store, person).await {
-            event.person = Some(person.email);
-            event.provider = Some(person.provider);
-        }
+    pub(super) async fn note_issued(&self, person: &str, client: &str, peer: IpAddr, how: &str) {
+        let mut event = self.event_of(Action::Token, true, person, client, how).await;
+        event.ip = Some(peer);
         self.record(event);
     }
 }

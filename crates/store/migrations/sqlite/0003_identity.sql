@@ -17,11 +17,12 @@ CREATE TABLE oauth_consent (
     person        TEXT   NOT NULL,
     client_id     TEXT   NOT NULL,
     redirect_host TEXT   NOT NULL,
+    resource      TEXT   NOT NULL,
     client_name   TEXT   NOT NULL,
     client_kind   TEXT   NOT NULL,
     scopes        TEXT   NOT NULL,
     granted_ms    BIGINT NOT NULL,
-    PRIMARY KEY (person, client_id, redirect_host)
+    PRIMARY KEY (person, client_id, redirect_host, resource)
 ) WITHOUT ROWID;
 
 -- A used code stays for a while: who brings it again has stolen it, or was robbed.
@@ -73,6 +74,7 @@ CREATE TABLE oauth_refresh (
     parent        BLOB   NOT NULL,
     used_ms       BIGINT,
     retired_ms    BIGINT,
+    exchanges     BIGINT NOT NULL DEFAULT 0,
     pair          BLOB,
     pair_until_ms BIGINT
 ) WITHOUT ROWID;

@@ -20,12 +20,18 @@ const CURRENT: Statement = Statement::read(
 );
 const END: Statement = Statement::write("browser_session.end", "DELETE FROM browser_session WHERE id = $1");
 const END_HASH: Statement = Statement::write("browser_session.end_hash", "DELETE FROM browser_session WHERE hash = $1");
-const END_ALL: Statement = Statement::write("browser_session.end_all", "DELETE FROM browser_session WHERE person = $1");
+pub(super) const END_ALL: Statement =
+    Statement::write("browser_session.end_all", "DELETE FROM browser_session WHERE person = $1");
+/// Waits for a sign-out that is under way, and makes a later one wait.
+pub(super) const HOLD: Statement = Statement::write(
+    "browser_session.hold",
+    "UPDATE browser_session SET expires_ms = expires_ms WHERE id = $1 AND person = $2 AND expires_ms > $3",
+);
 const PRUNE: Statement =
     Statement::write("browser_session.prune", "DELETE FROM browser_session WHERE expires_ms <= $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![INSERT, CURRENT, END, END_HASH, END_ALL, PRUNE].into()
+    super::list![INSERT, CURRENT, END, END_HASH, END_ALL, HOLD, PRUNE].into()
 }
 
 /// What is kept about a session. Times are milliseconds since the epoch.

@@ -36,7 +36,7 @@ pub struct OAuthClient {
     pub metadata: String,
     /// When, milliseconds since the epoch.
     pub created_ms: i64,
-    /// When somebody last signed in with it.
+    /// When somebody last signed in with it, or it last got tokens.
     pub used_ms: Option<i64>,
 }
 

@@ -1,7 +1,7 @@
 //! Authorization codes: once, for a minute (A9).
 
 use super::oauth_grant::{self, Grant};
-use super::{oauth_client, oauth_refresh};
+use super::{browser_session, oauth_client, oauth_refresh};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Statement};
@@ -53,11 +53,17 @@ pub struct Code {
     pub used_ms: Option<i64>,
 }
 
-/// Stores a new code under its hash.
+/// Stores a new code under its hash, as long as the browser session (by id) that asks for it
+/// goes on. False when it ended.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn insert(store: &Store, hash: &[u8], code: &Code) -> Result<(), StoreError> {
+pub async fn insert(store: &Store, hash: &[u8], session: &str, code: &Code) -> Result<bool, StoreError> {
+    let mut tx = store.begin().await?;
+    let holder = [Arg::Text(session), Arg::Text(&code.person), Arg::Int(store.now_ms())];
+    if tx.execute(&browser_session::HOLD, &holder).await? == 0 {
+        return Ok(false);
+    }
     let args = [
         Arg::Blob(hash),
         Arg::Text(&code.grant_id),
@@ -68,7 +74,9 @@ pub async fn insert(store: &Store, hash: &[u8], code: &Code) -> Result<(), Store
         Arg::Text(&code.content),
         Arg::Int(code.expires_ms),
     ];
-    store.execute(&INSERT, &args).await.map(drop)
+    tx.execute(&INSERT, &args).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// The code with this hash, used or not, expired or not.

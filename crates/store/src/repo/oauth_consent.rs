@@ -7,19 +7,19 @@ use crate::exec::{Arg, Row, Statement};
 
 const PUT: Statement = Statement::write(
     "oauth_consent.put",
-    "INSERT INTO oauth_consent (person, client_id, redirect_host, client_name, client_kind, scopes, granted_ms) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7) \
-     ON CONFLICT (person, client_id, redirect_host) DO UPDATE SET client_name = excluded.client_name, \
+    "INSERT INTO oauth_consent (person, client_id, redirect_host, resource, client_name, client_kind, scopes, granted_ms) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+     ON CONFLICT (person, client_id, redirect_host, resource) DO UPDATE SET client_name = excluded.client_name, \
        client_kind = excluded.client_kind, scopes = excluded.scopes, granted_ms = excluded.granted_ms",
 );
 const GET: Statement = Statement::read(
     "oauth_consent.get",
-    "SELECT person, client_id, redirect_host, client_name, client_kind, scopes, granted_ms FROM oauth_consent \
-     WHERE person = $1 AND client_id = $2 AND redirect_host = $3",
+    "SELECT person, client_id, redirect_host, resource, client_name, client_kind, scopes, granted_ms FROM oauth_consent \
+     WHERE person = $1 AND client_id = $2 AND redirect_host = $3 AND resource = $4",
 );
 const LIST: Statement = Statement::read(
     "oauth_consent.list",
-    "SELECT person, client_id, redirect_host, client_name, client_kind, scopes, granted_ms FROM oauth_consent \
+    "SELECT person, client_id, redirect_host, resource, client_name, client_kind, scopes, granted_ms FROM oauth_consent \
      WHERE person = $1 ORDER BY granted_ms DESC LIMIT 1000",
 );
 const DELETE: Statement =
@@ -37,6 +37,8 @@ pub struct Consent {
     pub client_id: String,
     /// Where its codes go.
     pub redirect_host: String,
+    /// Where its tokens are good.
+    pub resource: String,
     /// Its name when it was agreed to.
     pub client_name: String,
     /// How it is known.
@@ -52,14 +54,15 @@ fn consent(row: &Row) -> Result<Consent, StoreError> {
         person: row.text(0, "oauth_consent.person")?,
         client_id: row.text(1, "oauth_consent.client_id")?,
         redirect_host: row.text(2, "oauth_consent.redirect_host")?,
-        client_name: row.text(3, "oauth_consent.client_name")?,
-        client_kind: row.text(4, "oauth_consent.client_kind")?,
-        scopes: row.text(5, "oauth_consent.scopes")?,
-        granted_ms: row.int(6, "oauth_consent.granted_ms")?,
+        resource: row.text(3, "oauth_consent.resource")?,
+        client_name: row.text(4, "oauth_consent.client_name")?,
+        client_kind: row.text(5, "oauth_consent.client_kind")?,
+        scopes: row.text(6, "oauth_consent.scopes")?,
+        granted_ms: row.int(7, "oauth_consent.granted_ms")?,
     })
 }
 
-/// Notes an agreement, in place of an earlier one with this client and redirect host.
+/// Notes an agreement, in place of an earlier one with this client, redirect host and resource.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -68,6 +71,7 @@ pub async fn put(store: &Store, new: &Consent) -> Result<(), StoreError> {
         Arg::Text(&new.person),
         Arg::Text(&new.client_id),
         Arg::Text(&new.redirect_host),
+        Arg::Text(&new.resource),
         Arg::Text(&new.client_name),
         Arg::Text(&new.client_kind),
         Arg::Text(&new.scopes),
@@ -76,7 +80,7 @@ pub async fn put(store: &Store, new: &Consent) -> Result<(), StoreError> {
     store.execute(&PUT, &args).await.map(drop)
 }
 
-/// What a person agreed to with a client at a redirect host.
+/// What a person agreed to with a client at a redirect host for a resource.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -85,8 +89,9 @@ pub async fn get(
     person: &str,
     client: &str,
     redirect_host: &str,
+    resource: &str,
 ) -> Result<Option<Consent>, StoreError> {
-    let args = [Arg::Text(person), Arg::Text(client), Arg::Text(redirect_host)];
+    let args = [Arg::Text(person), Arg::Text(client), Arg::Text(redirect_host), Arg::Text(resource)];
     store.fetch_optional(&GET, &args).await?.as_ref().map(consent).transpose()
 }
 

@@ -1,7 +1,7 @@
 //! Grants: what a person lets a client do at one resource, and the access tokens of each.
 
 use super::person::{self, Person};
-use super::{change, oauth_code};
+use super::{browser_session, change, oauth_code};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Row, Statement, Tx};
@@ -194,19 +194,47 @@ pub async fn revoke(store: &Store, id: &str, why: &str) -> Result<bool, StoreErr
     Ok(true)
 }
 
-/// Ends all grants of a person, and the codes on their way. Returns how many grants ended.
+/// Ends all browser sessions and grants of a person, and the codes on their way. Returns how
+/// many grants ended.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn revoke_of_person(store: &Store, person: &str, why: &str) -> Result<u64, StoreError> {
     let now = store.now_ms();
     let mut tx = store.begin().await?;
-    // First the codes: one that is being redeemed is waited for, and its grant then seen.
-    tx.execute(&oauth_code::DELETE_OF_PERSON, &[Arg::Text(person)]).await?;
-    let ended = tx.execute(&REVOKE_OF_PERSON, &[Arg::Text(person), Arg::Int(now), Arg::Text(why)]).await?;
-    change::append_in(&mut tx, TOPIC, person, now).await?;
+    let ended = end_all_in(&mut tx, person, why, now).await?;
     tx.commit().await?;
     Ok(ended)
+}
+
+/// Each step waits for what is under way and makes the next: sessions issue codes, codes
+/// become grants. Whatever was first is then seen by the next step.
+pub(super) async fn end_all_in(tx: &mut Tx, person: &str, why: &str, now: i64) -> Result<u64, StoreError> {
+    tx.execute(&browser_session::END_ALL, &[Arg::Text(person)]).await?;
+    tx.execute(&oauth_code::DELETE_OF_PERSON, &[Arg::Text(person)]).await?;
+    let ended = tx.execute(&REVOKE_OF_PERSON, &[Arg::Text(person), Arg::Int(now), Arg::Text(why)]).await?;
+    change::append_in(tx, TOPIC, person, now).await?;
+    Ok(ended)
+}
+
+/// One more access token for a grant. False when the grant ended.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn add_access(
+    store: &Store,
+    grant_id: &str,
+    hash: &[u8],
+    scopes: &str,
+    expires_ms: i64,
+) -> Result<bool, StoreError> {
+    let mut tx = store.begin().await?;
+    if tx.execute(&TOUCH, &[Arg::Text(grant_id), Arg::Int(store.now_ms())]).await? == 0 {
+        return Ok(false);
+    }
+    insert_access_in(&mut tx, grant_id, hash, scopes, expires_ms).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Ends one access token. False when there is none.

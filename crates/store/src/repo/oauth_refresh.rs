@@ -4,7 +4,7 @@
 //! then on it is *retired*, and so are its siblings. Whoever brings a retired one shows
 //! that two hold what one should.
 
-use super::oauth_grant;
+use super::{oauth_client, oauth_grant};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Statement, Tx};
@@ -13,12 +13,14 @@ const INSERT: Statement =
     Statement::write("oauth_refresh.insert", "INSERT INTO oauth_refresh (hash, grant_id, parent) VALUES ($1, $2, $3)");
 const GET: Statement = Statement::read(
     "oauth_refresh.get",
-    "SELECT grant_id, parent, used_ms, retired_ms, pair, pair_until_ms FROM oauth_refresh WHERE hash = $1",
+    "SELECT grant_id, parent, used_ms, retired_ms, pair, pair_until_ms, exchanges FROM oauth_refresh WHERE hash = $1",
 );
 const EXCHANGE: Statement = Statement::write(
     "oauth_refresh.exchange",
-    "UPDATE oauth_refresh SET used_ms = coalesce(used_ms, $2), pair = $3, pair_until_ms = $4 \
-     WHERE hash = $1 AND retired_ms IS NULL AND (pair_until_ms IS NULL OR pair_until_ms <= $2)",
+    "UPDATE oauth_refresh SET used_ms = coalesce(used_ms, $2), exchanges = exchanges + 1, \
+       pair = CASE WHEN exchanges = 0 THEN $3 ELSE pair END, \
+       pair_until_ms = CASE WHEN exchanges = 0 THEN $4 ELSE pair_until_ms END \
+     WHERE hash = $1 AND retired_ms IS NULL AND exchanges < $5 AND (pair_until_ms IS NULL OR pair_until_ms <= $2)",
 );
 // The one it was issued for, and whatever else was issued for that.
 const RETIRE: Statement = Statement::write(
@@ -54,7 +56,13 @@ pub struct Refresh {
     pub pair: Option<Vec<u8>>,
     /// Until when the same pair is given again.
     pub pair_until_ms: Option<i64>,
+    /// How often it was exchanged.
+    pub exchanges: i64,
 }
+
+/// How often a token may be exchanged while none of its successors is used: answers get
+/// lost, but not again and again.
+pub const MAX_EXCHANGES: i64 = 5;
 
 pub(super) async fn insert_in(tx: &mut Tx, grant_id: &str, hash: &[u8], parent: &[u8]) -> Result<(), StoreError> {
     tx.execute(&INSERT, &[Arg::Blob(hash), Arg::Text(grant_id), Arg::Blob(parent)]).await.map(drop)
@@ -74,6 +82,7 @@ pub async fn get(store: &Store, hash: &[u8]) -> Result<Option<Refresh>, StoreErr
             retired_ms: row.opt_int(3, "oauth_refresh.retired_ms")?,
             pair: row.opt_blob(4, "oauth_refresh.pair")?,
             pair_until_ms: row.opt_int(5, "oauth_refresh.pair_until_ms")?,
+            exchanges: row.int(6, "oauth_refresh.exchanges")?,
         })
     })
     .transpose()
@@ -88,9 +97,11 @@ pub struct Exchange<'a> {
     pub parent: &'a [u8],
     /// The grant.
     pub grant_id: &'a str,
+    /// Its client.
+    pub client_id: &'a str,
     /// The new pair, sealed for the holder of the token.
     pub pair: &'a [u8],
-    /// Until when it is given again.
+    /// Until when it is given again. Only the first exchange sets it.
     pub pair_until_ms: i64,
     /// Hash of the new access token.
     pub access: &'a [u8],
@@ -107,7 +118,8 @@ pub struct Exchange<'a> {
 pub enum Exchanged {
     /// Done.
     Done,
-    /// Another request was faster, or the token was retired: read it again.
+    /// Another request was faster, the token was retired, or exchanged [`MAX_EXCHANGES`]
+    /// times: read it again.
     Overtaken,
     /// The grant ended.
     Ended,
@@ -123,7 +135,7 @@ pub async fn exchange(store: &Store, new: Exchange<'_>) -> Result<Exchanged, Sto
     if tx.execute(&oauth_grant::TOUCH, &[Arg::Text(new.grant_id), now]).await? == 0 {
         return Ok(Exchanged::Ended);
     }
-    let args = [Arg::Blob(new.hash), now, Arg::Blob(new.pair), Arg::Int(new.pair_until_ms)];
+    let args = [Arg::Blob(new.hash), now, Arg::Blob(new.pair), Arg::Int(new.pair_until_ms), Arg::Int(MAX_EXCHANGES)];
     if tx.execute(&EXCHANGE, &args).await? == 0 {
         return Ok(Exchanged::Overtaken);
     }
@@ -133,6 +145,7 @@ pub async fn exchange(store: &Store, new: Exchange<'_>) -> Result<Exchanged, Sto
     }
     oauth_grant::insert_access_in(&mut tx, new.grant_id, new.access, new.scopes, new.access_expires_ms).await?;
     insert_in(&mut tx, new.grant_id, new.refresh, new.hash).await?;
+    tx.execute(&oauth_client::USED, &[Arg::Text(new.client_id), now]).await?;
     tx.commit().await?;
     Ok(Exchanged::Done)
 }

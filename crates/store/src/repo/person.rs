@@ -1,6 +1,6 @@
 //! People who signed in (feature row A2).
 
-use super::change;
+use super::{change, oauth_grant};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Row, Statement};
@@ -41,11 +41,9 @@ const REACTIVATE: Statement = Statement::write(
     "UPDATE person SET deactivated_ms = NULL WHERE id = $1 AND deactivated_ms IS NOT NULL",
 );
 const DELETE: Statement = Statement::write("person.delete", "DELETE FROM person WHERE id = $1");
-const END_SESSIONS: Statement =
-    Statement::write("person.end_sessions", "DELETE FROM browser_session WHERE person = $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, DELETE, END_SESSIONS].into()
+    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, DELETE].into()
 }
 
 /// One person. Times are milliseconds since the epoch.
@@ -153,7 +151,7 @@ pub async fn by_email(store: &Store, email: &str) -> Result<Option<Person>, Stor
     store.fetch_optional(&BY_EMAIL, &[Arg::Text(email)]).await?.as_ref().map(|row| person(row, 0)).transpose()
 }
 
-/// Deactivates a person and ends all browser sessions of theirs. Returns false when there
+/// Deactivates a person and ends all browser sessions, codes and grants of theirs. Returns false when there
 /// is no such person or they are deactivated already.
 ///
 /// # Errors
@@ -170,7 +168,7 @@ pub async fn reactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
     changing(store, &REACTIVATE, id, &[Arg::Text(id)]).await
 }
 
-/// Removes a person, so that the address is free again. Returns false when there is none.
+/// Removes a person with all sessions, codes and grants, so that the address is free again. Returns false when there is none.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -179,14 +177,15 @@ pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
 }
 
 /// Runs a statement on one person and, if it changed something, ends the person's browser
-/// sessions and tells the change feed.
+/// sessions, codes and grants, and tells the change feed.
 async fn changing(store: &Store, statement: &Statement, id: &str, args: &[Arg<'_>]) -> Result<bool, StoreError> {
     let mut tx = store.begin().await?;
     if tx.execute(statement, args).await? == 0 {
         return Ok(false);
     }
-    tx.execute(&END_SESSIONS, &[Arg::Text(id)]).await?;
-    change::append_in(&mut tx, TOPIC, id, store.now_ms()).await?;
+    let now = store.now_ms();
+    oauth_grant::end_all_in(&mut tx, id, "account changed", now).await?;
+    change::append_in(&mut tx, TOPIC, id, now).await?;
     tx.commit().await?;
     Ok(true)
 }

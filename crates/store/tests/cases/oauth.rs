@@ -7,7 +7,7 @@ use bartizan_store::Store;
 use bartizan_store::repo::oauth_code::{self, Code, FirstTokens};
 use bartizan_store::repo::oauth_grant::{self, Grant};
 use bartizan_store::repo::oauth_refresh::{self, Exchange, Exchanged};
-use bartizan_store::repo::{oauth_client, oauth_consent};
+use bartizan_store::repo::{browser_session, oauth_client, oauth_consent, person};
 
 use super::common::NOW;
 
@@ -15,6 +15,20 @@ fn hash(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash[..text.len()].copy_from_slice(text.as_bytes());
     hash
+}
+
+/// The browser session in which codes are issued; it may be there already.
+async fn session(store: &Store) {
+    let row = browser_session::BrowserSession {
+        id: "session".to_owned(),
+        provider: "idp".to_owned(),
+        auth_time_ms: NOW,
+        amr_json: "[]".to_owned(),
+        acr: None,
+        created_ms: NOW,
+        expires_ms: NOW + 1_000_000,
+    };
+    let _ = browser_session::insert(store, b"session", "ana", &row).await;
 }
 
 async fn code(store: &Store, name: &str) {
@@ -28,7 +42,8 @@ async fn code(store: &Store, name: &str) {
         expires_ms: NOW + 60_000,
         used_ms: None,
     };
-    oauth_code::insert(store, &hash(name), &code).await.unwrap();
+    session(store).await;
+    assert!(oauth_code::insert(store, &hash(name), "session", &code).await.unwrap());
     assert_eq!(oauth_code::get(store, &hash(name)).await.unwrap(), Some(code));
 }
 
@@ -55,6 +70,7 @@ async fn exchange(store: &Store, from: &str, parent: &str, to: &str) -> Exchange
         hash: &old,
         parent: &parent,
         grant_id: "grant-code",
+        client_id: "client",
         pair: b"sealed",
         pair_until_ms: NOW + 30_000,
         access: &access,
@@ -154,4 +170,108 @@ pub(super) async fn case_registered_clients_are_trimmed(store: Store, clock: Arc
     assert_eq!(oauth_code::sweep(&store, NOW + 60_001).await.unwrap(), 1);
     assert_eq!(oauth_grant::sweep(&store, NOW + 901, NOW + 1_000_001).await.unwrap(), 2);
     assert_eq!(oauth_refresh::sweep(&store).await.unwrap(), 1);
+}
+
+pub(super) async fn case_no_code_slips_past_a_sign_out(store: Store, _: Arc<ManualClock>) {
+    for round in 0..20 {
+        session(&store).await;
+        let row = Code {
+            grant_id: format!("g{round}"),
+            person: "ana".to_owned(),
+            client_id: "client".to_owned(),
+            redirect_uri: "http://127.0.0.1/cb".to_owned(),
+            challenge: "c".to_owned(),
+            content: "{}".to_owned(),
+            expires_ms: NOW + 60_000,
+            used_ms: None,
+        };
+        let issuing = tokio::spawn({
+            let (store, row) = (store.clone(), row.clone());
+            async move { oauth_code::insert(&store, &hash(&row.grant_id), "session", &row).await.unwrap() }
+        });
+        let ending = tokio::spawn({
+            let store = store.clone();
+            async move { oauth_grant::revoke_of_person(&store, "ana", "test").await.unwrap() }
+        });
+        issuing.await.unwrap();
+        ending.await.unwrap();
+        assert_eq!(oauth_code::get(&store, &hash(&row.grant_id)).await.unwrap(), None, "round {round}");
+        let late = oauth_code::insert(&store, &hash(&row.grant_id), "session", &row).await.unwrap();
+        assert!(!late, "the session is gone");
+    }
+    // Nor in the session of somebody else.
+    session(&store).await;
+    let row = Code {
+        grant_id: "g".to_owned(),
+        person: "bob".to_owned(),
+        client_id: "client".to_owned(),
+        redirect_uri: "http://127.0.0.1/cb".to_owned(),
+        challenge: "c".to_owned(),
+        content: "{}".to_owned(),
+        expires_ms: NOW + 60_000,
+        used_ms: None,
+    };
+    assert!(!oauth_code::insert(&store, &hash("g"), "session", &row).await.unwrap());
+}
+
+pub(super) async fn case_a_deactivated_person_keeps_no_grant(store: Store, _: Arc<ManualClock>) {
+    for way in ["deactivated", "deleted"] {
+        let new = person::SignIn {
+            new_id: "ana",
+            issuer: "https://idp.example",
+            subject: "ana",
+            provider: "idp",
+            email: "ana@corp.example",
+            name: "Ana",
+            groups_json: "[]",
+        };
+        person::sign_in(&store, &new).await.unwrap().unwrap();
+        code(&store, way).await;
+        assert!(redeem(&store, way, way).await);
+        let waiting = format!("{way}-2");
+        code(&store, &waiting).await;
+        match way {
+            "deactivated" => assert!(person::deactivate(&store, "ana").await.unwrap()),
+            _ => assert!(person::delete(&store, "ana").await.unwrap()),
+        }
+        assert!(oauth_grant::of_person(&store, "ana").await.unwrap().is_empty(), "{way}");
+        assert!(!redeem(&store, &waiting, "late").await, "{way}");
+        if way == "deactivated" {
+            person::reactivate(&store, "ana").await.unwrap();
+            assert!(oauth_grant::of_person(&store, "ana").await.unwrap().is_empty(), "none comes back");
+        }
+    }
+}
+
+pub(super) async fn case_a_token_is_exchanged_five_times_at_most(store: Store, clock: Arc<ManualClock>) {
+    code(&store, "code").await;
+    assert!(redeem(&store, "code", "0").await);
+    for n in 1..=5 {
+        assert_eq!(exchange(&store, "r-0", "", &format!("x-{n}")).await, Exchanged::Done, "{n}");
+        let row = oauth_refresh::get(&store, &hash("r-0")).await.unwrap().unwrap();
+        assert_eq!((row.exchanges, row.pair_until_ms), (n, Some(NOW + 30_000)), "only the first opens the window");
+        clock.advance_ms(30_000);
+    }
+    assert_eq!(exchange(&store, "r-0", "", "x-6").await, Exchanged::Overtaken);
+}
+
+pub(super) async fn case_consent_is_for_one_resource(store: Store, _: Arc<ManualClock>) {
+    let consent = |resource: &str| oauth_consent::Consent {
+        person: "ana".to_owned(),
+        client_id: "client".to_owned(),
+        redirect_host: "desk.example".to_owned(),
+        resource: resource.to_owned(),
+        client_name: "Desk".to_owned(),
+        client_kind: "registered".to_owned(),
+        scopes: "s".to_owned(),
+        granted_ms: NOW,
+    };
+    let get =
+        async |resource: &str| oauth_consent::get(&store, "ana", "client", "desk.example", resource).await.unwrap();
+    oauth_consent::put(&store, &consent("one")).await.unwrap();
+    assert_eq!((get("one").await, get("two").await), (Some(consent("one")), None));
+    oauth_consent::put(&store, &consent("two")).await.unwrap();
+    assert_eq!(oauth_consent::list(&store, "ana").await.unwrap().len(), 2);
+    oauth_consent::withdraw(&store, "ana", "client").await.unwrap();
+    assert_eq!((get("one").await, get("two").await), (None, None), "withdrawn for the client");
 }

@@ -10,6 +10,8 @@ use bartizan_oauth::scope::ScopeSet;
 use super::super::client::Client;
 use super::super::transaction::Request;
 
+/// Scopes of OpenID Connect Core (sections 5.4 and 11), which clients send by habit.
+const OPENID: [&str; 6] = ["openid", "profile", "email", "address", "phone", "offline_access"];
 /// Longest `state`, bytes.
 const MAX_STATE: usize = 4096;
 
@@ -59,6 +61,12 @@ pub(super) struct Checked {
     pub(super) prompt: Prompt,
 }
 
+/// Whether a query asks for a new sign-in at the provider.
+pub(super) fn wants_login(query: &str) -> bool {
+    let params = Params::parse(query.as_bytes()).ok();
+    params.is_some_and(|params| params.get("prompt").and_then(prompt).is_some_and(|prompt| prompt.login))
+}
+
 /// Checks the parameters of a known client.
 pub(super) fn check(
     params: &Params,
@@ -100,7 +108,12 @@ pub(super) fn check(
         .map_err(|error| wrong(InvalidScope, error.to_string()))?;
     // What is not known is left out, and the token answer says so (RFC 6749 section 3.3).
     let granted = asked.intersection(supported);
-    let granted = if granted.is_empty() { supported } else { &granted };
+    let granted = match granted.is_empty() {
+        false => &granted,
+        // Nothing of ours: as if there were no scope parameter.
+        true if asked.iter().all(|scope| OPENID.contains(&scope)) => supported,
+        true => return Err(wrong(InvalidScope, format!("known scopes are {supported}"))),
+    };
     let request = Request {
         client_id: client.id.clone(),
         client_name: client.name.clone(),

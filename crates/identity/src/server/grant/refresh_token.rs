@@ -1,10 +1,12 @@
 //! `refresh_token` (RFC 6749 section 6) with rotation and grace (A10).
 
+use std::net::IpAddr;
+
 use bartizan_oauth::params::Params;
 use bartizan_oauth::scope::ScopeSet;
 use bartizan_oauth::{OAuthCode, OAuthError};
 use bartizan_store::repo::oauth_grant::{self, Grant};
-use bartizan_store::repo::oauth_refresh::{self, Exchange, Exchanged, Refresh};
+use bartizan_store::repo::oauth_refresh::{self, Exchange, Exchanged, MAX_EXCHANGES, Refresh};
 use bartizan_store::repo::person;
 
 use super::super::client_auth::Presented;
@@ -25,9 +27,10 @@ impl Inner {
         &self,
         params: &Params,
         client: &Presented,
+        peer: IpAddr,
     ) -> Result<Pair, OAuthError> {
         if !self.is_documented(client.id()) {
-            self.authenticate_client(client).await?;
+            self.authenticate_client(client, peer).await?;
         }
         let text = params
             .get("refresh_token")
@@ -38,22 +41,27 @@ impl Inner {
         let hash = secret::hash(text);
         let (mut row, grant) = self.family(&hash, client).await?;
         if self.is_documented(client.id()) {
-            self.authenticate_client(client).await?;
+            self.authenticate_client(client, peer).await?;
         }
         let content: GrantContent = serde_json::from_str(&grant.content).map_err(|_| invalid_grant())?;
         check_target(params, &content.resource)?;
         let scopes = narrowed(params, &content)?;
         for _ in 0..TRIES {
             if row.retired_ms.is_some() {
-                return Err(self.reused(&grant).await);
+                return Err(self.reused(&grant, peer).await);
             }
             if let Some(pair) = self.same_pair(text, &row) {
+                let pair = self.within(pair, &scopes, &grant).await?;
+                self.note_issued(&grant.person, client.id(), peer, "refresh_token, same pair").await;
                 return Ok(pair);
             }
+            if row.exchanges >= MAX_EXCHANGES {
+                return Err(self.reused(&grant, peer).await);
+            }
             let pair = self.new_pair(&scopes)?;
-            match self.exchange(text, &hash, &row, &pair).await? {
+            match self.exchange(text, &hash, &row, client.id(), &pair).await? {
                 Exchanged::Done => {
-                    self.note_issued(&grant.person, client.id(), "refresh_token").await;
+                    self.note_issued(&grant.person, client.id(), peer, "refresh_token").await;
                     return Ok(pair);
                 }
                 Exchanged::Ended => return Err(invalid_grant()),
@@ -87,13 +95,34 @@ impl Inner {
         secrets::open(token, &row.grant_id, sealed)
     }
 
-    async fn exchange(&self, token: &str, hash: &[u8], row: &Refresh, pair: &Pair) -> Result<Exchanged, OAuthError> {
+    /// The pair as it is when its scopes were asked for; else with an access token of its own.
+    async fn within(&self, pair: Pair, scopes: &str, grant: &Grant) -> Result<Pair, OAuthError> {
+        let set = |text: &str| ScopeSet::parse(text).unwrap_or_default();
+        if set(&pair.scopes).is_subset(&set(scopes)) {
+            return Ok(pair);
+        }
+        let mut narrow = self.new_pair(scopes)?;
+        narrow.refresh.clone_from(&pair.refresh);
+        let hash = secret::hash(&narrow.access);
+        let added = oauth_grant::add_access(&self.deps.store, &grant.id, &hash, scopes, narrow.expires_ms).await;
+        if added.map_err(|error| unavailable(&error))? { Ok(narrow) } else { Err(invalid_grant()) }
+    }
+
+    async fn exchange(
+        &self,
+        token: &str,
+        hash: &[u8],
+        row: &Refresh,
+        client_id: &str,
+        pair: &Pair,
+    ) -> Result<Exchanged, OAuthError> {
         let sealed = secrets::seal(token, &row.grant_id, pair).ok_or_else(super::super::no_randomness)?;
         let (access, refresh) = (secret::hash(&pair.access), secret::hash(&pair.refresh));
         let new = Exchange {
             hash,
             parent: &row.parent,
             grant_id: &row.grant_id,
+            client_id,
             pair: &sealed,
             pair_until_ms: self.now().saturating_add(SAME_PAIR_MS),
             access: &access,
@@ -104,11 +133,15 @@ impl Inner {
         oauth_refresh::exchange(&self.deps.store, new).await.map_err(|error| unavailable(&error))
     }
 
-    /// A token whose successor is in use: two hold what one should. Neither keeps it.
-    async fn reused(&self, grant: &Grant) -> OAuthError {
+    /// A token whose successor is in use, or that comes too often: two hold what one should.
+    /// Neither keeps it.
+    async fn reused(&self, grant: &Grant, peer: IpAddr) -> OAuthError {
         match oauth_grant::revoke(&self.deps.store, &grant.id, "refresh token used twice").await {
             Ok(_) => {
-                self.record(self.event(Action::Replay, false, &grant.client_id, "refresh token used twice"));
+                let why = "refresh token used twice";
+                let mut event = self.event_of(Action::Replay, false, &grant.person, &grant.client_id, why).await;
+                event.ip = Some(peer);
+                self.record(event);
                 invalid_grant()
             }
             Err(error) => unavailable(&error),

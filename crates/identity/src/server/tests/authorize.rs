@@ -114,6 +114,8 @@ async fn a9_errors_for_the_client() {
         (with("resource", Some("https://gw.example/mcp#x")), "invalid_target"),
         (format!("{}&resource={OTHER_RESOURCE}", request(&client)), "invalid_target"),
         (with("scope", Some("a\"b")), "invalid_scope"),
+        (with("scope", Some("mcp:admin")), "invalid_scope"),
+        (with("scope", Some("openid mcp:admin")), "invalid_scope"),
         (format!("{}&scope=mcp:write", request(&client)), "invalid_request"),
         (format!("{}&state=other", request(&client)), "invalid_request"),
         (format!("{}&code_challenge=x", request(&client)), "invalid_request"),
@@ -143,6 +145,7 @@ async fn a19_consent_is_remembered_for_person_client_and_scopes() {
     assert!(asks(&request(&other), &bench.session).await, "another client");
     let bob = sign_in(&bench.store, "bob", "session-of-bob").await;
     assert!(asks(&request(&client), &bob).await, "another person");
+    assert!(asks(&request_with(&client, "resource", Some(OTHER_RESOURCE)), &bench.session).await, "another resource");
     // Taken back.
     assert_eq!(bench.server.clients_of("ana").await.unwrap().len(), 1);
     bench.server.withdraw("ana", &client).await.unwrap();
@@ -202,4 +205,66 @@ async fn a9_asking_costs_no_room() {
         assert!(matches!(bench.server.authorize(&request(&client), None).await, Step::SignIn { .. }));
     }
     assert_eq!(tokens::dump(&bench).await.len(), before.len());
+}
+
+#[tokio::test]
+async fn a19_scopes_of_openid_alone_are_no_scopes() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    for (scope, given) in [
+        (None, vec!["mcp:read", "mcp:write"]),
+        (Some("openid profile offline_access"), vec!["mcp:read", "mcp:write"]),
+        (Some("openid mcp:read"), vec!["mcp:read"]),
+        (Some("mcp:admin mcp:read"), vec!["mcp:read"]),
+    ] {
+        let step = bench.server.authorize(&request_with(&client, "scope", scope), Some(&bench.session)).await;
+        let Step::Consent(view) = step else { panic!("{scope:?}: {step:?}") };
+        assert_eq!(view.scopes.iter().map(|scope| scope.name.as_str()).collect::<Vec<_>>(), given, "{scope:?}");
+    }
+}
+
+#[tokio::test]
+async fn a25_signing_out_everywhere_ends_every_browser() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    let bob = sign_in(&bench.store, "bob", "session-of-bob").await;
+    bench.code(&client).await;
+    let step = bench.server.authorize(&request_with(&client, "prompt", Some("consent")), Some(&bench.session)).await;
+    let Step::Consent(view) = step else { panic!() };
+    bench.server.sign_out_everywhere("ana").await.unwrap();
+    let session = async |cookie: &[u8]| browser_session::current(&bench.store, cookie).await.unwrap();
+    assert_eq!(session(b"session-of-ana").await, None);
+    assert!(session(b"session-of-bob").await.is_some(), "bob is another person");
+    // Whoever read the session a moment before gets no code: neither at once nor from the page.
+    assert_eq!(page(bench.server.authorize(&request(&client), Some(&bench.session)).await), "request_expired");
+    assert_eq!(page(bench.server.decide(&view.transaction, &bench.session, true).await), "request_expired");
+    assert!(matches!(bench.server.authorize(&request(&client), Some(&bob)).await, Step::Consent(_)));
+}
+
+#[tokio::test]
+async fn a9_what_waits_for_a_sign_in_is_bounded() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    let query = |length| request_with(&client, "state", Some("s".repeat(length).as_str()));
+    let Step::SignIn { transaction } = bench.server.authorize(&query(2000), None).await else { panic!() };
+    assert!(transaction.len() <= 6 * 1024);
+    let long = format!("{}&more={}", query(4000), "x".repeat(2000));
+    assert_eq!(page(bench.server.authorize(&long, None).await), "request_too_long");
+    assert!(matches!(bench.server.authorize(&long, Some(&bench.session)).await, Step::Consent(_)), "nothing is kept");
+}
+
+#[tokio::test]
+async fn a19_prompt_login_is_known_from_the_transaction() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    for (prompt, login) in
+        [(None, false), (Some("consent"), false), (Some("login"), true), (Some("login consent"), true)]
+    {
+        let Step::SignIn { transaction } = bench.server.authorize(&request_with(&client, "prompt", prompt), None).await
+        else {
+            panic!()
+        };
+        assert_eq!(bench.server.wants_login(&transaction), login, "{prompt:?}");
+    }
+    assert!(!bench.server.wants_login("x"));
 }

@@ -92,13 +92,21 @@ async fn a9_a_code_that_comes_twice_ends_the_grant() {
     assert!(bench.who(&access).await.is_none(), "the thief, or the robbed, has nothing left");
     bench.refresh(&client, &first.text("refresh_token")).await.is_refused(400, "invalid_grant");
     assert_eq!(bench.saw(Action::Replay, false), 1);
-    // Another client that brings it, without its verifier, ends it as well.
+    // The code alone, from a history or a log, ends nothing.
     let other = bench.register(CALLBACK).await;
     let code = bench.code(&client).await;
     let access = bench.redeem(&client, &code).await.text("access_token");
     let stolen =
         [("grant_type", "authorization_code"), ("client_id", other.as_str()), ("code", &code), ("code_verifier", "x")];
     bench.token(&stolen).await.is_refused(400, "invalid_grant");
+    let mut guess = redemption(&client, &code).to_vec();
+    guess[4].1 = "wrong-verifier-wrong-verifier-wrong-verifier-wr";
+    bench.token(&guess).await.is_refused(400, "invalid_grant");
+    assert!(bench.who(&access).await.is_some());
+    assert_eq!(bench.saw(Action::Replay, false), 1);
+    // With its verifier it does, also when its minute is over.
+    bench.clock.advance_ms(120_000);
+    bench.redeem(&client, &code).await.is_refused(400, "invalid_grant");
     assert!(bench.who(&access).await.is_none());
 }
 
@@ -219,8 +227,45 @@ async fn a9_guessing_secrets_is_slowed_down() {
         last = bench.token(&pairs).await.status;
     }
     assert_eq!(last, 429);
+    // Nobody else waits: neither another network, nor other clients of this one, nor who
+    // brings no secret.
+    let form = form_of(&pairs);
+    let far: IpAddr = "198.51.100.7".parse().unwrap();
+    let from = async |peer| Answer::of(bench.server.token(&form_headers(), peer, form.clone().into()).await).status;
+    assert_eq!((from(PEER).await, from(far).await), (429, 401));
+    let (client, answer) = bench.connected().await;
+    assert_eq!(bench.refresh(&client, &answer.text("refresh_token")).await.status, 200);
+    assert_eq!(bench.token(&pairs[..3]).await.status, 401, "no guess");
+    // Guesses at the revocation endpoint are the same guesses.
+    let pairs_there = [("client_id", SECRET_CLIENT), ("token", "x"), ("client_secret", SECRET)];
+    let there =
+        async |peer| Answer::of(bench.server.revoke(&form_headers(), peer, form_of(&pairs_there).into()).await).status;
+    assert_eq!((there(PEER).await, there(far).await), (429, 200));
     bench.clock.advance_ms(60_000);
-    assert_eq!(bench.token(&pairs).await.status, 401);
+    assert_eq!((bench.token(&pairs).await.status, there(PEER).await), (401, 200));
+}
+
+#[tokio::test]
+async fn a9_invented_and_public_clients_are_not_counted() {
+    let bench = bench().await;
+    let public = bench.register(CALLBACK).await;
+    for client in [public.as_str(), "nobody"] {
+        let pairs =
+            [("grant_type", "refresh_token"), ("client_id", client), ("refresh_token", "x"), ("client_secret", "x")];
+        for _ in 0..100 {
+            assert_eq!(bench.token(&pairs).await.status, 401);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a25_a_deactivated_person_redeems_no_code() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    let code = bench.code(&client).await;
+    // Deactivated behind the store's back: the code is there still.
+    tokens::sql(&bench, "UPDATE person SET deactivated_ms = 1").await;
+    bench.redeem(&client, &code).await.is_refused(400, "invalid_grant");
 }
 
 /// What the controls are worth: whoever takes one away lets the attack succeed, so it is

@@ -218,7 +218,10 @@ async fn a8_documents_that_are_refused() {
 #[tokio::test]
 async fn a8_no_document_from_this_network() {
     let (site, bench) = start().await;
+    let mut texts = std::collections::HashSet::new();
     for host in [
+        "nobody.example",
+        "client.example",
         "loopback.example",
         "private.example",
         "metadata.example",
@@ -230,10 +233,12 @@ async fn a8_no_document_from_this_network() {
     ] {
         let client = format!("https://{host}:{}/c.json", site.port);
         match bench.server.authorize(&request(&client), Some(&bench.session)).await {
-            Step::Problem(problem) => assert!(problem.text.contains("is blocked"), "{host}: {}", problem.text),
+            Step::Problem(problem) => drop(texts.insert((problem.code, problem.title, problem.text, problem.hint))),
             other => panic!("{host}: {other:?}"),
         }
     }
+    assert_eq!(site.requests.swap(0, Ordering::SeqCst), 1, "the one host that is allowed has no such page");
+    assert_eq!(texts.len(), 1, "the page tells nothing about the network: {texts:?}");
     assert_eq!(site.count(), 0);
 }
 
@@ -288,10 +293,43 @@ async fn a8_a_public_document_on_loopback_is_asked_about_each_time() {
     let only = site.url("/only.json");
     let body = format!(r#"{{"client_id":"{only}","client_name":"Desk","redirect_uris":["{CALLBACK}"]}}"#);
     site.page("/only.json", "content-type: application/json\r\n", &body);
-    for (client, asked_again) in [(&mixed, false), (&only, true)] {
-        bench.code_by(&request(client), &bench.session).await;
-        let again = bench.server.authorize(&request(client), Some(&bench.session)).await;
-        assert_eq!(matches!(again, Step::Consent(_)), asked_again, "{client}");
+    let local = site.url("/local.json");
+    let body =
+        format!(r#"{{"client_id":"{local}","client_name":"Desk","redirect_uris":["https://localhost:4711/cb"]}}"#);
+    site.page("/local.json", "content-type: application/json\r\n", &body);
+    let web = "https://desk.example/cb";
+    // It is the requested redirect that counts: another one in the document proves nothing.
+    for (client, redirect, on_device) in [
+        (mixed.as_str(), CALLBACK, true),
+        (&mixed, web, false),
+        (&only, CALLBACK, true),
+        (&local, "https://localhost:4711/cb", true),
+        (PUBLIC_CLIENT, CALLBACK, true),
+        (PUBLIC_CLIENT, web, false),
+    ] {
+        let query = request_with(client, "redirect_uri", Some(redirect));
+        let Step::Consent(view) = bench.server.authorize(&query, Some(&bench.session)).await else { panic!() };
+        assert_eq!(view.loopback_only, on_device, "{client} {redirect}");
+        bench.code_by(&query, &bench.session).await;
+        let again = bench.server.authorize(&query, Some(&bench.session)).await;
+        assert_eq!(matches!(again, Step::Consent(_)), on_device, "{client} {redirect}");
+    }
+}
+
+#[tokio::test]
+async fn a8_keys_come_from_accepted_domains_only() {
+    let site = Site::start().await;
+    let mut settings = SignIn::default();
+    settings.client_metadata.allowed_domains = vec!["client.example".to_owned()];
+    let bench = bench_with(settings, site.egress.clone()).await;
+    for (path, uri, good) in [
+        ("/a.json", "https://client.example/keys".to_owned(), true),
+        ("/b.json", "https://loopback.example/keys".to_owned(), false),
+    ] {
+        let more = format!(r#","token_endpoint_auth_method":"private_key_jwt","jwks_uri":"{uri}""#);
+        let client = site.document(path, &more);
+        let step = bench.server.authorize(&request(&client), Some(&bench.session)).await;
+        assert_eq!(matches!(step, Step::Consent(_)), good, "{uri}: {step:?}");
     }
 }
 

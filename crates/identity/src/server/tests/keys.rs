@@ -118,3 +118,17 @@ async fn a8_new_keys_of_a_client_are_found() {
     bench.clock.advance_ms(30_000);
     assert_eq!(refresh("3").await, 200);
 }
+
+#[tokio::test]
+async fn a8_keys_that_cannot_be_fetched_are_no_wrong_proof() {
+    let site = Site::start().await;
+    let bench = bench_with(SignIn::default(), site.egress.clone()).await;
+    let more = format!(r#","token_endpoint_auth_method":"private_key_jwt","jwks_uri":"{}""#, site.url("/gone"));
+    let client = site.document("/c.json", &more);
+    let code = bench.code(&client).await;
+    let signed = assertion(&key("k1"), &client, "1", &[]);
+    let mut pairs = redemption(&client, &code).to_vec();
+    pairs.push(("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"));
+    pairs.push(("client_assertion", &signed));
+    bench.token(&pairs).await.is_refused(503, "temporarily_unavailable");
+}

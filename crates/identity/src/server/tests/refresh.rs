@@ -173,3 +173,69 @@ async fn a10_a_deactivated_person_refreshes_nothing() {
     bench.refresh(&client, &first.text("refresh_token")).await.is_refused(400, "invalid_grant");
     assert!(bench.who(&first.text("access_token")).await.is_none());
 }
+
+#[tokio::test]
+async fn a10_an_answer_is_lost_five_times_at_most() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let token = first.text("refresh_token");
+    for _ in 0..5 {
+        refreshed(&bench, &client, &token).await;
+        bench.clock.advance_ms(30_000);
+    }
+    bench.refresh(&client, &token).await.is_refused(400, "invalid_grant");
+    assert_eq!(bench.saw(Action::Replay, false), 1);
+    assert!(bench.who(&first.text("access_token")).await.is_none());
+}
+
+#[tokio::test]
+async fn a10_the_same_pair_is_given_after_the_first_exchange_only() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let token = first.text("refresh_token");
+    refreshed(&bench, &client, &token).await;
+    bench.clock.advance_ms(30_000);
+    let second = refreshed(&bench, &client, &token).await;
+    let third = refreshed(&bench, &client, &token).await;
+    assert_ne!(second.text("refresh_token"), third.text("refresh_token"));
+}
+
+#[tokio::test]
+async fn a10_the_same_pair_honours_a_narrower_scope() {
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    let code = bench.code_by(&request_with(&client, "scope", None), &bench.session).await;
+    let token = bench.redeem(&client, &code).await.text("refresh_token");
+    let wide = refreshed(&bench, &client, &token).await;
+    let narrow = bench
+        .token(&[
+            ("grant_type", "refresh_token"),
+            ("client_id", &client),
+            ("refresh_token", &token),
+            ("scope", "mcp:read"),
+        ])
+        .await;
+    assert_eq!((wide.text("scope"), narrow.text("scope")), ("mcp:read mcp:write".into(), "mcp:read".into()));
+    assert_eq!(wide.text("refresh_token"), narrow.text("refresh_token"));
+    assert_eq!(bench.who(&narrow.text("access_token")).await.unwrap().scopes.unwrap().to_string(), "mcp:read");
+}
+
+#[tokio::test]
+async fn a7_a_client_in_use_is_not_swept() {
+    let mut settings = SignIn::default();
+    settings.lifetimes.unused_client_s = 24 * 3600;
+    let bench = bench_with(settings, egress(&settings::Egress::default())).await;
+    let (client, first) = bench.connected().await;
+    bench.clock.advance_ms(10 * 24 * 3_600_000);
+    bench.server.sweep().await.unwrap();
+    let next = refreshed(&bench, &client, &first.text("refresh_token")).await;
+    // The refresh counts as a use, not only the sign-in.
+    bench.clock.advance_ms(5 * 24 * 3_600_000);
+    bench.server.sweep().await.unwrap();
+    let known = bartizan_store::repo::oauth_client::by_id(&bench.store, &client).await.unwrap();
+    assert!(known.is_some(), "used five days ago");
+    drop(next);
+    bench.clock.advance_ms(14 * 24 * 3_600_000);
+    bench.server.sweep().await.unwrap();
+    assert!(bartizan_store::repo::oauth_client::by_id(&bench.store, &client).await.unwrap().is_none());
+}

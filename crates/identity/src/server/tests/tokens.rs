@@ -153,7 +153,7 @@ async fn a5_an_access_token_ends_after_fifteen_minutes() {
 }
 
 async fn revoke(bench: &Bench, pairs: &[(&str, &str)]) -> Answer {
-    Answer::of(bench.server.revoke(&form_headers(), form_of(pairs).into()).await)
+    Answer::of(bench.server.revoke(&form_headers(), PEER, form_of(pairs).into()).await)
 }
 
 #[tokio::test]
