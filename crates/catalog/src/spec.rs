@@ -169,9 +169,10 @@ fn version(server: &resources::Server, transport: &Transport, credential: &Crede
         }
     }
     if let Credential::OauthUser(oauth) = credential {
-        for text in [&oauth.issuer, &oauth.client_id].into_iter().flatten().chain(&oauth.scopes) {
-            open.extend([b"\0oauth\0".as_slice(), text.as_bytes()]);
+        for (name, text) in [(b"\0issuer\0".as_slice(), &oauth.issuer), (b"\0client\0", &oauth.client_id)] {
+            open.extend([name, text.as_deref().unwrap_or_default().as_bytes()]);
         }
+        open.extend(oauth.scopes.iter().flat_map(|scope| [b"\0scope\0".as_slice(), scope.as_bytes()]));
     }
     let stable = sha256_hex(&open, 8);
     if secret.is_empty() {

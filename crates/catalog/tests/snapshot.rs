@@ -268,6 +268,46 @@ fn what_nobody_may_use_is_a_warning() {
 }
 
 #[test]
+fn p16_oauth_servers_are_checked() {
+    let server = |more: Value| {
+        let mut server = json!({"server_id": "a", "hostname": "https://a.example/mcp", "auth_type": "oauth"});
+        server["policies"] = everyone();
+        server.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"servers": [server]})
+    };
+    let credentials = |value| findings(value).iter().filter(|finding| finding.code == "credentials").count();
+    for good in
+        [json!({}), json!({"auth_config": {"issuer": "https://as.example/t", "client_id": "c", "scopes": ["x"]}})]
+    {
+        assert_eq!(credentials(server(good.clone())), 0, "{good}");
+    }
+    for bad in [
+        json!({"auth_credentials": "token"}),
+        json!({"visibility": "public"}),
+        json!({"auth_config": {"client_secret": "s"}}),
+        json!({"auth_config": {"client_id": ""}}),
+        json!({"auth_config": {"client_id": "a\r\nb"}}),
+        json!({"auth_config": {"issuer": "http://as.example"}}),
+        json!({"auth_config": {"issuer": "javascript:alert(1)"}}),
+        json!({"auth_config": {"issuer": "https://u@as.example"}}),
+        json!({"auth_config": {"scopes": ["a b"]}}),
+        json!({"auth_type": "bearer", "auth_credentials": "token", "auth_config": {}}),
+    ] {
+        assert_eq!(credentials(server(bad.clone())), 1, "{bad}");
+    }
+    // A session or a token of the old settings must not be used with the new ones.
+    let version = |more| compile(server(more)).order[0].version.clone();
+    let versions = [
+        version(json!({})),
+        version(json!({"auth_config": {"issuer": "https://as.example"}})),
+        version(json!({"auth_config": {"client_id": "https://as.example"}})),
+        version(json!({"auth_type": "unauthenticated"})),
+    ];
+    let different: std::collections::HashSet<_> = versions.iter().collect();
+    assert_eq!(different.len(), versions.len(), "{versions:?}");
+}
+
+#[test]
 fn p4_credentials_reach_the_specification() {
     let snapshot = compile(json!({"servers": [
         server("t", json!({"auth_type": "bearer", "auth_credentials": "abc"})),
