@@ -20,7 +20,10 @@ use oauth::{
     case_consent_is_for_one_resource, case_no_code_slips_past_a_sign_out, case_no_grant_slips_past_a_withdrawal,
     case_of_many_that_redeem_or_exchange_one_wins, case_registered_clients_are_trimmed,
 };
-use sign_in::{case_browser_sessions, case_one_person_signs_in_twice_at_once, case_people, case_sign_ins_under_way};
+use sign_in::{
+    case_accounts_go_with_the_address, case_browser_sessions, case_one_person_signs_in_twice_at_once, case_people,
+    case_sign_ins_under_way,
+};
 
 async fn case_every_statement_is_prepared(store: Store, _: Arc<ManualClock>) {
     assert_eq!(store.refused_statements().await.unwrap(), Vec::<String>::new());
@@ -499,6 +502,7 @@ cases! {
     case_people => a2_people,
     case_one_person_signs_in_twice_at_once => a2_one_person_signs_in_twice_at_once,
     case_browser_sessions => a2_browser_sessions,
+    case_accounts_go_with_the_address => p16_accounts_go_with_the_address,
     case_sign_ins_under_way => a2_sign_ins_under_way,
     case_index_pages_have_no_gap_and_no_repeat => l9_index_pages_have_no_gap_and_no_repeat,
     case_index_filters => l9_index_filters,

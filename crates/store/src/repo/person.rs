@@ -1,9 +1,9 @@
 //! People who signed in (feature row A2).
 
-use super::{change, oauth_grant};
+use super::{change, oauth_grant, upstream_account};
 use crate::engine::Store;
 use crate::error::StoreError;
-use crate::exec::{Arg, Row, Statement};
+use crate::exec::{Arg, Row, Statement, Tx};
 
 /// Topic of these rows in the change feed; the name is the person's id.
 pub const TOPIC: &str = "person";
@@ -105,8 +105,14 @@ pub struct SignIn<'a> {
     pub groups_json: &'a str,
 }
 
+/// The key of the principal with this address, to whom accounts belong.
+fn owner(email: &str) -> String {
+    format!("user:{email}")
+}
+
 /// Notes a sign-in: makes the person, or takes over what the provider says now. `None` when
-/// the person is deactivated. The change feed hears of it when something changed.
+/// the person is deactivated. The change feed hears of it when something changed. With the
+/// address go the upstream accounts: another person may have it next.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] when somebody else has the address.
@@ -127,6 +133,9 @@ pub async fn sign_in(store: &Store, new: &SignIn<'_>) -> Result<Option<Person>, 
     ];
     let Some(row) = tx.fetch_optional(&UPSERT, &args).await? else { return Ok(None) };
     let after = person(&row, 0)?;
+    if let Some(old) = before.as_ref().map(|before| &before.email).filter(|old| **old != after.email) {
+        upstream_account::remove_all_in(&mut tx, &owner(old), now).await?;
+    }
     let same = before.is_some_and(|before| Person { signed_in_ms: after.signed_in_ms, ..before } == after);
     if !same {
         change::append_in(&mut tx, TOPIC, &after.id, now).await?;
@@ -168,18 +177,31 @@ pub async fn reactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
     changing(store, &REACTIVATE, id, &[Arg::Text(id)]).await
 }
 
-/// Removes a person with all sessions, codes and grants, so that the address is free again. Returns false when there is none.
+/// Removes a person with all sessions, codes, grants and upstream accounts, so that the address is free again. Returns false when there is none.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
-    changing(store, &DELETE, id, &[Arg::Text(id)]).await
+    let mut tx = store.begin().await?;
+    let Some(row) = tx.fetch_optional(&BY_ID, &[Arg::Text(id)]).await? else { return Ok(false) };
+    let email = person(&row, 0)?.email;
+    upstream_account::remove_all_in(&mut tx, &owner(&email), store.now_ms()).await?;
+    changing_in(tx, store, &DELETE, id, &[Arg::Text(id)]).await
 }
 
 /// Runs a statement on one person and, if it changed something, ends the person's browser
 /// sessions, codes and grants, and tells the change feed.
 async fn changing(store: &Store, statement: &Statement, id: &str, args: &[Arg<'_>]) -> Result<bool, StoreError> {
-    let mut tx = store.begin().await?;
+    changing_in(store.begin().await?, store, statement, id, args).await
+}
+
+async fn changing_in(
+    mut tx: Tx,
+    store: &Store,
+    statement: &Statement,
+    id: &str,
+    args: &[Arg<'_>],
+) -> Result<bool, StoreError> {
     if tx.execute(statement, args).await? == 0 {
         return Ok(false);
     }

@@ -4,7 +4,7 @@
 use super::change;
 use crate::engine::Store;
 use crate::error::StoreError;
-use crate::exec::{Arg, Row, Statement};
+use crate::exec::{Arg, Row, Statement, Tx};
 
 /// Topic of the change feed; names are those of [`name`].
 pub const TOPIC: &str = "upstream_account";
@@ -36,8 +36,21 @@ const USED: Statement = Statement::write(
 const DELETE: Statement =
     Statement::write("upstream_account.delete", "DELETE FROM upstream_account WHERE owner = $1 AND server = $2");
 
+const SERVERS: Statement =
+    Statement::read("upstream_account.servers", "SELECT server FROM upstream_account WHERE owner = $1");
+const DELETE_ALL: Statement =
+    Statement::write("upstream_account.delete_all", "DELETE FROM upstream_account WHERE owner = $1");
+const DELETE_CONNECTS: Statement =
+    Statement::write("upstream_account.delete_connects", "DELETE FROM upstream_connect WHERE owner = $1");
+// By the end of the name, so that a record without its row goes as well.
+const DELETE_TOKENS: Statement = Statement::write(
+    "upstream_account.delete_tokens",
+    "DELETE FROM sealed WHERE tenant = '' AND kind = 'upstream_token' \
+     AND substr(id, length(id) - length(CAST($1 AS TEXT))) = '/' || CAST($1 AS TEXT)",
+);
+
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![PUT, LIST, GET, USED, DELETE].into()
+    super::list![PUT, LIST, GET, USED, DELETE, SERVERS, DELETE_ALL, DELETE_CONNECTS, DELETE_TOKENS].into()
 }
 
 /// One account, without its tokens.
@@ -139,4 +152,19 @@ pub async fn delete(store: &Store, owner: &str, server: &str) -> Result<bool, St
     change::append_in(&mut tx, TOPIC, &name(owner, server), store.now_ms()).await?;
     tx.commit().await?;
     Ok(gone == 1)
+}
+
+/// Removes all accounts of an owner with their tokens, and connections under way: whoever
+/// bears the name next is somebody else.
+pub(super) async fn remove_all_in(tx: &mut Tx, owner: &str, now: i64) -> Result<(), StoreError> {
+    let owner_arg = [Arg::Text(owner)];
+    let rows = tx.fetch_all(&SERVERS, &owner_arg).await?;
+    for statement in [&DELETE_CONNECTS, &DELETE_ALL, &DELETE_TOKENS] {
+        tx.execute(statement, &owner_arg).await?;
+    }
+    for row in rows {
+        let server = row.text(0, "upstream_account.server")?;
+        change::append_in(tx, TOPIC, &name(owner, &server), now).await?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bartizan_model::ManualClock;
-use bartizan_store::repo::{browser_session, change, login_state, person};
+use bartizan_store::repo::{browser_session, change, login_state, person, sealed, upstream_account};
 use bartizan_store::{Store, StoreError};
 
 use super::common;
@@ -130,4 +130,62 @@ pub(super) async fn case_sign_ins_under_way(store: Store, clock: Arc<ManualClock
     assert_eq!(login_state::prune(&store, 2).await.unwrap(), 2);
     assert_eq!(login_state::take(&store, &[3], b"browser").await.unwrap(), None);
     assert!(login_state::take(&store, &[5], b"browser").await.unwrap().is_some());
+}
+
+/// The next holder of an address gets nothing of the one before.
+pub(super) async fn case_accounts_go_with_the_address(store: Store, _: Arc<ManualClock>) {
+    let connect = async |owner: &str| {
+        let account = upstream_account::Account {
+            owner: owner.to_owned(),
+            server: "git".to_owned(),
+            status: "ready".to_owned(),
+            issuer: "https://git.example".to_owned(),
+            scopes: String::new(),
+            expires_ms: None,
+            version: 1,
+            connected_ms: common::NOW,
+            last_used_ms: None,
+        };
+        upstream_account::put(&store, &account).await.unwrap();
+        let record = sealed::Sealed { key: token(owner), version: 1, key_id: "k".to_owned(), sealed: vec![1] };
+        assert!(sealed::insert(&store, &record).await.unwrap());
+    };
+    let has = async |owner: &str| {
+        let listed = !upstream_account::list(&store, owner).await.unwrap().is_empty();
+        (listed, sealed::get(&store, &token(owner)).await.unwrap().is_some())
+    };
+    let arrive = async |email: &str| {
+        let new = person::SignIn {
+            new_id: "p1",
+            issuer: "https://idp.example",
+            subject: "1",
+            provider: "idp",
+            email,
+            name: "N",
+            groups_json: "[]",
+        };
+        person::sign_in(&store, &new).await.unwrap().unwrap()
+    };
+    arrive("ana@corp.example").await;
+    for owner in ["user:ana@corp.example", "user:mariana@corp.example", "user:bob@corp.example"] {
+        connect(owner).await;
+    }
+    arrive("ana@corp.example").await;
+    assert_eq!(has("user:ana@corp.example").await, (true, true), "the same address");
+    let before = change::head(&store).await.unwrap();
+    arrive("bob@corp.example").await;
+    assert_eq!(has("user:ana@corp.example").await, (false, false));
+    assert_eq!(has("user:mariana@corp.example").await, (true, true), "another person's");
+    let told = change::since(&store, before, 10).await.unwrap();
+    let told = |name: &str| told.iter().any(|c| c.topic == upstream_account::TOPIC && c.name == name);
+    assert!(told("git/user:ana@corp.example"));
+    assert!(person::delete(&store, "p1").await.unwrap());
+    assert_eq!(has("user:bob@corp.example").await, (false, false));
+    assert_eq!(has("user:mariana@corp.example").await, (true, true));
+    assert!(!person::delete(&store, "p1").await.unwrap());
+}
+
+fn token(owner: &str) -> sealed::Key {
+    let id = upstream_account::name(owner, "git");
+    sealed::Key { tenant: String::new(), kind: "upstream_token".to_owned(), id }
 }
