@@ -13,10 +13,11 @@ use common::{BIN, run, run_in};
 use serde_json::Value;
 
 /// Values for what the examples take from the environment.
-const SECRETS: [(&str, &str); 4] = [
+const SECRETS: [(&str, &str); 5] = [
     ("BARTIZAN_MASTER_KEY", "MDEyMzQ1Njc4OWFiY2RlZkZFRENCQTk4NzY1NDMyMTA="),
     ("TRACKER_TOKEN", "tracker-token-for-a-test"),
     ("LEDGER_KEY", "ledger-key-for-a-test"),
+    ("OIDC_SECRET", "oidc-secret-for-a-test"),
     ("DATABASE_URL", "postgres://bartizan@127.0.0.1:1/bartizan"),
 ];
 

@@ -345,9 +345,9 @@ async fn rush(round: u64) {
     let _notes = notes.await.unwrap();
     eventually(|| count(&streams) == 1).await;
     let told = mock.seen("resources/subscribe");
-    assert_eq!(told.len(), 1, "round {round}: {sessions} sessions before");
-    assert_eq!(mock.count("resources/unsubscribe"), 0, "round {round}");
-    let first = told[0].header("mcp-session-id").unwrap().to_owned();
+    // On a busy machine somebody may come and leave before the first that stays: then it was taken back in between.
+    assert_eq!(told.len(), mock.count("resources/unsubscribe") + 1, "round {round}: {sessions} sessions before");
+    let first = told[told.len() - 1].header("mcp-session-id").unwrap().to_owned();
     let gets: Vec<_> = mock.log().into_iter().filter(|seen| seen.http == "GET").collect();
     assert!(gets.iter().all(|get| get.header("mcp-session-id") == Some(first.as_str())), "one session for both");
     // The fifty that stayed go, at once, twice over in part.
@@ -363,8 +363,9 @@ async fn rush(round: u64) {
     for task in going {
         task.await.unwrap().unwrap();
     }
-    eventually(|| mock.count("resources/unsubscribe") == 1).await;
-    assert_eq!((mock.count("resources/subscribe"), mock.count("resources/unsubscribe")), (1, 1), "round {round}");
+    let times = told.len();
+    eventually(|| mock.count("resources/unsubscribe") == times).await;
+    assert_eq!(mock.count("resources/subscribe"), times, "round {round}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

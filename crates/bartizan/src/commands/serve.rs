@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bartizan_catalog::Credential;
 use bartizan_config::{Environment, Override, render};
 use bartizan_vault::KeyRing;
 
@@ -41,6 +42,10 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     for spec in snapshot.order.iter().filter(|spec| spec.unpinned || spec.unsandboxed) {
         tracing::warn!(server = %spec.id, unpinned = spec.unpinned, unsandboxed = spec.unsandboxed,
             "a local server runs on the operator's word");
+    }
+    for spec in snapshot.order.iter().filter(|spec| matches!(spec.credential, Credential::OauthUser(_))) {
+        tracing::warn!(server = %spec.id,
+            "people cannot connect accounts at servers yet; every call to this one is refused");
     }
     let places = Places::of(&loaded)?;
     make_private_folder(&places.data_dir)?;

@@ -66,7 +66,7 @@ fn headers(stage: &Stage, era: &str, client: &Client) -> Vec<Case> {
         ("forged Host", good().header("host", "evil.example.com"), Want::door(403, 403)),
         ("foreign Origin", good().header("origin", "http://evil.example.com"), Want::door(403, 403)),
         ("PUT", good().verb(Method::PUT), Want::door(405, 405).header("allow", "POST")),
-        ("unknown path", good().url(format!("{base}/nothing")), Want::door(404, 404)),
+        ("unknown path", good().url(format!("{base}/servers/no%20id/mcp")), Want::door(404, 404)),
         ("unknown portal", good().url(stage.product.portal_url("nothing")), Want::door(404, 404)),
         ("unknown server", good().url(stage.product.server_url("nothing")), Want::door(404, 404)),
     ];
