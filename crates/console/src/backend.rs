@@ -112,7 +112,9 @@ impl Backend for Real {
     }
 
     async fn end(&self, session: &BrowserSession) -> Result<HeaderValue, PageProblem> {
-        self.sessions.end(session).await
+        let ended = self.sessions.end(session).await?;
+        self.login.signed_out(session);
+        Ok(ended)
     }
 
     async fn clients_of(&self, person: &str) -> Result<Vec<ApprovedClient>, PageProblem> {

@@ -163,7 +163,9 @@ async fn a19_a_client_is_let_in_by_a_person_and_put_out_again() {
     assert_eq!(ada.cookie, None);
     assert_eq!(location(&ada.get("/account").await), "/login?return_to=/account");
     let events = events.lock().unwrap().join(", ");
-    for wanted in ["register true", "sign_in true", "consent true", "token true", "revoke true", "token false"] {
+    for wanted in
+        ["register true", "sign_in true", "consent true", "token true", "revoke true", "token false", "sign_out true"]
+    {
         assert!(events.contains(wanted), "{wanted}: {events}");
     }
 }

@@ -173,6 +173,16 @@ impl Login {
         self.inner.begin(return_to, email, ask).await
     }
 
+    /// Records that somebody ended the session of a browser.
+    pub fn signed_out(&self, session: &BrowserSession) {
+        let deps = &self.inner.deps;
+        let mut event = IdentityEvent::new(deps.clock.now_ms(), Action::SignOut, true);
+        event.person = Some(session.person.email.clone());
+        event.groups.clone_from(&session.person.groups);
+        event.provider = Some(session.provider.clone());
+        (deps.record)(event);
+    }
+
     /// Takes the provider's answer: the query of `/login/callback`, and the headers of the
     /// browser that brings it.
     ///

@@ -29,10 +29,15 @@ pub(super) struct Who {
     pub(super) groups: Vec<String>,
 }
 
+/// A claim; `null` says nothing (OpenID Connect Core, section 5.3.2).
+fn said<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
+    claims.get(name).filter(|value| !value.is_null())
+}
+
 /// Whether the ID token lacks something that the userinfo endpoint may say.
 pub(super) fn is_incomplete(provider: &IdentityProvider, id: &Claims) -> bool {
     let names = &provider.claims;
-    [&names.email, &names.name, &names.groups].into_iter().any(|name| id.get(name).is_none())
+    [&names.email, &names.name, &names.groups].into_iter().any(|name| said(id, name).is_none())
 }
 
 /// Reads a person. What cannot be used refuses the sign-in rather than being left out: a
@@ -44,14 +49,14 @@ pub(super) fn person(
     several_providers: bool,
 ) -> Result<Who, PageProblem> {
     let names = &provider.claims;
-    let find = |name: &str| id.get(name).or_else(|| userinfo.and_then(|userinfo| userinfo.get(name)));
+    let find = |name: &str| said(id, name).or_else(|| userinfo.and_then(|userinfo| said(userinfo, name)));
     let email = address(find(&names.email))?;
-    for said in [Some(id), userinfo].into_iter().flatten() {
-        verified(said.get("email_verified"))?;
+    for claims in [Some(id), userinfo].into_iter().flatten() {
+        verified(claims.get("email_verified"))?;
     }
     in_domain(provider, &email, several_providers)?;
-    for said in [Some(id), userinfo].into_iter().flatten() {
-        if is_elsewhere(said, &names.groups) && find(&names.groups).is_none() {
+    for claims in [Some(id), userinfo].into_iter().flatten() {
+        if is_elsewhere(claims, &names.groups) && find(&names.groups).is_none() {
             return Err(problem::groups_elsewhere());
         }
     }

@@ -137,7 +137,8 @@ impl Inner {
                 return problem(
                     "invalid_redirect_uri",
                     "The application asks for a wrong way back",
-                    refusal.to_string(),
+                    // The rule and not the URI, which anybody may have written.
+                    format!("The redirect URI of this request is not usable: {}.", refusal.rule.text()),
                 );
             }
         };

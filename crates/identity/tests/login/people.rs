@@ -4,7 +4,7 @@ use bartizan_store::repo::person;
 use serde_json::{Value, json};
 
 use crate::gateway::{Browser, config, gateway, simple};
-use crate::provider::{Provider, Reply};
+use crate::provider::{Behaviour, Provider, Reply};
 
 #[tokio::test]
 async fn a2_tricks_with_addresses_are_refused() {
@@ -195,4 +195,18 @@ async fn a2_a_deactivated_person_stays_out() {
     assert!(person::reactivate(&gateway.store, &person.id).await.unwrap());
     assert!(gateway.current(&browser).await.is_none(), "old sessions stay ended");
     assert_eq!(gateway.outcome(&provider).await, "ok");
+}
+
+#[tokio::test]
+async fn a2_a_claim_that_is_null_says_nothing() {
+    let (gateway, provider) = simple().await;
+    provider.set().userinfo = json!({"sub": "sub-ana", "groups": ["ops"]});
+    provider.set().token =
+        Some(std::sync::Arc::new(|behaviour: &Behaviour, claims: &serde_json::Map<String, Value>| {
+            let mut claims = claims.clone();
+            claims.insert("groups".to_owned(), Value::Null);
+            behaviour.sign(&claims)
+        }));
+    let signed_in = gateway.sign_in(&mut Browser::default(), &provider).await.unwrap();
+    assert_eq!(signed_in.session.person.groups, ["ops"]);
 }

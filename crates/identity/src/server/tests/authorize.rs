@@ -68,7 +68,9 @@ async fn a9_what_cannot_be_trusted_never_redirects() {
         "http://127.0.0.1:4711/cb ",
     ] {
         let query = request_with(&client, "redirect_uri", Some(redirect));
-        let code = page(bench.server.authorize(&query, Some(&bench.session)).await);
+        let step = bench.server.authorize(&query, Some(&bench.session)).await;
+        assert!(!matches!(&step, Step::Problem(problem) if problem.text.contains("//")), "{redirect}: echoed");
+        let code = page(step);
         assert!(["invalid_redirect_uri", "invalid_request"].contains(&code), "{redirect}: {code}");
     }
     for (query, code) in [
