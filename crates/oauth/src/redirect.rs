@@ -232,7 +232,8 @@ fn parse(text: &str) -> Result<RedirectUri, Rule> {
         "https" | "http" => web(text, scheme, authority.ok_or(Rule::Host)?),
         _ => {
             // At least something behind the colon, and nothing that looks like a wildcard.
-            if rest.is_empty() || authority.is_some_and(|authority| authority.contains(['*', '%'])) {
+            let wild = authority.is_some_and(|authority| authority.contains(['*', '%']));
+            if rest.is_empty() || wild || Url::parse(text).is_err() {
                 return Err(Rule::Host);
             }
             let origin = format!("{scheme}:");

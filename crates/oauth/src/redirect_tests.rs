@@ -229,3 +229,10 @@ fn a8_redirects_that_stay_on_the_device() {
         }
     }
 }
+
+#[test]
+fn a7_custom_schemes_are_urls_as_well() {
+    for bad in ["com.example.app://a]b/cb", "cursor://[x/cb", "com.example.app://a:99999999/cb"] {
+        assert_eq!(RedirectUri::parse(bad).unwrap_err().rule, Rule::Host, "{bad}");
+    }
+}
