@@ -48,8 +48,11 @@ fn browser_is_there() -> bool {
 
 /// Debian packages, with `apt-get`, those that are missing.
 fn packages() -> Result<()> {
-    let wanted: [(&str, fn() -> bool); 2] = [("postgresql", postgres_is_there), ("chromium", browser_is_there)];
-    let missing: Vec<&str> = wanted.iter().filter(|(_, there)| !there()).map(|(name, _)| *name).collect();
+    let lacking = || -> Vec<&str> {
+        let found = [("postgresql", postgres_is_there()), ("chromium", browser_is_there())];
+        found.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect()
+    };
+    let missing = lacking();
     if missing.is_empty() {
         return Ok(());
     }
@@ -59,8 +62,7 @@ fn packages() -> Result<()> {
     // The package of the database would start a cluster on the standard port; the tests want none.
     let install = ["install", "-y", "-qq", "--no-install-recommends"];
     apt(&[&install[..], &missing].concat())?;
-    for (name, there) in wanted {
-        anyhow::ensure!(there(), "{name} was installed, but is not where Debian puts it");
-    }
+    let still = lacking();
+    anyhow::ensure!(still.is_empty(), "{} was installed, but is not where Debian puts it", still.join(", "));
     Ok(())
 }

@@ -68,10 +68,10 @@ impl Portal {
         *request.headers_mut() = parts.headers.clone();
         // HTTP/2 and the absolute form name the host elsewhere; pages look at the header. Either was checked, and where
         // there are both, they agree.
-        if let (None, Some(authority)) = (parts.headers.get(HOST), parts.uri.authority()) {
-            if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-                request.headers_mut().insert(HOST, host);
-            }
+        if let (None, Some(authority)) = (parts.headers.get(HOST), parts.uri.authority())
+            && let Ok(host) = HeaderValue::from_str(authority.as_str())
+        {
+            request.headers_mut().insert(HOST, host);
         }
         Ok(pages.web.answer(request, from).await.map(Body::full))
     }
