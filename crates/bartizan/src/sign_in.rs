@@ -107,10 +107,9 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
 /// Whether a canonical URL is that of an endpoint. Every well-formed name is one, whether it
 /// exists or not: the answer must not tell.
 fn is_endpoint(url: &str, base: &str, snapshot: &Snapshot) -> bool {
-    if let Some(host) = url.strip_prefix("https://").and_then(|rest| rest.strip_suffix("/mcp")) {
-        if snapshot.portal_hosts.contains_key(host) {
-            return true;
-        }
+    let host = url.strip_prefix("https://").and_then(|rest| rest.strip_suffix("/mcp"));
+    if host.is_some_and(|host| snapshot.portal_hosts.contains_key(host)) {
+        return true;
     }
     let Some(path) = url.strip_prefix(base) else { return false };
     let parts: Vec<&str> = path.split('/').collect();
