@@ -1,4 +1,5 @@
 //! The fuzz targets over seeds and noise (row O15).
+#![allow(unreachable_pub, reason = "shared with the fuzzer")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails")]
 
 #[path = "targets/mod.rs"]

@@ -229,7 +229,7 @@ async fn o11_a_call_waits_for_its_turn_no_longer_than_the_limit_says() {
 async fn o11_a_limit_of_ones_own_refuses_at_once_unless_it_says_otherwise() {
     let (_, limiter) = limiter();
     let own = RateLimit { concurrent: Some(1), ..limit("c", &[LimitKey::User]) };
-    let set = limiter.set(1, &[own.clone()]).unwrap();
+    let set = limiter.set(1, std::slice::from_ref(&own)).unwrap();
     let _held = set.take_in_turn(&subject("a")).await.unwrap();
     assert!(futures_util::FutureExt::now_or_never(set.take_in_turn(&subject("a"))).unwrap().is_err());
     let set = limiter.set(2, &[RateLimit { queue_ms: Some(1), ..own }]).unwrap();

@@ -114,7 +114,7 @@ async fn p33_what_only_one_principal_was_shown_is_nobody_elses() {
         assert_eq!(one == two, scope == "public", "{scope}: {one:?} {two:?}");
         for _ in 0..2 {
             for (from, mine, other) in [(&alice, &one[0], &two[0]), (&bob, &two[0], &one[0])] {
-                assert_eq!(own(&bench.tool_names(from).await), [mine.clone()], "{scope}");
+                assert_eq!(own(&bench.tool_names(from).await), std::slice::from_ref(mine), "{scope}");
                 bench.tool(from, mine, json!({})).await.json();
                 let reply = bench.tool(from, other, json!({})).await;
                 assert_eq!(reply.is_not_found(), scope == "private", "{scope}: {reply:?}");

@@ -61,7 +61,7 @@ async fn o11_a_flood_of_one_user_does_not_hold_up_nine_others() {
     for call in calls {
         end(call).await.json();
     }
-    let seen = bench.mock("old").state.seen.lock().unwrap();
+    let seen = bench.mock("old").state.seen.lock().unwrap().clone();
     let order: Vec<&str> = seen
         .iter()
         .filter(|(method, _, body)| method == "tools/call" && body["params"]["name"] == "echo")
@@ -74,7 +74,6 @@ async fn o11_a_flood_of_one_user_does_not_hold_up_nine_others() {
         once.dedup();
         assert_eq!(once.len(), 10, "each is served once a round: {round:?}");
     }
-    drop(seen);
     assert_eq!(bench.events_of("call").await.len(), 228);
 }
 

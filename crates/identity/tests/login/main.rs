@@ -1,4 +1,5 @@
 //! A2: signing in with a provider that serves good and bad.
+#![allow(unreachable_pub, reason = "tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod gateway;
