@@ -315,4 +315,9 @@ async fn a5_a_person_of_another_group_sees_other_servers() {
     let fresh = Person::new("bo").unwrap();
     let report = scripts::sign_in(RealClient::TsV1, &url, &fresh, "", steps).await.unwrap();
     assert!(!report.names("tools").iter().any(|name| name.starts_with("fin_")), "{:#}", report.0);
+    // It was not the sign-in that failed: the client got its code, and found no portal for them.
+    let trace = fresh.closed(1).await.unwrap();
+    let ended = trace[0]["ended"].as_str().unwrap();
+    assert!(ended.contains("/callback?") && ended.contains("code="), "{trace:#?}");
+    assert!(report.0["error"]["message"].is_string(), "{:#}", report.0);
 }
