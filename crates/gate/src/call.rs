@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bartizan_model::{EventId, PortalId, Principal, ReasonCode, ServerId};
+use bartizan_model::{EventId, PortalId, Principal, ReasonCode, ServerId, SignInFacts};
 use bartizan_wire::{Ask, AskAnswer, ClientProfile, Message, Params, RawJson, RpcError};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
@@ -58,6 +58,22 @@ pub struct Caller {
     pub client_version: Option<Arc<str>>,
     /// What the credential lets its holder do at most.
     pub scopes: Scopes,
+    /// What is known about the sign-in and the device.
+    pub circumstances: Circumstances,
+}
+
+/// Circumstances of a request that the credential and the connection prove, never what a
+/// client says about itself (A3, A4, A16).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Circumstances {
+    /// The sign-in behind the credential; `None` for credentials without one.
+    pub facts: Option<Arc<SignInFacts>>,
+    /// The grant behind the credential, for links that a person opens; `None` without one.
+    pub grant: Option<Arc<str>>,
+    /// Country of the peer, ISO 3166-1 alpha-2, upper case.
+    pub country: Option<Arc<str>>,
+    /// Identity or posture tag of the device, proved by its certificate or by a trusted proxy.
+    pub device: Option<Arc<str>>,
 }
 
 /// Scopes of a credential (A23): they narrow what policies allow, and never widen it.

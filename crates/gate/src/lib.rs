@@ -35,7 +35,9 @@ mod subscribe;
 mod tests;
 mod views;
 
-pub use call::{CallHandle, CallOutput, CallReply, Caller, Endpoint, GovernedCall, Refusal, Scopes, Unknown};
+pub use call::{
+    CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, GovernedCall, Refusal, Scopes, Unknown,
+};
 pub use discover::Discovery;
 pub use explain::StageVerdict;
 pub use gate::{Access, Gate, GateDeps};

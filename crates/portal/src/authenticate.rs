@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bartizan_gate::{Endpoint, Scopes};
+use bartizan_gate::{Circumstances, Endpoint, Scopes};
 use bartizan_identity::{AuthErrorKind, Held, Identity};
 use bartizan_model::Principal;
 use http::HeaderMap;
@@ -11,6 +11,16 @@ use http::HeaderMap;
 use crate::respond::{Challenge, ProblemKind};
 use crate::route::WELL_KNOWN;
 use crate::settings::Settings;
+
+/// Who sent a request, and what its credential proves.
+pub(crate) struct Recognised {
+    pub(crate) principal: Arc<Principal>,
+    /// To ask later whether the credential is good still; `None` for anonymous callers.
+    pub(crate) held: Option<Held>,
+    /// What the credential lets its holder do at most.
+    pub(crate) scopes: Scopes,
+    pub(crate) circumstances: Circumstances,
+}
 
 /// A credential that was offered and is not good.
 pub(crate) struct Refused {
@@ -31,14 +41,19 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
     url: impl FnOnce() -> String,
     challenge: impl FnOnce(bool) -> Challenge,
-) -> Result<(Arc<Principal>, Option<Held>, Scopes), Refused> {
+) -> Result<Recognised, Refused> {
     let error = match identity.authenticate(headers).await {
         Ok(Some(known)) if known.resource.as_deref().is_none_or(|resource| is_for(resource, &url())) => {
             let scopes = known.scopes.as_deref().map_or(Scopes::ALL, |scopes| Scopes {
                 read: scopes.contains("mcp:read"),
                 write: scopes.contains("mcp:write"),
             });
-            return Ok((known.principal, Some(known.held), scopes));
+            let circumstances = Circumstances {
+                facts: known.grant.as_ref().map(|grant| Arc::clone(&grant.facts)),
+                grant: known.grant.as_ref().map(|grant| Arc::clone(&grant.id)),
+                ..Circumstances::default()
+            };
+            return Ok(Recognised { principal: known.principal, held: Some(known.held), scopes, circumstances });
         }
         Ok(Some(known)) => {
             let principal = Some(Arc::clone(known.principal.key()));
@@ -48,7 +63,14 @@ pub(crate) async fn authenticate(
                 principal,
             });
         }
-        Ok(None) => return Ok((Arc::clone(anonymous), None, Scopes::ALL)),
+        Ok(None) => {
+            return Ok(Recognised {
+                principal: Arc::clone(anonymous),
+                held: None,
+                scopes: Scopes::ALL,
+                circumstances: Circumstances::default(),
+            });
+        }
         Err(error) => error,
     };
     let problem = match error.kind {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_gate::{Access, Caller, Endpoint, Gate, Scopes};
+use bartizan_gate::{Access, Caller, Circumstances, Endpoint, Gate, Scopes};
 use bartizan_identity::{Held, Identity};
 use bartizan_model::{Clock, Era, EventId, PortalId, Principal, PrincipalKind};
 use bartizan_telemetry::{Metrics, TraceContext};
@@ -17,7 +17,7 @@ use http_body::Body as HttpBody;
 use tokio::net::TcpListener;
 
 use crate::admit::{BodyError, Door, DoorError, client_address, discard_rest, read_body};
-use crate::authenticate::{Refused, authenticate, challenge, endpoint_path};
+use crate::authenticate::{Recognised, Refused, authenticate, challenge, endpoint_path};
 use crate::body::Body;
 use crate::credentials::{Authority, Credentials};
 use crate::decode::{Incoming, decode, media};
@@ -81,6 +81,8 @@ pub(crate) struct Arrival<'r> {
     pub(crate) held: Option<Held>,
     /// What the credential lets its holder do at most.
     scopes: Scopes,
+    /// What is known about the sign-in and the device.
+    circumstances: Circumstances,
     pub(crate) ip: IpAddr,
     /// The portal's own host name, if that was used.
     own_host: Option<&'r str>,
@@ -251,7 +253,7 @@ impl Portal {
         let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid, inner.scopes());
         let ip = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
         let known = authenticate(&inner.identity, &inner.anonymous, &parts.headers, url, to_challenge).await;
-        let (principal, held, scopes) = match known {
+        let Recognised { principal, held, scopes, circumstances } = match known {
             Ok(known) => known,
             Err(refused) => return Ok(inner.refuse(refused, ip, &endpoint)),
         };
@@ -267,7 +269,8 @@ impl Portal {
             }
             Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
         }
-        let arrival = Arrival { headers: &parts.headers, endpoint, principal, held, scopes, ip, own_host };
+        let arrival =
+            Arrival { headers: &parts.headers, endpoint, principal, held, scopes, circumstances, ip, own_host };
         if place == Place::Sse {
             return self.old_transport(parts, arrival, body, own_host).await;
         }
@@ -410,6 +413,7 @@ impl Arrival<'_> {
             client,
             client_version,
             scopes: self.scopes,
+            circumstances: self.circumstances.clone(),
         }
     }
 

@@ -91,6 +91,7 @@ impl From {
             client: Some("test-client".into()),
             client_version: Some("1.2.3".into()),
             scopes: Scopes::ALL,
+            circumstances: crate::Circumstances::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bartizan_model::{Principal, PrincipalKind};
+use bartizan_model::{Principal, PrincipalKind, SignInFacts};
 use bartizan_oauth::scope::ScopeSet;
 use bartizan_store::repo::oauth_grant::{self, Grant};
 use bartizan_store::repo::person::{self, Person};
@@ -16,19 +16,13 @@ use crate::server::GrantContent;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantInfo {
     /// Id of the grant.
-    pub id: String,
+    pub id: Arc<str>,
     /// The client.
     pub client_id: String,
     /// What the client calls itself.
     pub client_name: String,
-    /// Identity provider.
-    pub provider: String,
-    /// When the person authenticated there, milliseconds since the epoch; 0: not known.
-    pub auth_time_ms: i64,
-    /// Authentication methods (RFC 8176).
-    pub amr: Vec<String>,
-    /// Authentication context class.
-    pub acr: Option<String>,
+    /// What the sign-in told.
+    pub facts: Arc<SignInFacts>,
 }
 
 /// An access token's row, as long as nothing changed.
@@ -155,6 +149,13 @@ impl Inner {
 
 fn info(grant: &Grant, content: GrantContent) -> GrantInfo {
     let GrantContent { client_name, provider, auth_time_ms, amr, acr, .. } = content;
-    let (id, client_id) = (grant.id.clone(), grant.client_id.clone());
-    GrantInfo { id, client_id, client_name, provider, auth_time_ms, amr, acr }
+    let (id, client_id) = (grant.id.as_str().into(), grant.client_id.clone());
+    let facts = SignInFacts {
+        provider: provider.into(),
+        auth_time_ms: (auth_time_ms != 0).then_some(auth_time_ms),
+        amr: amr.into_iter().map(Into::into).collect(),
+        acr: acr.map(Into::into),
+        ..SignInFacts::default()
+    };
+    GrantInfo { id, client_id, client_name, facts: Arc::new(facts) }
 }
