@@ -57,6 +57,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0005_upstream_account.sql"),
         postgres: include_str!("../migrations/postgres/0005_upstream_account.sql"),
     },
+    Step {
+        version: 6,
+        name: "alerts",
+        sqlite: include_str!("../migrations/sqlite/0006_alert.sql"),
+        postgres: include_str!("../migrations/postgres/0006_alert.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.
