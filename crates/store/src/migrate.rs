@@ -63,6 +63,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0006_alert.sql"),
         postgres: include_str!("../migrations/postgres/0006_alert.sql"),
     },
+    Step {
+        version: 7,
+        name: "portal state",
+        sqlite: include_str!("../migrations/sqlite/0007_portal_state.sql"),
+        postgres: include_str!("../migrations/postgres/0007_portal_state.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.

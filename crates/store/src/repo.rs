@@ -1,5 +1,6 @@
 //! One module per noun; the only place with SQL.
 
+pub mod alert;
 pub mod audit_index;
 pub mod browser_session;
 pub mod change;
@@ -13,6 +14,8 @@ pub mod oauth_consent;
 pub mod oauth_grant;
 pub mod oauth_refresh;
 pub mod person;
+pub mod portal_shown;
+pub mod portal_state;
 pub mod replay;
 pub mod sealed;
 pub mod service_token;
@@ -31,10 +34,13 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(service_token::statements());
     all.extend(sealed::statements());
     all.extend(client_profile::statements());
+    all.extend(alert::statements());
     all.extend(audit_index::statements());
     all.extend(person::statements());
     all.extend(browser_session::statements());
     all.extend(login_state::statements());
+    all.extend(portal_shown::statements());
+    all.extend(portal_state::statements());
     all.extend(replay::statements());
     all.extend(oauth_client::statements());
     all.extend(oauth_code::statements());

@@ -3,7 +3,7 @@
 
 use crate::engine::Store;
 use crate::error::StoreError;
-use crate::exec::{Arg, Statement};
+use crate::exec::{Arg, Statement, Tx};
 
 const GET: Statement = Statement::read("client_profile.get", "SELECT profile FROM client_profile WHERE digest = $1");
 const PUT: Statement = Statement::write(
@@ -13,8 +13,14 @@ const PUT: Statement = Statement::write(
 );
 const PRUNE: Statement = Statement::write("client_profile.prune", "DELETE FROM client_profile WHERE seen_ms < $1");
 
+const PRUNE_UNUSED: Statement = Statement::write(
+    "client_profile.prune_unused",
+    "DELETE FROM client_profile WHERE seen_ms < $1 \
+     AND NOT EXISTS (SELECT 1 FROM portal_state WHERE portal_state.profile = client_profile.digest)",
+);
+
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![GET, PUT, PRUNE].into()
+    super::list![GET, PUT, PRUNE, PRUNE_UNUSED].into()
 }
 
 /// The profile text of a digest.
@@ -39,4 +45,18 @@ pub async fn put(store: &Store, digest: &str, profile: &str) -> Result<(), Store
 /// When the database does not answer.
 pub async fn prune(store: &Store, before_ms: i64) -> Result<u64, StoreError> {
     store.execute(&PRUNE, &[Arg::Int(before_ms)]).await
+}
+
+/// Keeps a profile within the transaction that begins a session with it.
+pub(super) async fn put_in(tx: &mut Tx, digest: &str, profile: &str, now_ms: i64) -> Result<(), StoreError> {
+    tx.execute(&PUT, &[Arg::Text(digest), Arg::Text(profile), Arg::Int(now_ms)]).await.map(drop)
+}
+
+/// Removes profiles that no session has, not seen since a time (milliseconds since the
+/// epoch). Returns how many.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn prune_unused(store: &Store, before_ms: i64) -> Result<u64, StoreError> {
+    store.execute(&PRUNE_UNUSED, &[Arg::Int(before_ms)]).await
 }
