@@ -49,9 +49,13 @@ pub struct Server {
     /// For `bearer`: the raw token, or JSON `{"headers":{…}}`. `${env:NAME}` and `${file:PATH}` are resolved at load.
     #[serde(default)]
     pub auth_credentials: Option<String>,
-    /// For `oauth`: what discovery does not find out by itself (P16).
+    /// What the `auth_type` needs to know (P16, P17).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_config: Option<AuthConfig>,
+    /// For `oauth`: `true` (default): every user's own account; `false`: one account for all,
+    /// which a member of `auth_config.admin_groups` connects (P19).
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub on_behalf: bool,
     /// `private` (default) or `public`: no user authentication (G7).
     #[serde(default)]
     pub visibility: Visibility,
@@ -117,33 +121,146 @@ pub enum SandboxMode {
 
 /// How bartizan authenticates to a server.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
+#[schemars(transform = crate::schema::auth_type_aliases)]
 pub enum AuthType {
-    /// No credential.
+    /// No credential. Also written `none`.
     #[default]
+    #[serde(alias = "none")]
     Unauthenticated,
-    /// `auth_credentials` as bearer token or headers.
+    /// `auth_credentials` as bearer token or headers. Also written `static`.
+    #[serde(alias = "static")]
     Bearer,
-    /// Every user connects an account of their own (P16).
+    /// Every user connects an account of their own (P16). Also written `oauth_user`.
+    #[serde(alias = "oauth_user")]
     Oauth,
+    /// Every user types a token of their own on a page.
+    PatUser,
+    /// A token for bartizan itself (RFC 6749, section 4.4).
+    ClientCredentials,
+    /// A token for each caller by exchange (RFC 8693).
+    TokenExchange,
+    /// A token for each user, on behalf of (Microsoft Entra).
+    EntraObo,
+    /// A token for each user by an identity assertion of the company's provider (ID-JAG).
+    IdJag,
+    /// A signed assertion about the caller with every request (A13).
+    Assertion,
+    /// Every request is signed for AWS (Signature Version 4).
+    AwsSigv4,
 }
 
-/// OAuth at a server's authorization server. Without it everything is discovered.
+/// What an `auth_type` needs to know. Which entries belong to which type is checked.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct AuthConfig {
     /// The only authorization server to use; it must be one that the server names.
-    #[serde(default)]
     pub issuer: Option<String>,
     /// Client registered there by hand, for servers that register none by themselves.
-    #[serde(default)]
     pub client_id: Option<String>,
     /// Secret of that client. `${env:NAME}` and `${file:PATH}` are resolved at load.
-    #[serde(default)]
     pub client_secret: Option<String>,
     /// Scopes to ask for when the server names none.
-    #[serde(default)]
     pub scopes: Vec<String>,
+    /// Groups whose members connect the one account of `on_behalf: false`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub admin_groups: Vec<String>,
+    /// Token endpoint. Absent = the one of the authorization server that the server names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_endpoint: Option<String>,
+    /// How the client proves itself at `token_endpoint`; default `client_secret_basic`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_endpoint_auth_method: Option<TokenAuthMethod>,
+    /// Resource indicator (RFC 8707). Absent = what the server says, or its URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// For `token_exchange`: the logical name of the target. For `assertion`: the tag of this
+    /// server, which its checks compare.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// What is exchanged; default `access_token` (`entra_obo`), else `id_token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject_token: Option<SubjectToken>,
+    /// For `token_exchange`: the kind of token wanted (RFC 8693, section 3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_token_type: Option<String>,
+    /// Identity provider whose token is exchanged; may be absent when there is only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// For `pat_user`: header the token is sent in; default `Authorization`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// For `pat_user`: word before the token; default `Bearer` in `Authorization`, else none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// For `pat_user`: page on which people make such a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help_url: Option<String>,
+    /// For `aws_sigv4`: service name in signatures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// For `aws_sigv4`: region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// For `aws_sigv4`. `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// For `aws_sigv4`. `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<String>,
+    /// For `aws_sigv4`, of temporary keys. `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<String>,
+}
+
+impl AuthConfig {
+    /// Entries that hold secrets, by name.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let all = [
+            ("client_secret", &self.client_secret),
+            ("access_key_id", &self.access_key_id),
+            ("secret_access_key", &self.secret_access_key),
+            ("session_token", &self.session_token),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text.as_ref()?)))
+    }
+
+    /// The same, to be replaced.
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
+        let all = [
+            ("client_secret", &mut self.client_secret),
+            ("access_key_id", &mut self.access_key_id),
+            ("secret_access_key", &mut self.secret_access_key),
+            ("session_token", &mut self.session_token),
+        ];
+        all.into_iter().filter_map(|(name, text)| Some((name, text.as_mut()?)))
+    }
+}
+
+/// How a client proves itself at a token endpoint.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenAuthMethod {
+    /// The header `Authorization: Basic`.
+    ClientSecretBasic,
+    /// `client_id` and `client_secret` in the body.
+    ClientSecretPost,
+    /// `client_id` alone.
+    None,
+}
+
+/// Which token of a caller is exchanged.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectToken {
+    /// bartizan's own signed assertion about the caller (A13).
+    Assertion,
+    /// The identity provider's ID token.
+    IdToken,
+    /// The identity provider's access token.
+    AccessToken,
+    /// The identity provider's refresh token.
+    RefreshToken,
 }
 
 /// Who may reach a server without signing in.
@@ -214,6 +331,11 @@ pub struct Curation {
 
 fn yes() -> bool {
     true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// A portal: many servers behind one URL (P1).
@@ -456,11 +578,14 @@ pub struct ClaimNames {
     pub name: String,
     /// Groups: a list of texts. Default `groups`.
     pub groups: String,
+    /// Further claims to keep for `idp_claim` selectors: at most 32, of at most 100 values of
+    /// 256 bytes each.
+    pub keep: Vec<String>,
 }
 
 impl Default for ClaimNames {
     fn default() -> Self {
-        Self { email: "email".into(), name: "name".into(), groups: "groups".into() }
+        Self { email: "email".into(), name: "name".into(), groups: "groups".into(), keep: Vec::new() }
     }
 }
 

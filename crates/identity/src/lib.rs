@@ -8,6 +8,7 @@ mod authenticate;
 mod credential;
 mod error;
 mod event;
+mod facts;
 mod login;
 mod problem;
 mod secret;
@@ -18,11 +19,13 @@ pub use authenticate::{Authenticated, GrantInfo, Held, Identity};
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};
 pub use event::{Action, IdentityEvent, Recorder};
+pub use facts::KeptFacts;
 pub use login::{
     Ask, Begin, BrowserSession, BrowserSessions, DemoUser, LocalPath, Login, LoginDeps, Person, ProviderView,
     Providers, ReturnTo, SignedIn,
 };
 pub use problem::PageProblem;
+pub use server::step_up::{MAX_PURPOSE, Opened, StepUp, StepUpError, StepUps, Want};
 pub use server::{
     ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
     ScopeView, Step,

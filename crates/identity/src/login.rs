@@ -34,6 +34,7 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::event::{Action, IdentityEvent, Recorder};
+use crate::facts::KeptFacts;
 use crate::problem::PageProblem;
 use cookie::Cookies;
 use provider::Directory;
@@ -220,7 +221,12 @@ impl Login {
             name: &user.name,
             groups: &user.groups,
         };
-        let how = session::Authentication { auth_time_ms: deps.clock.now_ms(), amr: Vec::new(), acr: None };
+        let how = session::Authentication {
+            auth_time_ms: deps.clock.now_ms(),
+            amr: Vec::new(),
+            acr: None,
+            kept: KeptFacts::default(),
+        };
         let (session, cookie) = self.inner.establish(&said, how, headers).await?;
         Ok(SignedIn { session, set_cookies: vec![cookie], return_to })
     }

@@ -16,6 +16,7 @@ mod people;
 mod register;
 mod revoke;
 mod secrets;
+pub(crate) mod step_up;
 mod token;
 mod transaction;
 

@@ -148,14 +148,7 @@ impl Inner {
 }
 
 fn info(grant: &Grant, content: GrantContent) -> GrantInfo {
-    let GrantContent { client_name, provider, auth_time_ms, amr, acr, .. } = content;
     let (id, client_id) = (grant.id.as_str().into(), grant.client_id.clone());
-    let facts = SignInFacts {
-        provider: provider.into(),
-        auth_time_ms: (auth_time_ms != 0).then_some(auth_time_ms),
-        amr: amr.into_iter().map(Into::into).collect(),
-        acr: acr.map(Into::into),
-        ..SignInFacts::default()
-    };
-    GrantInfo { id, client_id, client_name, facts: Arc::new(facts) }
+    let facts = Arc::new(content.facts());
+    GrantInfo { id, client_id, client_name: content.client_name, facts }
 }

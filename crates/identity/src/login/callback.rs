@@ -19,6 +19,7 @@ use super::claims;
 use super::session::Authentication;
 use super::{Inner, Said, SignedIn, problem};
 use crate::event::{Action, IdentityEvent};
+use crate::facts::{self, KeptFacts};
 use crate::problem::PageProblem;
 use crate::secret;
 
@@ -82,11 +83,11 @@ impl Inner {
         let id = self.id_token(known, &metadata, &tokens, &pending).await?;
         let userinfo = self.userinfo(known, &metadata, &tokens, &id).await?;
         let who = claims::person(known, &id, userinfo.as_ref(), providers.len() > 1)?;
-        let how = Authentication {
-            auth_time_ms: id.seconds("auth_time").map_or(0, |seconds| seconds.saturating_mul(1000)),
-            amr: claims::amr(&id),
-            acr: claims::acr(&id),
-        };
+        let auth_time_ms = id.seconds("auth_time").map_or(0, |seconds| seconds.saturating_mul(1000));
+        let (amr, acr, now) = (claims::amr(&id), claims::acr(&id), self.deps.clock.now_ms());
+        let mfa_at_ms = facts::mfa_at(known, auth_time_ms, &amr, acr.as_deref(), now);
+        let kept = KeptFacts { mfa_at_ms, claims: claims::kept(known, &id, userinfo.as_ref())?, purpose: None };
+        let how = Authentication { auth_time_ms, amr, acr, kept };
         let said = Said {
             issuer: &known.issuer,
             subject: id.text("sub").ok_or_else(|| problem::bad_claim("sub"))?,

@@ -1,5 +1,7 @@
 //! From what a provider says to address, name and groups.
 
+use std::collections::BTreeMap;
+
 use bartizan_config::resources::IdentityProvider;
 use bartizan_model::check_user_id;
 use bartizan_oauth::jwt::Claims;
@@ -20,6 +22,10 @@ const MAX_NAME: usize = 200;
 const MAX_AMR: (usize, usize) = (32, 64);
 /// Longest `acr`, bytes.
 const MAX_ACR: usize = 256;
+/// Most claims kept, values of one, and bytes of a value.
+const MAX_KEPT: usize = 32;
+const MAX_VALUES: usize = 100;
+const MAX_VALUE: usize = 256;
 
 /// A person in our words.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,7 +43,7 @@ fn said<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
 /// Whether the ID token lacks something that the userinfo endpoint may say.
 pub(super) fn is_incomplete(provider: &IdentityProvider, id: &Claims) -> bool {
     let names = &provider.claims;
-    [&names.email, &names.name, &names.groups].into_iter().any(|name| said(id, name).is_none())
+    [&names.email, &names.name, &names.groups].into_iter().chain(&names.keep).any(|name| said(id, name).is_none())
 }
 
 /// Reads a person. What cannot be used refuses the sign-in rather than being left out: a
@@ -127,6 +133,35 @@ fn groups(value: Option<&Value>) -> Result<Vec<String>, PageProblem> {
     groups.sort();
     groups.dedup();
     Ok(groups)
+}
+
+/// The claims that the configuration asks to keep: texts, numbers, truths, or lists of them.
+/// What is not of that form, or too much of it, refuses the sign-in: a rule may exclude by it.
+pub(super) fn kept(
+    provider: &IdentityProvider,
+    id: &Claims,
+    userinfo: Option<&Claims>,
+) -> Result<BTreeMap<String, Vec<String>>, PageProblem> {
+    let bad = || problem::bad_claim("claims.keep");
+    if provider.claims.keep.len() > MAX_KEPT {
+        return Err(bad());
+    }
+    let mut kept = BTreeMap::new();
+    for name in &provider.claims.keep {
+        let found = said(id, name).or_else(|| userinfo.and_then(|userinfo| said(userinfo, name)));
+        let Some(value) = found else { continue };
+        let list = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+        if list.len() > MAX_VALUES {
+            return Err(bad());
+        }
+        let text = |value: &Value| match value {
+            Value::String(text) => Some(text.clone()).filter(|text| text.len() <= MAX_VALUE),
+            Value::Bool(_) | Value::Number(_) => Some(value.to_string()).filter(|text| text.len() <= MAX_VALUE),
+            _ => None,
+        };
+        kept.insert(name.clone(), list.iter().map(text).collect::<Option<Vec<String>>>().ok_or_else(bad)?);
+    }
+    Ok(kept)
 }
 
 /// Authentication methods. What is malformed counts as nothing, which is never enough.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use bartizan_model::{Clock, Secret};
+use bartizan_model::{Clock, Secret, SignInFacts};
 use bartizan_store::repo::{browser_session as repo, person};
 use bartizan_store::{Store, StoreError};
 use bartizan_vault::{HandleSealer, Vault};
@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue};
 
 use super::cookie::{self, Cookies};
 use super::random;
+use crate::facts::{self, KeptFacts};
 use crate::problem::PageProblem;
 use crate::secret;
 
@@ -60,6 +61,8 @@ pub struct BrowserSession {
     pub amr: Vec<String>,
     /// Authentication context class.
     pub acr: Option<String>,
+    /// What else the sign-in told.
+    pub kept: KeptFacts,
     /// Provider that was signed in with.
     pub provider: String,
     /// Sign-in here, milliseconds since the epoch.
@@ -68,11 +71,19 @@ pub struct BrowserSession {
     pub expires_ms: i64,
 }
 
+impl BrowserSession {
+    /// The facts of the sign-in, as policies see them.
+    pub fn facts(&self) -> SignInFacts {
+        facts::for_policies(&self.provider, self.auth_time_ms, &self.amr, self.acr.as_deref(), &self.kept)
+    }
+}
+
 /// What a sign-in says about how somebody authenticated.
 pub(super) struct Authentication {
     pub(super) auth_time_ms: i64,
     pub(super) amr: Vec<String>,
     pub(super) acr: Option<String>,
+    pub(super) kept: KeptFacts,
 }
 
 /// Finds, makes and ends browser sessions. Cheap to clone.
@@ -144,13 +155,14 @@ impl BrowserSessions {
     ) -> Result<(BrowserSession, HeaderValue), PageProblem> {
         let (id, cookie) = (random()?, random()?);
         let now = self.clock.now_ms();
-        let Authentication { auth_time_ms, amr, acr } = how;
+        let Authentication { auth_time_ms, amr, acr, kept } = how;
         let row = repo::BrowserSession {
             id: id.expose().clone(),
             provider: provider.to_owned(),
             auth_time_ms,
             amr_json: serde_json::to_string(&amr).unwrap_or_else(|_| "[]".to_owned()),
             acr,
+            facts_json: serde_json::to_string(&kept).unwrap_or_else(|_| "{}".to_owned()),
             created_ms: now,
             expires_ms: now.saturating_add(self.life_ms),
         };
@@ -171,9 +183,10 @@ impl BrowserSessions {
 
 fn session((row, person): (repo::BrowserSession, person::Person)) -> Result<BrowserSession, StoreError> {
     let amr = serde_json::from_str(&row.amr_json).map_err(|_| StoreError::Data("browser_session.amr_json"))?;
+    let kept = serde_json::from_str(&row.facts_json).map_err(|_| StoreError::Data("browser_session.facts_json"))?;
     let repo::BrowserSession { id, provider, auth_time_ms, acr, created_ms, expires_ms, .. } = row;
     let person = Arc::new(Person::try_from(person)?);
-    Ok(BrowserSession { id, person, auth_time_ms, amr, acr, provider, created_ms, expires_ms })
+    Ok(BrowserSession { id, person, auth_time_ms, amr, acr, kept, provider, created_ms, expires_ms })
 }
 
 impl fmt::Debug for BrowserSessions {

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::transaction::Request;
 use super::{Inner, ms, no_randomness, secrets};
+use crate::facts::{self, KeptFacts};
 use crate::login::BrowserSession;
+use bartizan_model::SignInFacts;
 
 /// What is stored of a grant: who signed in how, and what was agreed to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +25,9 @@ pub(crate) struct GrantContent {
     pub(crate) acr: Option<String>,
     /// Groups at the time of consent, for the record; decisions use those of the person.
     pub(crate) groups: Vec<String>,
+    /// What else the sign-in told, or a step-up since.
+    #[serde(default)]
+    pub(crate) kept: KeptFacts,
 }
 
 impl GrantContent {
@@ -37,7 +42,14 @@ impl GrantContent {
             amr: session.amr.clone(),
             acr: session.acr.clone(),
             groups: session.person.groups.clone(),
+            kept: KeptFacts { purpose: None, ..session.kept.clone() },
         }
+    }
+
+    /// As policies see them.
+    pub(crate) fn facts(&self) -> SignInFacts {
+        let Self { provider, auth_time_ms, amr, acr, kept, .. } = self;
+        facts::for_policies(provider, *auth_time_ms, amr, acr.as_deref(), kept)
     }
 }
 

@@ -26,6 +26,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::event::IdentityEvent;
+use crate::facts::KeptFacts;
 use crate::login::{BrowserSession, Person};
 use crate::{Authenticated, Identity};
 
@@ -113,6 +114,7 @@ async fn sign_in(store: &Store, name: &str, session: &str) -> BrowserSession {
         auth_time_ms: NOW,
         amr_json: r#"["pwd"]"#.to_owned(),
         acr: None,
+        facts_json: "{}".to_owned(),
         created_ms: NOW,
         expires_ms: NOW + 3_600_000,
     };
@@ -123,6 +125,7 @@ async fn sign_in(store: &Store, name: &str, session: &str) -> BrowserSession {
         auth_time_ms: NOW,
         amr: vec!["pwd".to_owned()],
         acr: None,
+        kept: KeptFacts::default(),
         provider: "idp".to_owned(),
         created_ms: NOW,
         expires_ms: NOW + 3_600_000,

@@ -27,6 +27,7 @@ CREATE TABLE browser_session (
     auth_time_ms BIGINT NOT NULL,
     amr_json     TEXT   NOT NULL,
     acr          TEXT,
+    facts_json   TEXT   NOT NULL,
     created_ms   BIGINT NOT NULL,
     expires_ms   BIGINT NOT NULL
 ) WITHOUT ROWID;

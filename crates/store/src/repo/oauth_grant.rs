@@ -29,6 +29,10 @@ pub(super) const TOUCH: Statement = Statement::write(
     "oauth_grant.touch",
     "UPDATE oauth_grant SET used_ms = $2 WHERE id = $1 AND revoked_ms IS NULL AND expires_ms > $2",
 );
+const SET_CONTENT: Statement = Statement::write(
+    "oauth_grant.set_content",
+    "UPDATE oauth_grant SET content = $3 WHERE id = $1 AND content = $2 AND revoked_ms IS NULL AND expires_ms > $4",
+);
 const REVOKE: Statement = Statement::write(
     "oauth_grant.revoke",
     "UPDATE oauth_grant SET revoked_ms = $2, revoked_why = $3 WHERE id = $1 AND revoked_ms IS NULL",
@@ -66,6 +70,7 @@ pub(crate) fn statements() -> Vec<Statement> {
         BY_ID,
         OF_PERSON,
         TOUCH,
+        SET_CONTENT,
         REVOKE,
         REVOKE_OF_CLIENT,
         REVOKE_OF_PERSON,
@@ -177,6 +182,23 @@ pub async fn access(store: &Store, hash: &[u8]) -> Result<Option<Access>, StoreE
         Ok(Access { grant: grant(&row)?, scopes, expires_ms, person: person::person(&row, 10)? })
     })
     .transpose()
+}
+
+/// Replaces what is kept of a running grant, if it is what the caller saw, and tells the
+/// change feed. False when it changed meanwhile or ended.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn set_content(store: &Store, id: &str, old: &str, new: &str) -> Result<bool, StoreError> {
+    let now = store.now_ms();
+    let mut tx = store.begin().await?;
+    let args = [Arg::Text(id), Arg::Text(old), Arg::Text(new), Arg::Int(now)];
+    if tx.execute(&SET_CONTENT, &args).await? == 0 {
+        return Ok(false);
+    }
+    change::append_in(&mut tx, TOPIC, id, now).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Ends a grant and with it all its tokens. False when there is none or it had ended.

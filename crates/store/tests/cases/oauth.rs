@@ -25,6 +25,7 @@ async fn session(store: &Store) {
         auth_time_ms: NOW,
         amr_json: "[]".to_owned(),
         acr: None,
+        facts_json: "{}".to_owned(),
         created_ms: NOW,
         expires_ms: NOW + 1_000_000,
     };

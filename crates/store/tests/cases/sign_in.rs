@@ -73,6 +73,7 @@ pub(super) async fn case_browser_sessions(store: Store, clock: Arc<ManualClock>)
         auth_time_ms: 0,
         amr_json: "[]".to_owned(),
         acr: None,
+        facts_json: "{}".to_owned(),
         created_ms: common::NOW,
         expires_ms: common::NOW + life,
     };
