@@ -2,9 +2,10 @@
 
 mod hosting;
 mod limits;
-mod oauth;
+
 mod portals;
 mod servers;
+pub(crate) mod strategy;
 
 use std::collections::HashMap;
 

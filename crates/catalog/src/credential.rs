@@ -1,5 +1,6 @@
 //! Credentials of servers (feature row P4): a raw token, or headers as JSON.
 
+use bartizan_config::resources::SubjectToken;
 use bartizan_model::Secret;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
@@ -9,8 +10,95 @@ pub enum Credential {
     None,
     /// These headers on every request, name and value.
     Headers(Vec<(String, Secret)>),
-    /// The account that each user has connected (P16).
+    /// The account that each user has connected (P16), or the one of all (P19).
     OauthUser(OauthConfig),
+    /// A token that each user has typed.
+    PatUser(PatConfig),
+    /// A token for bartizan itself (RFC 6749, section 4.4).
+    ClientCredentials(TokenConfig),
+    /// A token for each caller by exchange (RFC 8693).
+    TokenExchange(TokenConfig),
+    /// A token for each user, on behalf of (Microsoft Entra).
+    EntraObo(TokenConfig),
+    /// A token for each user by the company's provider (ID-JAG).
+    IdJag(TokenConfig),
+    /// A signed assertion about the caller with every request (A13).
+    Assertion(AssertionConfig),
+    /// A signature over every request.
+    AwsSigv4(SigV4Config),
+}
+
+/// A header in which people's own tokens are sent.
+pub struct PatConfig {
+    /// Name, lower case.
+    pub header: String,
+    /// Word before the token; may be empty.
+    pub prefix: String,
+    /// Page on which people make such a token.
+    pub help_url: Option<String>,
+}
+
+/// How bartizan gets tokens for a server from a token endpoint, without a browser.
+pub struct TokenConfig {
+    /// Issuer, client and scopes.
+    pub client: OauthConfig,
+    /// Where to ask; else the authorization server that the server names.
+    pub token_endpoint: Option<String>,
+    /// How the client proves itself at `token_endpoint`.
+    pub auth: TokenAuth,
+    /// Resource indicator (RFC 8707).
+    pub resource: Option<String>,
+    /// Logical name of the target (RFC 8693).
+    pub audience: Option<String>,
+    /// What is exchanged.
+    pub subject: SubjectToken,
+    /// Kind of token wanted (RFC 8693).
+    pub requested_token_type: Option<String>,
+    /// Whose token is exchanged; none for assertions.
+    pub provider: Option<ProviderConfig>,
+}
+
+/// How a client proves itself at a configured token endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenAuth {
+    /// The header `Authorization: Basic`.
+    Basic,
+    /// In the body.
+    Post,
+    /// Not at all.
+    None,
+}
+
+/// bartizan as a client of the company's identity provider.
+pub struct ProviderConfig {
+    /// Id of the provider.
+    pub id: String,
+    /// Its name for itself.
+    pub issuer: String,
+    /// bartizan's client there.
+    pub client_id: String,
+    /// Its secret.
+    pub client_secret: Option<Secret>,
+}
+
+/// Signed assertions (A13).
+pub struct AssertionConfig {
+    /// The tag of the server; else one is derived.
+    pub audience: Option<String>,
+}
+
+/// Keys and names for signatures (AWS Signature Version 4).
+pub struct SigV4Config {
+    /// Service name.
+    pub service: String,
+    /// Region.
+    pub region: String,
+    /// Access key id.
+    pub access_key_id: Secret,
+    /// Secret access key.
+    pub secret_access_key: Secret,
+    /// Of temporary keys.
+    pub session_token: Option<Secret>,
 }
 
 /// What the administrator says about OAuth at a server; the rest is discovered.
@@ -24,6 +112,10 @@ pub struct OauthConfig {
     pub client_secret: Option<Secret>,
     /// Scopes to ask for when the server names none.
     pub scopes: Vec<String>,
+    /// One account for all callers (P19).
+    pub shared: bool,
+    /// Groups whose members connect that account.
+    pub admin_groups: Vec<String>,
 }
 
 /// Header names a credential may not set, lower case: they frame the message, steer the
@@ -67,13 +159,70 @@ impl Credential {
     /// Names and values for a keyed hash.
     pub(crate) fn parts(&self) -> Vec<&[u8]> {
         match self {
-            Self::None => Vec::new(),
             Self::Headers(headers) => {
                 headers.iter().flat_map(|(name, value)| [name.as_bytes(), value.expose().as_bytes()]).collect()
             }
-            Self::OauthUser(oauth) => oauth.client_secret.iter().map(|secret| secret.expose().as_bytes()).collect(),
+            _ => self.secrets().into_iter().map(|secret| secret.expose().as_bytes()).collect(),
         }
     }
+
+    /// The secrets of it, in a fixed order.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        match self {
+            Self::None | Self::PatUser(_) | Self::Assertion(_) => Vec::new(),
+            Self::Headers(headers) => headers.iter().map(|(_, value)| value).collect(),
+            Self::OauthUser(oauth) => oauth.client_secret.iter().collect(),
+            Self::ClientCredentials(token)
+            | Self::TokenExchange(token)
+            | Self::EntraObo(token)
+            | Self::IdJag(token) => {
+                let provider = token.provider.iter().filter_map(|provider| provider.client_secret.as_ref());
+                token.client.client_secret.iter().chain(provider).collect()
+            }
+            Self::AwsSigv4(keys) => {
+                let fixed = [&keys.access_key_id, &keys.secret_access_key];
+                fixed.into_iter().chain(&keys.session_token).collect()
+            }
+        }
+    }
+
+    /// Whether the server sees who calls, so that everybody has lists of their own.
+    pub fn is_personal(&self) -> bool {
+        match self {
+            Self::None | Self::Headers(_) | Self::ClientCredentials(_) | Self::AwsSigv4(_) => false,
+            Self::OauthUser(oauth) => !oauth.shared,
+            Self::PatUser(_) | Self::TokenExchange(_) | Self::EntraObo(_) | Self::IdJag(_) | Self::Assertion(_) => true,
+        }
+    }
+
+    /// The company's identity provider, where its tokens are exchanged.
+    pub fn provider(&self) -> Option<&ProviderConfig> {
+        match self {
+            Self::TokenExchange(token) | Self::EntraObo(token) | Self::IdJag(token) => token.provider.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The name of the strategy (P17).
+    pub fn strategy(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Headers(_) => "static",
+            Self::OauthUser(_) => "oauth_user",
+            Self::PatUser(_) => "pat_user",
+            Self::ClientCredentials(_) => "client_credentials",
+            Self::TokenExchange(_) => "token_exchange",
+            Self::EntraObo(_) => "entra_obo",
+            Self::IdJag(_) => "id_jag",
+            Self::Assertion(_) => "assertion",
+            Self::AwsSigv4(_) => "aws_sigv4",
+        }
+    }
+}
+
+/// Whether a credential may set a header, lower case.
+pub(crate) fn is_usable_header(name: &str) -> bool {
+    check_header(name, "x").is_ok()
 }
 
 fn bearer(token: &str) -> Result<String, String> {
@@ -185,7 +334,7 @@ mod tests {
             Ok(Credential::Headers(list)) => {
                 list.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect()
             }
-            Ok(Credential::None | Credential::OauthUser(_)) => Vec::new(),
+            Ok(_) => Vec::new(),
             Err(why) => panic!("{why}"),
         }
     }

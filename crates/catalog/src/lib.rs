@@ -18,7 +18,10 @@ mod spec;
 pub mod uri;
 mod view;
 
-pub use credential::{Credential, OauthConfig, RESERVED_HEADERS};
+pub use credential::{
+    AssertionConfig, Credential, OauthConfig, PatConfig, ProviderConfig, RESERVED_HEADERS, SigV4Config, TokenAuth,
+    TokenConfig,
+};
 pub use lists::{Kind, PromptDef, ResourceDef, ServerLists, TemplateDef, ToolDef};
 pub use names::{RESERVED_NAMES, exposed_name, name_digest};
 pub use snapshot::{CompileOptions, Snapshot};

@@ -147,7 +147,7 @@ fn version(resources: &Resources) -> u64 {
 fn blank(server: &mut Server) {
     server.auth_credentials = server.auth_credentials.take().map(|_| String::new());
     if let Some(oauth) = &mut server.auth_config {
-        oauth.client_secret = oauth.client_secret.take().map(|_| String::new());
+        oauth.secrets_mut().for_each(|(_, text)| text.clear());
     }
     if let Some(command) = &mut server.command {
         command.env.values_mut().for_each(String::clear);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bartizan_config::resources::{self, AuthType, Prefix, ServerStatus, Visibility};
 use bartizan_model::{PortalId, Secret, ServerId, ToolClass};
 
+use crate::check::strategy::name_of;
 use crate::credential::Credential;
 use crate::curation::Curation;
 use crate::digest::{secret_hex, sha256_hex};
@@ -148,12 +149,15 @@ impl fmt::Debug for ServerSpec {
 fn version(server: &resources::Server, transport: &Transport, credential: &Credential) -> String {
     let mut open: Vec<&[u8]> = Vec::new();
     let mut secret = credential.parts();
-    let bearer = [match server.auth_type {
-        AuthType::Unauthenticated => 0,
-        AuthType::Bearer => 1,
-        AuthType::Oauth => 2,
-    }];
-    open.extend([server.server_id.as_str().as_bytes(), b"\0", &bearer]);
+    // As before there were more kinds, so that versions of unchanged servers stay.
+    let kind: &[u8] = match server.auth_type {
+        AuthType::Unauthenticated => &[0],
+        AuthType::Bearer => &[1],
+        AuthType::Oauth => &[2],
+        other => name_of(other).as_bytes(),
+    };
+    let config = open_config(server);
+    open.extend([server.server_id.as_str().as_bytes(), b"\0", kind]);
     match transport {
         Transport::Http { url } => open.extend([b"http\0".as_slice(), url.as_bytes()]),
         Transport::Stdio { argv, env, env_allow, cwd, shared } => {
@@ -168,11 +172,11 @@ fn version(server: &resources::Server, transport: &Transport, credential: &Crede
             }
         }
     }
-    if let Credential::OauthUser(oauth) = credential {
-        for (name, text) in [(b"\0issuer\0".as_slice(), &oauth.issuer), (b"\0client\0", &oauth.client_id)] {
-            open.extend([name, text.as_deref().unwrap_or_default().as_bytes()]);
+    open.extend(config.iter().flat_map(|text| [b"\0".as_slice(), text.as_bytes()]));
+    if let Some(provider) = credential.provider() {
+        for text in [&provider.id, &provider.issuer, &provider.client_id] {
+            open.extend([b"\0provider\0".as_slice(), text.as_bytes()]);
         }
-        open.extend(oauth.scopes.iter().flat_map(|scope| [b"\0scope\0".as_slice(), scope.as_bytes()]));
     }
     let stable = sha256_hex(&open, 8);
     if secret.is_empty() {
@@ -182,6 +186,14 @@ fn version(server: &resources::Server, transport: &Transport, credential: &Crede
         Some(keyed) => format!("{stable}-{keyed}"),
         None => stable,
     }
+}
+
+/// What `auth_config` says, without its secrets.
+fn open_config(server: &resources::Server) -> Option<String> {
+    let mut config = server.auth_config.clone()?;
+    config.secrets_mut().for_each(|(_, text)| text.clear());
+    let text = serde_json::to_string(&config).unwrap_or_default();
+    Some(format!("{text} {}", server.on_behalf))
 }
 
 /// One portal of a snapshot.

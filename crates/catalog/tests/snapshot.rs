@@ -267,6 +267,113 @@ fn what_nobody_may_use_is_a_warning() {
     assert_eq!(warned, ["servers[0].policies", "portals[0].policies"]);
 }
 
+/// Findings about the credential of one server with these members.
+fn credential_findings(more: &Value) -> Vec<String> {
+    let mut server = json!({"server_id": "a", "hostname": "https://a.example/mcp"});
+    server["policies"] = everyone();
+    server.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let provider = json!({"id": "idp", "issuer": "https://idp.example", "client_id": "gw", "client_secret": "s"});
+    let found = findings(json!({"servers": [server], "identity_providers": [provider]}));
+    let ours = found.iter().filter(|finding| finding.code == "credentials");
+    ours.map(|finding| format!("{}: {}", finding.path, finding.message)).collect()
+}
+
+#[test]
+fn p17_every_strategy_says_what_it_needs() {
+    let client = json!({"client_id": "c", "client_secret": "s"});
+    let with = |kind: &str, more: Value| {
+        let mut config = client.clone();
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"auth_type": kind, "auth_config": config})
+    };
+    let aws = json!({
+        "service": "bedrock-agentcore", "region": "eu-west-1", "access_key_id": "AKID", "secret_access_key": "k/+=",
+    });
+    for good in [
+        json!({"auth_type": "none"}),
+        json!({"auth_type": "static", "auth_credentials": "token"}),
+        json!({"auth_type": "oauth_user"}),
+        json!({"auth_type": "pat_user"}),
+        json!({"auth_type": "pat_user", "auth_config": {"header": "PRIVATE-TOKEN", "help_url": "https://a.example/t?x"}}),
+        with("client_credentials", json!({})),
+        with("client_credentials", json!({"token_endpoint": "https://as.example/t", "resource": "https://a.example/"})),
+        with("token_exchange", json!({"subject_token": "assertion", "audience": "a"})),
+        with("entra_obo", json!({"scopes": ["api://x/.default"]})),
+        with("id_jag", json!({"subject_token": "refresh_token", "provider": "idp"})),
+        json!({"auth_type": "assertion"}),
+        json!({"auth_type": "aws_sigv4", "auth_config": aws}),
+        json!({"auth_type": "oauth", "on_behalf": false, "auth_config": {"admin_groups": ["platform"]}}),
+    ] {
+        assert_eq!(credential_findings(&good), [""; 0], "{good}");
+    }
+    let mut no_key = aws.clone();
+    no_key.as_object_mut().unwrap().remove("secret_access_key");
+    let mut odd_region = aws.clone();
+    odd_region["region"] = "eu/west".into();
+    for (bad, part) in [
+        (json!({"auth_type": "none", "auth_credentials": "token"}), "set `auth_type: bearer`"),
+        (json!({"auth_type": "pat_user", "auth_credentials": "token"}), "auth_credentials"),
+        (json!({"auth_type": "pat_user", "auth_config": {"header": "Host"}}), "may not set this header"),
+        (json!({"auth_type": "pat_user", "auth_config": {"header": "x\r\ny"}}), "control character"),
+        (json!({"auth_type": "pat_user", "auth_config": {"prefix": "a b"}}), "not one word"),
+        (json!({"auth_type": "pat_user", "auth_config": {"help_url": "javascript:alert(1)"}}), "not an `https://`"),
+        (json!({"auth_type": "pat_user", "auth_config": {"client_id": "c"}}), "no meaning with `auth_type: pat_user`"),
+        (json!({"auth_type": "pat_user", "visibility": "public"}), "public server"),
+        (json!({"auth_type": "client_credentials"}), "needs `client_id`"),
+        (json!({"auth_type": "client_credentials", "auth_config": {"client_id": "c"}}), "needs `client_secret`"),
+        (with("client_credentials", json!({"token_endpoint": "http://as.example/t"})), "not an `https://` URL"),
+        (with("client_credentials", json!({"token_endpoint": "https://u:p@as.example/t"})), "not an `https://` URL"),
+        (with("client_credentials", json!({"token_endpoint": "file:///etc/passwd"})), "not an `https://` URL"),
+        (with("client_credentials", json!({"resource": "https://a.example/#x"})), "not an absolute URI"),
+        (
+            with("client_credentials", json!({"token_endpoint_auth_method": "client_secret_post"})),
+            "without `token_endpoint`",
+        ),
+        (with("client_credentials", json!({"subject_token": "id_token"})), "no meaning"),
+        (with("token_exchange", json!({"subject_token": "refresh_token"})), "cannot use this token"),
+        (with("token_exchange", json!({"provider": "other"})), "no identity provider of this id"),
+        (with("entra_obo", json!({})), "needs `scopes`"),
+        (with("id_jag", json!({"subject_token": "access_token"})), "cannot use this token"),
+        (json!({"auth_type": "assertion", "auth_config": {"audience": "a b"}}), "not a tag"),
+        (json!({"auth_type": "aws_sigv4", "auth_config": no_key}), "needs `secret_access_key`"),
+        (json!({"auth_type": "aws_sigv4", "auth_config": odd_region}), "not such a name"),
+        (json!({"auth_type": "oauth", "on_behalf": false}), "needs somebody to connect"),
+        (json!({"auth_type": "oauth", "auth_config": {"admin_groups": ["platform"]}}), "`admin_groups` are given"),
+        (json!({"auth_type": "bearer", "auth_credentials": "t", "on_behalf": false}), "is for `auth_type: oauth`"),
+    ] {
+        let found = credential_findings(&bad);
+        let fits = found.iter().any(|text| text.contains(part)) || part.starts_with("set ");
+        assert!(!found.is_empty() && fits, "{bad}: {found:?}");
+    }
+}
+
+#[test]
+fn p17_settings_of_a_strategy_are_in_the_version() {
+    let version = |kind: &str, config: Value| {
+        let server = json!({
+            "server_id": "a", "hostname": "https://a.example/mcp", "policies": everyone(),
+            "auth_type": kind, "auth_config": config,
+        });
+        compile(json!({"servers": [server]})).order[0].version.clone()
+    };
+    let base = json!({"client_id": "c", "client_secret": "s", "token_endpoint": "https://as.example/t"});
+    let mut versions = vec![version("client_credentials", base.clone())];
+    for (name, value) in [
+        ("client_id", "d"),
+        ("client_secret", "t"),
+        ("token_endpoint", "https://as.example/u"),
+        ("resource", "https://a.example"),
+        ("audience", "x"),
+    ] {
+        let mut other = base.clone();
+        other[name] = value.into();
+        versions.push(version("client_credentials", other));
+    }
+    let different: std::collections::HashSet<_> = versions.iter().collect();
+    assert_eq!(different.len(), versions.len(), "{versions:?}");
+    assert!(versions.iter().all(|version| !version.contains("\"s\"")));
+}
+
 #[test]
 fn p16_oauth_servers_are_checked() {
     let server = |more: Value| {
@@ -315,10 +422,10 @@ fn p4_credentials_reach_the_specification() {
         server("n", json!({})),
     ]}));
     let headers = |name: &str| match &snapshot.servers[&id(name)].credential {
-        Credential::None | Credential::OauthUser(_) => Vec::new(),
         Credential::Headers(list) => {
             list.iter().map(|(name, value)| (name.clone(), value.expose().clone())).collect::<Vec<_>>()
         }
+        _ => Vec::new(),
     };
     assert_eq!(headers("t"), [("authorization".to_owned(), "Bearer abc".to_owned())]);
     assert_eq!(headers("h").len(), 2);

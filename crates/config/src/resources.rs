@@ -25,6 +25,8 @@ pub struct Resources {
     pub grants: Vec<Grant>,
     /// Rate and concurrency limits; none by default (O11).
     pub rate_limits: Vec<RateLimit>,
+    /// Rules on audit events, and where messages go (L14).
+    pub alerts: crate::alerts::Alerts,
 }
 
 /// One upstream server (P3). Exactly one of `hostname` and `command` is set.

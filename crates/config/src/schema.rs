@@ -52,3 +52,12 @@ text_schema! {
     /// Tool classes.
     ClassText, {"type": "string", "enum": ["read", "write", "destructive", "unknown"]}
 }
+
+/// The other names of `auth_type`s, which are those of the strategies (P17).
+pub(crate) fn auth_type_aliases(schema: &mut Schema) {
+    let Some(choices) = schema.get_mut("oneOf").and_then(serde_json::Value::as_array_mut) else { return };
+    for (alias, name) in [("none", "unauthenticated"), ("static", "bearer"), ("oauth_user", "oauth")] {
+        let text = format!("The same as `{name}`.");
+        choices.push(serde_json::json!({"type": "string", "const": alias, "description": text}));
+    }
+}

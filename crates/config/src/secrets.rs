@@ -8,7 +8,7 @@ use bartizan_model::Secret;
 
 use crate::diagnostic::Diagnostic;
 use crate::environment::Environment;
-use crate::resources::Resources;
+use crate::resources::{AuthConfig, Resources};
 
 /// Largest secret file, 64 KiB.
 const FILE_LIMIT: u64 = 64 << 10;
@@ -34,8 +34,8 @@ impl Secrets {
             if let Some(text) = &mut server.auth_credentials {
                 *text = value(&format!("servers[{index}].auth_credentials"));
             }
-            if let Some(text) = server.auth_config.as_mut().and_then(|oauth| oauth.client_secret.as_mut()) {
-                *text = value(&format!("servers[{index}].auth_config.client_secret"));
+            for (name, text) in server.auth_config.iter_mut().flat_map(AuthConfig::secrets_mut) {
+                *text = value(&format!("servers[{index}].auth_config.{name}"));
             }
             for (name, text) in server.command.iter_mut().flat_map(|command| &mut command.env) {
                 *text = value(&format!("servers[{index}].command.env.{name}"));
@@ -68,8 +68,8 @@ impl Secrets {
             if let Some(text) = &server.auth_credentials {
                 take(format!("servers[{index}].auth_credentials"), text);
             }
-            if let Some(text) = server.auth_config.as_ref().and_then(|oauth| oauth.client_secret.as_ref()) {
-                take(format!("servers[{index}].auth_config.client_secret"), text);
+            for (name, text) in server.auth_config.iter().flat_map(AuthConfig::secrets) {
+                take(format!("servers[{index}].auth_config.{name}"), text);
             }
             for (name, text) in server.command.iter().flat_map(|command| &command.env) {
                 take(format!("servers[{index}].command.env.{name}"), text);

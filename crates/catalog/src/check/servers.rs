@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use bartizan_config::resources::{AuthType, Curation, Resources, Server, Visibility};
 
-use super::{Checked, hosting, oauth, unique};
+use super::{Checked, hosting, strategy, unique};
 use crate::credential::Credential;
 use crate::snapshot::CompileOptions;
 
@@ -35,7 +35,7 @@ pub(super) fn check(resources: &Resources, options: &CompileOptions, checked: &m
                 "for example `hostname: https://mcp.example.com/mcp`",
             ),
         }
-        let credential = credential_of(server, &path, checked);
+        let credential = credential_of(server, resources, &path, checked);
         checked.credentials.push(credential);
         classes(server, &path, checked);
         curation(&server.updated_tools, &format!("{path}.updated_tools"), true, checked);
@@ -81,21 +81,28 @@ fn url_of(text: &str, path: &str, checked: &mut Checked) {
     }
 }
 
-fn credential_of(server: &Server, path: &str, checked: &mut Checked) -> Credential {
-    if server.auth_type == AuthType::Oauth {
-        return oauth::credential(server, path, checked);
+fn credential_of(server: &Server, resources: &Resources, path: &str, checked: &mut Checked) -> Credential {
+    if !matches!(server.auth_type, AuthType::Bearer | AuthType::Unauthenticated) {
+        return strategy::credential(server, &resources.identity_providers, path, checked);
     }
     if server.auth_config.is_some() {
         checked.error_hint(
             format!("{path}.auth_config"),
             "credentials",
-            "`auth_config` is given, but `auth_type` is not `oauth`",
-            "set `auth_type: oauth`",
+            format!("`auth_config` has no meaning with `auth_type: {}`", strategy::name_of(server.auth_type)),
+            "set the `auth_type` it is for, for example `oauth`",
+        );
+    }
+    if !server.on_behalf {
+        checked.error_hint(
+            format!("{path}.on_behalf"),
+            "credentials",
+            "`on_behalf: false` is for `auth_type: oauth`",
+            "remove it: this credential is the same for everybody anyway",
         );
     }
     let path = format!("{path}.auth_credentials");
     match (server.auth_type, &server.auth_credentials) {
-        (AuthType::Oauth, _) => Credential::None,
         (AuthType::Unauthenticated, None) => Credential::None,
         (AuthType::Unauthenticated, Some(_)) => {
             checked.error_hint(
@@ -129,6 +136,8 @@ fn credential_of(server: &Server, path: &str, checked: &mut Checked) -> Credenti
             checked.error_hint(path, "credentials", format!("the credential {why}"), hint);
             Credential::None
         }),
+        // Went another way above.
+        _ => Credential::None,
     }
 }
 

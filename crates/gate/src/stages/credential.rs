@@ -68,8 +68,7 @@ pub(crate) fn list_owner(spec: &ServerSpec, principal: &Principal) -> Arc<str> {
 /// Whose authority goes upstream, for the record; never a secret.
 pub(crate) fn identity(spec: &ServerSpec) -> &'static str {
     match &spec.credential {
-        Credential::None => "none",
         Credential::Headers(_) => "bearer:server",
-        Credential::OauthUser(_) => "oauth_user",
+        other => other.strategy(),
     }
 }
