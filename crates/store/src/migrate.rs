@@ -69,6 +69,18 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0007_portal_state.sql"),
         postgres: include_str!("../migrations/postgres/0007_portal_state.sql"),
     },
+    Step {
+        version: 8,
+        name: "scim",
+        sqlite: include_str!("../migrations/sqlite/0008_scim.sql"),
+        postgres: include_str!("../migrations/postgres/0008_scim.sql"),
+    },
+    Step {
+        version: 9,
+        name: "replicas",
+        sqlite: include_str!("../migrations/sqlite/0009_replica.sql"),
+        postgres: include_str!("../migrations/postgres/0009_replica.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.

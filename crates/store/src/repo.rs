@@ -17,6 +17,8 @@ pub mod person;
 pub mod portal_shown;
 pub mod portal_state;
 pub mod replay;
+pub mod replica;
+pub mod scim;
 pub mod sealed;
 pub mod service_token;
 pub mod upstream_account;
@@ -42,11 +44,13 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(portal_shown::statements());
     all.extend(portal_state::statements());
     all.extend(replay::statements());
+    all.extend(replica::statements());
     all.extend(oauth_client::statements());
     all.extend(oauth_code::statements());
     all.extend(oauth_consent::statements());
     all.extend(oauth_grant::statements());
     all.extend(oauth_refresh::statements());
+    all.extend(scim::statements());
     all.extend(upstream_account::statements());
     all.extend(upstream_connect::statements());
     all

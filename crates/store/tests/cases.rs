@@ -4,6 +4,8 @@
 mod common;
 #[path = "cases/oauth.rs"]
 mod oauth;
+#[path = "cases/scim.rs"]
+mod scim;
 #[path = "cases/sign_in.rs"]
 mod sign_in;
 
@@ -19,6 +21,10 @@ use oauth::{
     case_a_deactivated_person_keeps_no_grant, case_a_token_is_exchanged_five_times_at_most,
     case_consent_is_for_one_resource, case_no_code_slips_past_a_sign_out, case_no_grant_slips_past_a_withdrawal,
     case_of_many_that_redeem_or_exchange_one_wins, case_registered_clients_are_trimmed,
+};
+use scim::{
+    case_a_rename_takes_nobody_over, case_deprovisioned_people_lose_everything,
+    case_no_sign_in_slips_past_a_deactivation, case_provisioned_groups_count, case_provisioning_is_required,
 };
 use sign_in::{
     case_accounts_go_with_the_address, case_browser_sessions, case_one_person_signs_in_twice_at_once, case_people,
@@ -299,7 +305,7 @@ async fn fill(store: &Store) -> Vec<IndexRow> {
     let mut all = Vec::new();
     for writer in ["aaaa", "bbbb"] {
         let rows: Vec<IndexRow> = (1..=150).map(|seq| index_row(writer, seq)).collect();
-        let batch = Batch { writer, from: None, to: &position(1_000, 150), rows: &rows };
+        let batch = Batch { writer, from: None, to: &position(1_000, 150), rows: &rows, hits: &[] };
         assert!(audit_index::index(store, &batch).await.unwrap());
         all.extend(rows);
     }
@@ -361,15 +367,15 @@ async fn case_index_filters(store: Store, _: Arc<ManualClock>) {
 async fn case_index_batches_are_exactly_once(store: Store, _: Arc<ManualClock>) {
     let rows: Vec<IndexRow> = (1..=3).map(|seq| index_row("aaaa", seq)).collect();
     let (p1, p2) = (position(100, 3), position(200, 6));
-    let first = Batch { writer: "aaaa", from: None, to: &p1, rows: &rows };
+    let first = Batch { writer: "aaaa", from: None, to: &p1, rows: &rows, hits: &[] };
     assert!(audit_index::index(&store, &first).await.unwrap());
     assert!(!audit_index::index(&store, &first).await.unwrap(), "the same again");
     let more: Vec<IndexRow> = (4..=6).map(|seq| index_row("aaaa", seq)).collect();
     let stale = position(50, 1);
-    let wrong = Batch { writer: "aaaa", from: Some(&stale), to: &p2, rows: &more };
+    let wrong = Batch { writer: "aaaa", from: Some(&stale), to: &p2, rows: &more, hits: &[] };
     assert!(!audit_index::index(&store, &wrong).await.unwrap());
     assert_eq!(audit_index::count(&store, "aaaa").await.unwrap(), 3);
-    let second = Batch { writer: "aaaa", from: Some(&p1), to: &p2, rows: &more };
+    let second = Batch { writer: "aaaa", from: Some(&p1), to: &p2, rows: &more, hits: &[] };
     assert!(audit_index::index(&store, &second).await.unwrap());
     assert_eq!(audit_index::count(&store, "aaaa").await.unwrap(), 6);
     assert_eq!(audit_index::position(&store, "aaaa").await.unwrap(), Some(p2));
@@ -383,7 +389,7 @@ async fn case_two_indexers_do_not_double_a_record(store: Store, _: Arc<ManualClo
             let (store, rows) = (store.clone(), rows.clone());
             tokio::spawn(async move {
                 let to = position(100, 100);
-                let batch = Batch { writer: "aaaa", from: None, to: &to, rows: &rows };
+                let batch = Batch { writer: "aaaa", from: None, to: &to, rows: &rows, hits: &[] };
                 audit_index::index(&store, &batch).await.unwrap()
             })
         })
@@ -503,6 +509,11 @@ cases! {
     case_one_person_signs_in_twice_at_once => a2_one_person_signs_in_twice_at_once,
     case_browser_sessions => a2_browser_sessions,
     case_accounts_go_with_the_address => p16_accounts_go_with_the_address,
+    case_deprovisioned_people_lose_everything => a14_deprovisioned_people_lose_everything,
+    case_provisioning_is_required => a14_provisioning_is_required,
+    case_provisioned_groups_count => a14_provisioned_groups_count,
+    case_a_rename_takes_nobody_over => a14_a_rename_takes_nobody_over,
+    case_no_sign_in_slips_past_a_deactivation => a14_no_sign_in_slips_past_a_deactivation,
     case_sign_ins_under_way => a2_sign_ins_under_way,
     case_index_pages_have_no_gap_and_no_repeat => l9_index_pages_have_no_gap_and_no_repeat,
     case_index_filters => l9_index_filters,

@@ -1,5 +1,6 @@
 //! People who signed in (feature row A2).
 
+use super::scim::settle::{self, Verdict};
 use super::{change, oauth_grant, upstream_account};
 use crate::engine::Store;
 use crate::error::StoreError;
@@ -34,16 +35,23 @@ const BY_EMAIL: Statement = Statement::read(
 );
 const DEACTIVATE: Statement = Statement::write(
     "person.deactivate",
-    "UPDATE person SET deactivated_ms = $2 WHERE id = $1 AND deactivated_ms IS NULL",
+    // Of somebody whom the directory deactivated, an administrator's word is the stronger one.
+    "UPDATE person SET deactivated_ms = COALESCE(deactivated_ms, $2), deactivated_by = NULL \
+     WHERE id = $1 AND (deactivated_ms IS NULL OR deactivated_by IS NOT NULL)",
 );
 const REACTIVATE: Statement = Statement::write(
     "person.reactivate",
-    "UPDATE person SET deactivated_ms = NULL WHERE id = $1 AND deactivated_ms IS NOT NULL",
+    "UPDATE person SET deactivated_ms = NULL, deactivated_by = NULL WHERE id = $1 AND deactivated_ms IS NOT NULL",
+);
+const LIST: Statement = Statement::read(
+    "person.list",
+    "SELECT id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms, deactivated_ms \
+     FROM person WHERE email > $1 ORDER BY email LIMIT $2",
 );
 const DELETE: Statement = Statement::write("person.delete", "DELETE FROM person WHERE id = $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, DELETE].into()
+    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, LIST, DELETE].into()
 }
 
 /// One person. Times are milliseconds since the epoch.
@@ -106,12 +114,12 @@ pub struct SignIn<'a> {
 }
 
 /// The key of the principal with this address, to whom accounts belong.
-fn owner(email: &str) -> String {
+pub(super) fn owner(email: &str) -> String {
     format!("user:{email}")
 }
 
 /// Notes a sign-in: makes the person, or takes over what the provider says now. `None` when
-/// the person is deactivated. The change feed hears of it when something changed. With the
+/// the person is deactivated, or not provisioned where that is needed (A14). The change feed hears of it when something changed. With the
 /// address go the upstream accounts: another person may have it next.
 ///
 /// # Errors
@@ -121,6 +129,13 @@ pub async fn sign_in(store: &Store, new: &SignIn<'_>) -> Result<Option<Person>, 
     let mut tx = store.begin().await?;
     let before = tx.fetch_optional(&BY_SUBJECT, &[Arg::Text(new.issuer), Arg::Text(new.subject)]).await?;
     let before = before.as_ref().map(|row| person(row, 0)).transpose()?;
+    let known = before.as_ref().map(|before| before.id.as_str());
+    let verdict = settle::sign_in_in(&mut tx, known, new.email, new.subject, new.groups_json).await?;
+    let (groups_json, user) = match &verdict {
+        Verdict::Free => (new.groups_json, None),
+        Verdict::Known { groups_json, user } => (groups_json.as_str(), user.as_deref()),
+        Verdict::Refused => return Ok(None),
+    };
     let args = [
         Arg::Text(new.new_id),
         Arg::Text(new.issuer),
@@ -128,11 +143,12 @@ pub async fn sign_in(store: &Store, new: &SignIn<'_>) -> Result<Option<Person>, 
         Arg::Text(new.provider),
         Arg::Text(new.email),
         Arg::Text(new.name),
-        Arg::Text(new.groups_json),
+        Arg::Text(groups_json),
         Arg::Int(now),
     ];
     let Some(row) = tx.fetch_optional(&UPSERT, &args).await? else { return Ok(None) };
     let after = person(&row, 0)?;
+    settle::signed_in_in(&mut tx, &after.id, new.groups_json, user).await?;
     if let Some(old) = before.as_ref().map(|before| &before.email).filter(|old| **old != after.email) {
         upstream_account::remove_all_in(&mut tx, &owner(old), now).await?;
     }
@@ -160,13 +176,22 @@ pub async fn by_email(store: &Store, email: &str) -> Result<Option<Person>, Stor
     store.fetch_optional(&BY_EMAIL, &[Arg::Text(email)]).await?.as_ref().map(|row| person(row, 0)).transpose()
 }
 
-/// Deactivates a person and ends all browser sessions, codes and grants of theirs. Returns false when there
-/// is no such person or they are deactivated already.
+/// People by address, those after this one.
 ///
 /// # Errors
 /// When the database does not answer.
+pub async fn after(store: &Store, email: &str, limit: u32) -> Result<Vec<Person>, StoreError> {
+    let rows = store.fetch_all(&LIST, &[Arg::Text(email), Arg::Int(limit.into())]).await?;
+    rows.iter().map(|row| person(row, 0)).collect()
+}
+
+/// Deactivates a person and ends all browser sessions, codes, grants and upstream accounts of
+/// theirs. Returns false when there is no such person or they are deactivated already.
+///
+/// # Errors
+/// When the database does not answer; then nothing changed.
 pub async fn deactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
-    changing(store, &DEACTIVATE, id, &[Arg::Text(id), Arg::Int(store.now_ms())]).await
+    without_accounts(store, &DEACTIVATE, id, &[Arg::Text(id), Arg::Int(store.now_ms())]).await
 }
 
 /// Lets a deactivated person sign in again. Returns false when there is none.
@@ -182,11 +207,20 @@ pub async fn reactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
 /// # Errors
 /// When the database does not answer.
 pub async fn delete(store: &Store, id: &str) -> Result<bool, StoreError> {
+    without_accounts(store, &DELETE, id, &[Arg::Text(id)]).await
+}
+
+async fn without_accounts(
+    store: &Store,
+    statement: &Statement,
+    id: &str,
+    args: &[Arg<'_>],
+) -> Result<bool, StoreError> {
     let mut tx = store.begin().await?;
     let Some(row) = tx.fetch_optional(&BY_ID, &[Arg::Text(id)]).await? else { return Ok(false) };
     let email = person(&row, 0)?.email;
     upstream_account::remove_all_in(&mut tx, &owner(&email), store.now_ms()).await?;
-    changing_in(tx, store, &DELETE, id, &[Arg::Text(id)]).await
+    changing_in(tx, store, statement, id, args).await
 }
 
 /// Runs a statement on one person and, if it changed something, ends the person's browser
