@@ -1,6 +1,8 @@
 //! Checks of settings that a schema cannot express.
 
+mod agents;
 mod sign_in;
+mod tls;
 
 use crate::diagnostic::Diagnostic;
 use crate::settings::File;
@@ -58,7 +60,9 @@ pub fn settings(file: &File) -> Vec<Diagnostic> {
         found.push(problem.suggest("write e.g. `http://127.0.0.1:4318`"));
     }
     limits(file, &mut found);
+    agents::run(file, &mut found);
     sign_in::run(file, &mut found);
+    tls::run(file, &mut found);
     found
 }
 

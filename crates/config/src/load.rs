@@ -13,15 +13,16 @@ use crate::problem::{Problem, Report, Severity};
 use crate::resources::Resources;
 use crate::schema;
 use crate::secrets::{self, Secrets};
-use crate::settings::{File, KeySource};
+use crate::settings::{File, KeySource, Tls};
 use crate::sources::Sources;
-use crate::tree::{self, Node, Value};
+use crate::tree::{self, Member, Node, Value};
 use crate::validate::Validator;
 
 /// Largest configuration file, 8 MiB.
 const FILE_LIMIT: u64 = 8 << 20;
 /// Lists that may stand in several files.
-const LISTS: [&str; 7] = ["servers", "portals", "identity_providers", "clients", "policies", "grants", "rate_limits"];
+const LISTS: [&str; 8] =
+    ["servers", "portals", "identity_providers", "clients", "agents", "policies", "grants", "rate_limits"];
 
 /// The file cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -230,15 +231,20 @@ fn add_folder(folder: &Path, root: &mut Node, sources: &mut Sources, problems: &
 
 fn merge(root: &mut Node, other: Node) {
     let (Value::Map(members), Value::Map(others)) = (&mut root.value, other.value) else { return };
-    for other in others.into_iter().filter(|member| LISTS.contains(&member.key.as_str())) {
-        match members.iter_mut().find(|member| member.key == other.key) {
-            Some(member) => {
-                if let (Value::List(items), Value::List(more)) = (&mut member.node.value, other.node.value) {
-                    items.extend(more);
-                }
-            }
-            None => members.push(other),
-        }
+    for other in others.into_iter().filter(|member| LISTS.contains(&member.key.as_str()) || member.key == "alerts") {
+        join(members, other);
+    }
+}
+
+/// Lists are put one behind the other, also those inside a map of lists.
+fn join(members: &mut Vec<Member>, other: Member) {
+    match members.iter_mut().find(|member| member.key == other.key) {
+        Some(member) => match (&mut member.node.value, other.node.value) {
+            (Value::List(items), Value::List(more)) => items.extend(more),
+            (Value::Map(inner), Value::Map(more)) => more.into_iter().for_each(|one| join(inner, one)),
+            _ => {}
+        },
+        None => members.push(other),
     }
 }
 
@@ -249,6 +255,13 @@ fn anchor(file: &mut File, base: &Path) {
         *ca = base.join(&*ca);
     }
     if let Some(KeySource::File(path)) = &mut file.key {
+        *path = base.join(&*path);
+    }
+    if let Some(Tls::Files(files)) = &mut file.tls {
+        files.cert = base.join(&files.cert);
+        files.key = base.join(&files.key);
+    }
+    for path in [&mut file.client_ca, &mut file.geo.mmdb].into_iter().flatten() {
         *path = base.join(&*path);
     }
 }

@@ -1,5 +1,6 @@
 //! Settings: read once at start, one file < environment (`BARTIZAN_…`) < flag (U3, O10).
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -28,6 +29,21 @@ pub struct File {
     /// Peers whose `X-Forwarded-For` is believed (O10).
     #[schemars(with = "Vec<crate::schema::NetworkText>")]
     pub trusted_proxies: Vec<IpNet>,
+    /// TLS of the public listener (O8). Without it a proxy in front ends TLS.
+    pub tls: Option<Tls>,
+    /// PEM file with the authorities of client certificates. A client may show a certificate of theirs; what it names
+    /// is the client's device in policies (A3). Needs `tls`.
+    pub client_ca: Option<PathBuf>,
+    /// Names of devices in policies by what their certificates say; without an entry the certificate's own word is used.
+    pub device_names: BTreeMap<String, String>,
+    /// Header in which a trusted proxy names the client's device. From anybody else it is ignored (A3).
+    pub device_header: Option<String>,
+    /// Header in which a trusted proxy names the client's country. From anybody else it is ignored (A3).
+    pub country_header: Option<String>,
+    /// Where addresses are (A3).
+    pub geo: Geo,
+    /// Several processes over one database (O17).
+    pub cluster: Option<Cluster>,
     /// Where data lives.
     pub store: Store,
     /// Master key for sealed records and handles. Required by `serve`.
@@ -54,12 +70,17 @@ pub struct File {
     pub identity_providers: Vec<IdentityProvider>,
     /// Pre-registered OAuth clients.
     pub clients: Vec<Client>,
+    /// Programs that call by themselves (A27).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<crate::agents::Agent>,
     /// Cedar policies beside the short forms on portals and servers.
     pub policies: Vec<Policy>,
     /// Grants of tools that are not class `read` (G3).
     pub grants: Vec<Grant>,
     /// Rate and concurrency limits; none by default (O11).
     pub rate_limits: Vec<RateLimit>,
+    /// Rules on audit events, and where messages go (L14).
+    pub alerts: crate::alerts::Alerts,
 }
 
 impl File {
@@ -73,11 +94,53 @@ impl File {
             portals: self.portals.clone(),
             identity_providers: self.identity_providers.clone(),
             clients: self.clients.clone(),
+            agents: self.agents.clone(),
             policies: self.policies.clone(),
             grants: self.grants.clone(),
             rate_limits: self.rate_limits.clone(),
+            alerts: self.alerts.clone(),
         }
     }
+}
+
+/// TLS of the public listener (O8): versions 1.2 and 1.3.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Tls {
+    /// An authority of this installation, whose key is sealed in the store, signs a certificate for the public URL's
+    /// host. `bartizan ca` prints the authority's certificate.
+    Internal,
+    /// Certificate and key from files; changed files are taken within seconds.
+    Files(TlsFiles),
+}
+
+/// PEM files of the public listener.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The certificate, then those that lead to its authority.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Where addresses are (A3).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Geo {
+    /// MaxMind DB file with `country.iso_code`; a changed file is taken within seconds.
+    pub mmdb: Option<PathBuf>,
+}
+
+/// The listener for the other processes of the installation (O17). Needs PostgreSQL.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// Address and port. Only the other processes get in, with certificates of the installation.
+    #[schemars(with = "crate::schema::AddressText")]
+    pub listen: SocketAddr,
+    /// Host and port under which the other processes reach it.
+    pub advertise: String,
 }
 
 /// Operations listener.

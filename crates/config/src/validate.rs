@@ -99,10 +99,11 @@ impl<'a> Validator<'a> {
         real.is_none_or(|schema| self.check(node, schema, path))
     }
 
-    /// `oneOf` of words, or of mappings with one key.
+    /// `oneOf` of words, of mappings with one key, or of both.
     fn check_choice(&mut self, node: &mut Node, choices: &'a [Json], path: &str) -> bool {
         let words: Vec<&str> = choices.iter().filter_map(|choice| choice.get("const").and_then(Json::as_str)).collect();
-        if !words.is_empty() {
+        let mapping = matches!(node.value, Value::Map(_)) && choices.iter().any(|choice| only_key(choice).is_some());
+        if !words.is_empty() && !mapping {
             let Value::Text(text) = &node.value else {
                 self.wrong_type(node, &["string"], path);
                 return false;
