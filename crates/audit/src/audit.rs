@@ -10,6 +10,8 @@ use bartizan_config::settings::AuditMode;
 use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{Clock, EventId, PrincipalKind};
 use bartizan_store::Store;
+use bartizan_store::repo::alert::Hit;
+use bartizan_store::repo::audit_index::IndexRow;
 use tokio::sync::oneshot;
 
 use crate::disk::{Disk, RealDisk};
@@ -23,7 +25,7 @@ use crate::writer::{Ack, Item, Shared, Writer};
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sizes and times; the defaults are what `serve` uses.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// A segment of this many bytes is followed by a new one. Default 64 MiB.
     pub segment_bytes: u64,
@@ -32,11 +34,18 @@ pub struct Options {
     /// In fast mode, how long events are collected before they are written and synced
     /// together. Default 25 ms; with the sync itself it stays below the 100 ms of L9.
     pub linger: Duration,
+    /// Looks at every record on its way into the index. None by default.
+    pub watch: Option<Watch>,
 }
+
+/// Looks at a record on its way into the index, and says what alert rules find in it. Each
+/// record is shown once, also after a crash: what is found is stored together with the index
+/// row. Must not block.
+pub type Watch = Arc<dyn Fn(&IndexRow) -> Vec<Hit> + Send + Sync>;
 
 impl Default for Options {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20, queue: 16_384, linger: Duration::from_millis(25) }
+        Self { segment_bytes: 64 << 20, queue: 16_384, linger: Duration::from_millis(25), watch: None }
     }
 }
 
@@ -143,7 +152,7 @@ impl Audit {
         };
         let writer = Writer::new(Arc::clone(&shared), disk, folder, &tail, options.segment_bytes, linger)?;
         let indexer =
-            index.map(|store| index::spawn(dir.to_owned(), name.clone(), store, Arc::clone(&shared))).transpose()?;
+            index.map(|store| index::spawn(dir.to_owned(), name.clone(), store, Arc::clone(&shared), options.watch.clone())).transpose()?;
         let thread = thread::Builder::new()
             .name("audit-writer".to_owned())
             .spawn(move || writer.run())

@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bartizan_store::Store;
+use bartizan_store::repo::alert::Hit;
 use bartizan_store::repo::audit_index::{self as repo, Batch, Position};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::audit::Watch;
 use crate::error::AuditError;
 use crate::folder::{Folder, writers};
 use crate::writer::{Acked, Shared};
@@ -43,12 +45,19 @@ struct Core {
     indexed: AtomicU64,
     /// One round at a time; also where the last one stopped.
     reader: Mutex<Option<Reader>>,
+    watch: Option<Watch>,
 }
 
 /// Starts the task. It ends when the record is closed.
-pub(crate) fn spawn(dir: PathBuf, writer: String, store: Store, shared: Arc<Shared>) -> Result<Indexer, AuditError> {
+pub(crate) fn spawn(
+    dir: PathBuf,
+    writer: String,
+    store: Store,
+    shared: Arc<Shared>,
+    watch: Option<Watch>,
+) -> Result<Indexer, AuditError> {
     let runtime = tokio::runtime::Handle::try_current().map_err(|_| AuditError::NoRuntime)?;
-    let core = Arc::new(Core { dir, writer, store, shared, indexed: 0.into(), reader: Mutex::new(None) });
+    let core = Arc::new(Core { dir, writer, store, shared, indexed: 0.into(), reader: Mutex::new(None), watch });
     let weak = Arc::downgrade(&core);
     runtime.spawn(async move {
         // Writers whose processes are gone first: nobody else will finish their index.
@@ -118,7 +127,7 @@ impl Core {
             Some(reader) => reader,
             None => Reader::new(&self.dir, &self.writer, repo::position(&self.store, &self.writer).await?),
         };
-        let (reader, advanced) = step(&self.store, reader, Some(bound)).await?;
+        let (reader, advanced) = step(&self.store, reader, Some(bound), self.watch.as_ref()).await?;
         self.indexed.store(reader.seq(), Ordering::Release);
         *kept = Some(reader);
         Ok(advanced.then(|| start.elapsed()))
@@ -127,7 +136,7 @@ impl Core {
     async fn finish_abandoned(&self) {
         let others = writers(&self.dir).unwrap_or_default();
         for writer in others.iter().filter(|writer| **writer != self.writer) {
-            if let Err(error) = finish(&self.dir, writer, &self.store).await {
+            if let Err(error) = finish(&self.dir, writer, &self.store, self.watch.as_ref()).await {
                 tracing::warn!(%error, writer, "an abandoned audit writer is not fully indexed");
             }
         }
@@ -135,18 +144,23 @@ impl Core {
 }
 
 /// Indexes an abandoned writer to its end.
-async fn finish(dir: &Path, writer: &str, store: &Store) -> Result<(), AuditError> {
+async fn finish(dir: &Path, writer: &str, store: &Store, watch: Option<&Watch>) -> Result<(), AuditError> {
     let Some(folder) = Folder::try_hold(dir, writer)? else { return Ok(()) };
     let reader = Reader::new(dir, writer, repo::position(store, writer).await?);
-    run(store, reader, None).await?;
+    run(store, reader, None, watch).await?;
     drop(folder);
     Ok(())
 }
 
 /// Reads and indexes batch by batch up to the bound.
-async fn run(store: &Store, mut reader: Reader, bound: Option<Acked>) -> Result<(), AuditError> {
+async fn run(
+    store: &Store,
+    mut reader: Reader,
+    bound: Option<Acked>,
+    watch: Option<&Watch>,
+) -> Result<(), AuditError> {
     loop {
-        let (next, advanced) = step(store, reader, bound).await?;
+        let (next, advanced) = step(store, reader, bound, watch).await?;
         if !advanced {
             return Ok(());
         }
@@ -155,12 +169,18 @@ async fn run(store: &Store, mut reader: Reader, bound: Option<Acked>) -> Result<
 }
 
 /// Reads and indexes one batch. Returns whether there was one.
-async fn step(store: &Store, reader: Reader, bound: Option<Acked>) -> Result<(Reader, bool), AuditError> {
+async fn step(
+    store: &Store,
+    reader: Reader,
+    bound: Option<Acked>,
+    watch: Option<&Watch>,
+) -> Result<(Reader, bool), AuditError> {
     let from = reader.position();
     let (mut reader, rows) = read(reader, bound).await?;
     let to = reader.position();
     let Some(to) = to.filter(|to| from.as_ref() != Some(to)) else { return Ok((reader, false)) };
-    let batch = Batch { writer: reader.writer(), from: from.as_ref(), to: &to, rows: &rows };
+    let hits: Vec<Hit> = watch.map_or_else(Vec::new, |watch| rows.iter().flat_map(|row| watch(row)).collect());
+    let batch = Batch { writer: reader.writer(), from: from.as_ref(), to: &to, rows: &rows, hits: &hits };
     if !repo::index(store, &batch).await? {
         // Somebody else moved the position: go on from there.
         let position: Option<Position> = repo::position(store, reader.writer()).await?;
@@ -199,7 +219,8 @@ pub async fn rebuild_index(dir: &Path, store: &Store) -> Result<u64, AuditError>
             },
         };
         repo::forget(store, &writer).await?;
-        run(store, Reader::new(dir, &writer, None), bound).await?;
+        // Nothing is found twice: alerts are not part of what is built again.
+        run(store, Reader::new(dir, &writer, None), bound, None).await?;
         total += u64::try_from(repo::count(store, &writer).await?).unwrap_or(0);
         drop(held);
     }

@@ -28,10 +28,12 @@ mod verify;
 mod who;
 mod writer;
 
-pub use audit::{Audit, Options, Receipt, Stats};
+pub use audit::{Audit, Options, Receipt, Stats, Watch};
+pub use bartizan_store::repo::alert::Hit;
+pub use bartizan_store::repo::audit_index::IndexRow;
 pub use error::AuditError;
 pub use index::rebuild_index;
-pub use search::{Cursor, Page, Query, Row, search};
+pub use search::{Cursor, Page, Query, Row, event_of, search};
 pub use verify::{Checkpoint, Finding, FindingKind, Report, TornTail, WriterReport, verify, verify_against};
 
 #[cfg(test)]

@@ -71,6 +71,11 @@ fn time_of_id(id: &str) -> Option<i64> {
     (digits.len() == 12).then_some(made_ms)
 }
 
+/// The event of a row; `None` when it cannot be read.
+pub fn event_of(row: &repo::IndexRow) -> Option<AuditEvent> {
+    record::event(&row.record, row.who.as_deref())
+}
+
 fn row(row: repo::IndexRow) -> Option<Row> {
     let Some(event) = record::event(&row.record, row.who.as_deref()) else {
         tracing::warn!(writer = row.writer, seq = row.seq, "an indexed audit record cannot be read");

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use bartizan_model::{PortalId, ServerId, ToolClass};
+
+pub use crate::access::{Day, IdpClaim, RequireMfa, TimeWindow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,9 @@ pub struct Resources {
     pub identity_providers: Vec<IdentityProvider>,
     /// Pre-registered OAuth clients.
     pub clients: Vec<Client>,
+    /// Programs that call by themselves (A27).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<crate::agents::Agent>,
     /// Cedar policies beside the short forms on portals and servers.
     pub policies: Vec<Policy>,
     /// Grants of tools that are not class `read` (G3).
@@ -389,7 +394,7 @@ pub enum Prefix {
     Never,
 }
 
-/// A short-form rule on a portal or server (subset of A3): `include` is an or,
+/// A short-form rule on a portal or server (A3): `include` is an or,
 /// `require` an and, `exclude` a not.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -408,6 +413,12 @@ pub struct AccessRule {
     /// None may match.
     #[serde(default)]
     pub exclude: Vec<Selector>,
+    /// For `allow`: lets in only with a second factor; without one the person is asked for it (A17).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_mfa: Option<RequireMfa>,
+    /// For `allow`: the person must have said what the access is for (A16).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_purpose: bool,
 }
 
 /// Actions of short-form rules.
@@ -420,6 +431,8 @@ pub enum AccessAction {
     Block,
     /// Service tokens may use it (A11).
     ServiceAuth,
+    /// Anybody may read without signing in, through a portal only where portal and server both say so.
+    Bypass,
 }
 
 /// What a rule looks at. One key per entry.
@@ -438,6 +451,18 @@ pub enum Selector {
     ServiceToken(Vec<String>),
     /// Networks, v4 and v6.
     Ip(Vec<String>),
+    /// Countries of the address, ISO 3166-1 alpha-2.
+    Country(Vec<String>),
+    /// Identities or posture tags of the device.
+    Device(Vec<String>),
+    /// Whether the sign-in had a second factor (A4).
+    Mfa(bool),
+    /// OAuth clients, by the id that the token was issued to.
+    ClientId(Vec<String>),
+    /// A claim of the sign-in.
+    IdpClaim(IdpClaim),
+    /// A time of the week.
+    Time(TimeWindow),
 }
 
 /// A Cedar policy.
@@ -477,6 +502,12 @@ pub struct Grant {
     /// RFC 3339 time after which the grant is void.
     #[serde(default)]
     pub expires: Option<String>,
+    /// Counts only with a second factor; without one the person is asked for it (A17).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_mfa: Option<RequireMfa>,
+    /// The person must have said what the access is for (A16).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_purpose: bool,
 }
 
 /// One limit (O11). Off unless written down.
@@ -494,6 +525,9 @@ pub struct RateLimit {
     /// Only for these original tool names (with `server`).
     #[serde(default)]
     pub tools: Vec<String>,
+    /// Only for these agents, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<String>,
     /// Requests per minute (GCRA).
     #[serde(default)]
     pub per_minute: Option<u32>,
@@ -560,6 +594,15 @@ pub struct IdentityProvider {
     /// Values of `acr` that count as a second factor.
     #[serde(default)]
     pub mfa_acr: Vec<String>,
+    /// Clients may bring an identity assertion of this provider (ID-JAG) instead of sending
+    /// the person through a browser (A15). Off by default.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub id_jag: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
+fn is_no(value: &bool) -> bool {
+    !*value
 }
 
 fn default_scopes() -> Vec<String> {

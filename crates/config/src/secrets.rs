@@ -6,6 +6,7 @@ use std::path::Path;
 
 use bartizan_model::Secret;
 
+use crate::agents::AgentAuth;
 use crate::diagnostic::Diagnostic;
 use crate::environment::Environment;
 use crate::resources::{AuthConfig, Resources};
@@ -46,9 +47,22 @@ impl Secrets {
                 *text = value(&format!("identity_providers[{index}].client_secret"));
             }
         }
+        for (index, destination) in filled.alerts.destinations.iter_mut().enumerate() {
+            if let Some(webhook) = &mut destination.webhook {
+                webhook.secret = value(&format!("alerts.destinations[{index}].webhook.secret"));
+            }
+            if let Some(text) = destination.email.as_mut().and_then(|email| email.password.as_mut()) {
+                *text = value(&format!("alerts.destinations[{index}].email.password"));
+            }
+        }
         for (index, client) in filled.clients.iter_mut().enumerate() {
             if let Some(text) = &mut client.client_secret {
                 *text = value(&format!("clients[{index}].client_secret"));
+            }
+        }
+        for (index, agent) in filled.agents.iter_mut().enumerate() {
+            if let AgentAuth::ClientSecret(text) = &mut agent.auth {
+                *text = value(&format!("agents[{index}].auth.client_secret"));
             }
         }
         filled
@@ -80,9 +94,22 @@ impl Secrets {
                 take(format!("identity_providers[{index}].client_secret"), text);
             }
         }
+        for (index, destination) in resources.alerts.destinations.iter().enumerate() {
+            if let Some(webhook) = &destination.webhook {
+                take(format!("alerts.destinations[{index}].webhook.secret"), &webhook.secret);
+            }
+            if let Some(text) = destination.email.as_ref().and_then(|email| email.password.as_ref()) {
+                take(format!("alerts.destinations[{index}].email.password"), text);
+            }
+        }
         for (index, client) in resources.clients.iter().enumerate() {
             if let Some(text) = &client.client_secret {
                 take(format!("clients[{index}].client_secret"), text);
+            }
+        }
+        for (index, agent) in resources.agents.iter().enumerate() {
+            if let AgentAuth::ClientSecret(text) = &agent.auth {
+                take(format!("agents[{index}].auth.client_secret"), text);
             }
         }
         (found, problems)

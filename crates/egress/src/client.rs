@@ -53,6 +53,10 @@ impl Client {
         Self { inner: Arc::new(Inner { dialer, origins: Mutex::default(), sweeper: OnceLock::new() }) }
     }
 
+    pub(crate) fn dialer(&self) -> &Dialer {
+        &self.inner.dialer
+    }
+
     /// Sends a request with an absolute URI.
     ///
     /// # Errors

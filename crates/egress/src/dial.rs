@@ -31,6 +31,8 @@ pub(crate) struct Dialer {
     resolver: Arc<dyn Resolve>,
     proxy: Option<Url>,
     tls: TlsConnector,
+    /// For what is not HTTP: no ALPN.
+    plain_tls: TlsConnector,
     connect: Duration,
 }
 
@@ -42,35 +44,65 @@ impl Dialer {
         tls: Arc<ClientConfig>,
         connect: Duration,
     ) -> Self {
-        Self { rules, resolver, proxy, tls: TlsConnector::from(tls), connect }
+        let mut other = ClientConfig::clone(&tls);
+        other.alpn_protocols.clear();
+        let plain_tls = TlsConnector::from(Arc::new(other));
+        Self { rules, resolver, proxy, tls: TlsConnector::from(tls), plain_tls, connect }
     }
 
     /// A ready connection to the origin of `url`, within the connect limit.
     pub(crate) async fn dial(&self, url: &Url) -> Result<Stream, EgressError> {
-        match tokio::time::timeout(self.connect, self.dial_unbounded(url)).await {
+        self.bounded(url, async {
+            let tcp = self.tcp(url).await?;
+            if url.is_https() { encrypt(&self.tls, url.host(), tcp).await } else { Ok(Stream::Plain(tcp)) }
+        })
+        .await
+    }
+
+    /// The same for another protocol than HTTP; `tls` begins with a handshake.
+    pub(crate) async fn dial_other(&self, url: &Url, tls: bool) -> Result<Stream, EgressError> {
+        self.bounded(url, async {
+            let tcp = self.tcp(url).await?;
+            if tls { encrypt(&self.plain_tls, url.host(), tcp).await } else { Ok(Stream::Plain(tcp)) }
+        })
+        .await
+    }
+
+    /// The TLS handshake on a connection that began without (STARTTLS).
+    pub(crate) async fn upgrade(&self, url: &Url, stream: Stream) -> Result<Stream, EgressError> {
+        match stream {
+            Stream::Plain(tcp) => self.bounded(url, encrypt(&self.plain_tls, url.host(), tcp)).await,
+            tls @ Stream::Tls(_) => Ok(tls),
+        }
+    }
+
+    async fn bounded<T>(&self, url: &Url, work: impl Future<Output = Result<T, EgressError>>) -> Result<T, EgressError> {
+        match tokio::time::timeout(self.connect, work).await {
             Ok(done) => done,
             Err(_) => Err(EgressError::ConnectTimeout { host: url.host().to_string() }),
         }
     }
 
-    async fn dial_unbounded(&self, url: &Url) -> Result<Stream, EgressError> {
+    async fn tcp(&self, url: &Url) -> Result<TcpStream, EgressError> {
         let addresses = self.checked(url).await?;
-        let tcp = match &self.proxy {
-            None => connect_any(url.host(), &addresses).await?,
-            Some(proxy) => self.through(proxy, url, &addresses).await?,
-        };
-        if !url.is_https() {
-            return Ok(Stream::Plain(tcp));
+        match &self.proxy {
+            None => connect_any(url.host(), &addresses).await,
+            Some(proxy) => self.through(proxy, url, &addresses).await,
         }
-        let fail = |why: String| EgressError::Tls { host: url.host().to_string(), why };
-        let name = match url.host() {
-            Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| fail(error.to_string()))?,
-            Host::Ip(ip) => ServerName::from(*ip),
-        };
-        let tls = self.tls.connect(name, tcp).await.map_err(|error| fail(error.to_string()))?;
-        Ok(Stream::Tls(Box::new(tls)))
     }
+}
 
+async fn encrypt(tls: &TlsConnector, host: &Host, tcp: TcpStream) -> Result<Stream, EgressError> {
+    let fail = |why: String| EgressError::Tls { host: host.to_string(), why };
+    let name = match host {
+        Host::Name(name) => ServerName::try_from(name.clone()).map_err(|error| fail(error.to_string()))?,
+        Host::Ip(ip) => ServerName::from(*ip),
+    };
+    let done = tls.connect(name, tcp).await.map_err(|error| fail(error.to_string()))?;
+    Ok(Stream::Tls(Box::new(done)))
+}
+
+impl Dialer {
     /// The addresses of a host, all of which passed. One blocked address refuses the host:
     /// a name that mixes public and private answers is a rebinding attempt or a mistake.
     async fn checked(&self, url: &Url) -> Result<Vec<SocketAddr>, EgressError> {

@@ -25,6 +25,7 @@ pub use client::Client;
 pub use error::EgressError;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use rules::{AddressRules, Rule};
+pub use stream::Stream;
 pub use url::{Host, Url};
 
 /// The guarded way out: address rules, resolver, TLS configuration and connection pool.
@@ -69,6 +70,23 @@ impl Egress {
     /// The pooled client. It never follows redirects by itself.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// A connection for a protocol other than HTTP, to the host and port of `url` (its scheme and
+    /// path do not matter); the same address rules hold. With `tls` it begins with a handshake.
+    ///
+    /// # Errors
+    /// [`EgressError`].
+    pub async fn connect(&self, url: &Url, tls: bool) -> Result<Stream, EgressError> {
+        self.client.dialer().dial_other(url, tls).await
+    }
+
+    /// The TLS handshake on such a connection that began without (STARTTLS).
+    ///
+    /// # Errors
+    /// [`EgressError`].
+    pub async fn start_tls(&self, url: &Url, stream: Stream) -> Result<Stream, EgressError> {
+        self.client.dialer().upgrade(url, stream).await
     }
 
     /// Parses a URL and applies the rules that need no name lookup: scheme, spelling of the

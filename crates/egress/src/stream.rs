@@ -8,9 +8,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// Where HTTP is spoken on.
-pub(crate) enum Stream {
+/// A connection to a checked address.
+pub enum Stream {
+    /// As it is.
     Plain(TcpStream),
+    /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

@@ -6,6 +6,7 @@ use super::{COLUMNS, IndexRow, Position};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Statement, Tx};
+use crate::repo::alert::{self, Hit};
 
 /// Rows per statement. Two fixed sizes, so that the driver's statement cache hits.
 /// Small, because SQLite looks for a parameter by its name among all of a statement.
@@ -61,6 +62,8 @@ pub struct Batch<'a> {
     pub to: &'a Position,
     /// The records between.
     pub rows: &'a [IndexRow],
+    /// What alert rules find in them.
+    pub hits: &'a [Hit],
 }
 
 /// Indexes a batch and moves the position, both or none. Returns false, without a
@@ -89,6 +92,7 @@ pub async fn index(store: &Store, batch: &Batch<'_>) -> Result<bool, StoreError>
         push(&mut args, row);
         tx.execute(&INSERT_ONE, &args).await?;
     }
+    alert::insert_hits(&mut tx, batch.hits).await?;
     tx.commit().await?;
     Ok(true)
 }

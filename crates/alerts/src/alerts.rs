@@ -1,0 +1,204 @@
+//! The task that takes hits in and sends messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bartizan_audit::Watch;
+use bartizan_config::alerts::Alerts as Config;
+use bartizan_egress::Egress;
+use bartizan_model::{Clock, EventId};
+use bartizan_store::repo::alert::{self, Delivery};
+use bartizan_store::repo::lease;
+use bartizan_store::{Store, StoreError};
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::time::Instant;
+
+use crate::deliver::DeliverError;
+use crate::evaluate;
+use crate::message::{Data, Message};
+use crate::rule::{Problem, Rules};
+
+/// Time between two looks.
+const TICK: Duration = Duration::from_secs(1);
+/// Name and length of the lease of the one process that works.
+const LEASE: &str = "alerts";
+const LEASE_MS: i64 = 15_000;
+/// The lease is renewed when so much of it is over.
+const RENEW: Duration = Duration::from_secs(5);
+/// Messages sent at once.
+const PARALLEL: usize = 4;
+const DUE: u32 = 32;
+/// Waits after the first, second, … failure, seconds; the last one repeats.
+const BACKOFF_S: [i64; 6] = [5, 30, 120, 600, 1_800, 3_600];
+/// A message that did not arrive in this time is given up.
+const GIVE_UP_MS: i64 = 24 * 3_600_000;
+/// What was taken in is kept for counting, and alerts that are over for reading.
+const KEEP_HITS_MS: i64 = 2 * 86_400_000;
+const KEEP_ALERTS_MS: i64 = 90 * 86_400_000;
+const PRUNE: Duration = Duration::from_secs(3_600);
+
+/// What alerts need.
+pub struct AlertsDeps {
+    /// Where alerts are.
+    pub store: Store,
+    /// The way to destinations.
+    pub egress: Egress,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Name of this process in the lease.
+    pub node: String,
+    /// Public URL, for messages.
+    pub installation: String,
+}
+
+/// Rules in use, and the task behind them. Cheap to clone.
+#[derive(Clone)]
+pub struct Alerts {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    deps: AlertsDeps,
+    rules: Arc<ArcSwap<Rules>>,
+}
+
+/// The rules before anything else exists: the audit record needs them first.
+fn watch(rules: Arc<ArcSwap<Rules>>) -> Watch {
+    Arc::new(move |row| rules.load().find(row))
+}
+
+impl Alerts {
+    /// Rules without a task, and what finds their events in the audit record.
+    pub fn rules() -> (Arc<ArcSwap<Rules>>, Watch) {
+        let rules = Arc::new(ArcSwap::from_pointee(Rules::default()));
+        let watch = watch(Arc::clone(&rules));
+        (rules, watch)
+    }
+
+    /// Over these rules.
+    pub fn new(deps: AlertsDeps, rules: Arc<ArcSwap<Rules>>) -> Self {
+        Self { inner: Arc::new(Inner { deps, rules }) }
+    }
+
+    /// Takes what a configuration says; its secrets are resolved. Returns what cannot work.
+    pub fn configure(&self, config: &Config) -> Vec<Problem> {
+        let (rules, problems) = Rules::compile(config);
+        self.inner.rules.store(Arc::new(rules));
+        problems
+    }
+
+    /// Takes in and sends, without end.
+    pub async fn run(&self) {
+        self.inner.run().await;
+    }
+
+    /// One round of everything: what the task does each second. For tests and tools.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn round(&self) -> Result<(), StoreError> {
+        self.inner.round().await
+    }
+
+    /// Sends a test message to one destination, at once.
+    ///
+    /// # Errors
+    /// When there is no such destination, or it did not take the message.
+    pub async fn test(&self, destination: &str) -> Result<(), DeliverError> {
+        self.inner.test(destination).await
+    }
+}
+
+impl Inner {
+    async fn run(&self) {
+        let mut held: Option<Instant> = None;
+        let mut pruned: Option<Instant> = None;
+        loop {
+            tokio::time::sleep(TICK).await;
+            if self.rules.load().is_idle() {
+                continue;
+            }
+            if held.is_none_or(|since| since.elapsed() > RENEW) {
+                let deps = &self.deps;
+                held = match lease::claim(&deps.store, LEASE, &deps.node, "", LEASE_MS).await {
+                    Ok(lease) => lease.map(|_| Instant::now()),
+                    Err(_) => None,
+                };
+            }
+            if held.is_none() {
+                continue;
+            }
+            if let Err(error) = self.round().await {
+                tracing::warn!(%error, "alerts are late");
+            }
+            if pruned.is_none_or(|last| last.elapsed() > PRUNE) {
+                let now = self.deps.clock.now_ms();
+                match alert::prune(&self.deps.store, now - KEEP_HITS_MS, now - KEEP_ALERTS_MS).await {
+                    Ok(()) => pruned = Some(Instant::now()),
+                    Err(error) => tracing::warn!(%error, "old alerts are kept"),
+                }
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), StoreError> {
+        let (deps, rules) = (&self.deps, self.rules.load_full());
+        evaluate::round(&deps.store, &rules, deps.clock.now_ms(), &deps.installation).await?;
+        let due = alert::due(&deps.store, deps.clock.now_ms(), DUE).await?;
+        let mut sending = stream::iter(due.into_iter().map(|delivery| self.send(&rules, delivery))).buffer_unordered(PARALLEL);
+        while let Some(done) = sending.next().await {
+            done?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, rules: &Rules, delivery: Delivery) -> Result<(), StoreError> {
+        let (store, now) = (&self.deps.store, self.deps.clock.now_ms());
+        // The destination is gone since.
+        let Some(target) = rules.targets.get(&delivery.destination) else { return alert::done(store, &delivery.id).await };
+        let Err(error) = target.send(&self.deps.egress, &delivery, now).await else {
+            return alert::done(store, &delivery.id).await;
+        };
+        let destination = delivery.destination.as_str();
+        tracing::warn!(%error, destination, id = delivery.id, attempts = delivery.attempts + 1, "an alert did not arrive");
+        if now.saturating_sub(delivery.created_ms) > GIVE_UP_MS {
+            tracing::error!(destination, id = delivery.id, "an alert is given up");
+            return alert::done(store, &delivery.id).await;
+        }
+        let at = usize::try_from(delivery.attempts).unwrap_or(usize::MAX).min(BACKOFF_S.len() - 1);
+        let wait_s = BACKOFF_S.get(at).copied().unwrap_or(3_600);
+        alert::later(store, &delivery.id, now + wait_s * 1_000).await
+    }
+
+    async fn test(&self, destination: &str) -> Result<(), DeliverError> {
+        let (rules, now) = (self.rules.load_full(), self.deps.clock.now_ms());
+        let target = rules.targets.get(destination);
+        let target = target.ok_or_else(|| DeliverError(format!("there is no destination `{destination}`")))?;
+        let message = Message {
+            kind: "alert.test".to_owned(),
+            timestamp: bartizan_model::clock::rfc3339(now),
+            data: Data {
+                id: EventId::new(now).to_string(),
+                rule: "test".to_owned(),
+                severity: "low".to_owned(),
+                cause: serde_json::Value::Object(serde_json::Map::new()),
+                count: 0,
+                first_ms: now,
+                last_ms: now,
+                event_id: String::new(),
+                summary: "a test".to_owned(),
+                installation: self.deps.installation.clone(),
+            },
+        };
+        let delivery = Delivery {
+            id: EventId::new(now).to_string(),
+            destination: destination.to_owned(),
+            body: serde_json::to_string(&message).map_err(DeliverError::new)?,
+            created_ms: now,
+            attempts: 0,
+        };
+        target.send(&self.deps.egress, &delivery, now).await
+    }
+}
