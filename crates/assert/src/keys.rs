@@ -26,7 +26,7 @@ pub(crate) struct Key {
 }
 
 impl Dated for Key {
-    fn from_ms(&self) -> i64 {
+    fn begin_ms(&self) -> i64 {
         self.from_ms
     }
 }

@@ -19,7 +19,7 @@ pub const KEPT_MS: i64 = HOUR_MS;
 /// When a key begins to sign. Plain numbers, so that the rules can be tested alone.
 pub(crate) trait Dated {
     /// Milliseconds since the epoch.
-    fn from_ms(&self) -> i64;
+    fn begin_ms(&self) -> i64;
 }
 
 /// What has to be done about the keys.
@@ -37,20 +37,20 @@ pub(crate) enum Due {
 /// The key that signs now: the newest whose time has come. All replicas choose the same
 /// one, whoever made it. The very first key was made by a clock that may be ahead of ours.
 pub(crate) fn current<K: Dated>(keys: &[K], now_ms: i64) -> Option<&K> {
-    let begun = keys.iter().filter(|key| key.from_ms() <= now_ms).max_by_key(|key| key.from_ms());
-    begun.or_else(|| keys.iter().min_by_key(|key| key.from_ms()))
+    let begun = keys.iter().filter(|key| key.begin_ms() <= now_ms).max_by_key(|key| key.begin_ms());
+    begun.or_else(|| keys.iter().min_by_key(|key| key.begin_ms()))
 }
 
 /// Whether a key is in the key set: it signs, will sign, or signed a moment ago.
 pub(crate) fn is_published<K: Dated>(keys: &[K], key: &K, now_ms: i64) -> bool {
     // It signed until the next one began.
-    let next = keys.iter().map(Dated::from_ms).filter(|from| *from > key.from_ms()).min();
+    let next = keys.iter().map(Dated::begin_ms).filter(|from| *from > key.begin_ms()).min();
     next.is_none_or(|next| now_ms < next.saturating_add(KEPT_MS))
 }
 
 /// What is due at this time.
 pub(crate) fn due<K: Dated>(keys: &[K], now_ms: i64) -> Due {
-    let Some(newest) = keys.iter().map(Dated::from_ms).max() else {
+    let Some(newest) = keys.iter().map(Dated::begin_ms).max() else {
         return Due::Make { from_ms: now_ms };
     };
     if newest <= now_ms {
@@ -70,7 +70,7 @@ mod tests {
     struct At(i64);
 
     impl Dated for At {
-        fn from_ms(&self) -> i64 {
+        fn begin_ms(&self) -> i64 {
             self.0
         }
     }

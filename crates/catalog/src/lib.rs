@@ -6,6 +6,7 @@
 //! do not let through: a [`View`] is the only source of lists and of names that can be
 //! called, so what is not in it does not exist for its principal.
 
+mod agents;
 mod check;
 pub mod classify;
 mod credential;

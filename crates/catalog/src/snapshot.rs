@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bartizan_config::Diagnostic;
+use bartizan_config::agents::AgentAuth;
 use bartizan_config::resources::{Portal, Prefix, RateLimit, Resources, Server};
 use bartizan_model::{PortalId, ServerId};
 use bartizan_policy::Policies;
@@ -90,7 +91,7 @@ impl Snapshot {
             servers,
             order,
             policies: Arc::new(policies),
-            rate_limits: resources.rate_limits.clone(),
+            rate_limits: crate::agents::limits(resources),
             warnings: [checked.warnings, policies_warnings].concat(),
         })
     }
@@ -139,6 +140,11 @@ fn version(resources: &Resources) -> u64 {
     let mut public = resources.clone();
     for server in &mut public.servers {
         blank(server);
+    }
+    for agent in &mut public.agents {
+        if let AgentAuth::ClientSecret(secret) = &mut agent.auth {
+            secret.clear();
+        }
     }
     let text = serde_json::to_vec(&public).unwrap_or_default();
     sha256_u64(&[&text])

@@ -4,9 +4,9 @@
 //! resources (servers, portals, policies, grants, limits) can be reloaded.
 //! This crate must never be read on the request path other than as one snapshot.
 
+pub mod access;
 pub mod agents;
 pub mod alerts;
-pub mod access;
 pub mod checks;
 pub mod diagnostic;
 pub mod environment;

@@ -449,6 +449,8 @@ pub enum Selector {
     Groups(Vec<String>),
     /// Service token ids or names.
     ServiceToken(Vec<String>),
+    /// Ids of agents (A27).
+    Agents(Vec<String>),
     /// Networks, v4 and v6.
     Ip(Vec<String>),
     /// Countries of the address, ISO 3166-1 alpha-2.

@@ -142,6 +142,7 @@ fn same(a: &RateLimit, b: &RateLimit) -> bool {
         && a.per == b.per
         && a.server == b.server
         && a.tools == b.tools
+        && a.agents == b.agents
         && a.per_minute == b.per_minute
         && a.burst == b.burst
         && a.concurrent == b.concurrent
@@ -188,7 +189,10 @@ impl Limit {
         };
         let tool = self.config.tools.is_empty()
             || subject.tool.is_some_and(|tool| self.config.tools.iter().any(|name| name == tool));
-        server && tool
+        let agents = &self.config.agents;
+        let agent = agents.is_empty()
+            || subject.user.strip_prefix("agent:").is_some_and(|id| agents.iter().any(|agent| agent == id));
+        server && tool && agent
     }
 
     /// One text per combination of values; the separator cannot occur in ids, and

@@ -13,18 +13,27 @@ pub enum PrincipalKind {
     User,
     /// A service token (A11).
     Service,
+    /// A program with an identity of its own and an owner (A27).
+    Agent,
     /// Nobody in particular: only public servers (G7).
     Anonymous,
 }
 
 impl PrincipalKind {
-    /// `user`, `service` or `anonymous`.
+    /// `user`, `service`, `agent` or `anonymous`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Service => "service",
+            Self::Agent => "agent",
             Self::Anonymous => "anonymous",
         }
+    }
+
+    /// True for programs that call without a person: access rules let them in by
+    /// `service_auth` only.
+    pub fn is_machine(self) -> bool {
+        matches!(self, Self::Service | Self::Agent)
     }
 }
 
@@ -34,7 +43,7 @@ pub struct Principal {
     /// Kind of caller.
     pub kind: PrincipalKind,
     /// Stable id within the kind: a user name or e-mail in the form of [`fold_user_id`], a
-    /// service token id, `anonymous`.
+    /// service token id, an agent's id, `anonymous`.
     pub id: Arc<str>,
     /// Group names, sorted and unique.
     pub groups: Arc<[Arc<str>]>,
@@ -56,7 +65,7 @@ impl Principal {
                 Cow::Borrowed(same) if same.len() == given.len() => (Arc::clone(&given), check_user_id(same).is_ok()),
                 folded => (Arc::from(&*folded), check_user_id(&folded).is_ok()),
             },
-            PrincipalKind::Service | PrincipalKind::Anonymous => (given, true),
+            PrincipalKind::Service | PrincipalKind::Agent | PrincipalKind::Anonymous => (given, true),
         };
         let mut groups: Vec<Arc<str>> = groups.into_iter().collect();
         groups.sort();
@@ -75,7 +84,7 @@ impl Principal {
         Self::new(PrincipalKind::Anonymous, "anonymous", [])
     }
 
-    /// `user:alice`, `service:ci`, `anonymous:anonymous`: the name in policies, caches and audit events.
+    /// `user:alice`, `service:ci`, `agent:deploy`, `anonymous:anonymous`: the name in policies, caches and audit events.
     pub fn key(&self) -> &Arc<str> {
         &self.key
     }

@@ -29,7 +29,7 @@ pub(super) fn run(file: &File, found: &mut Vec<Diagnostic>) {
     lifetimes(&file.sign_in.lifetimes, found);
 }
 
-fn unique<'a>(
+pub(super) fn unique<'a>(
     ids: impl Iterator<Item = &'a str>,
     path: impl Fn(usize) -> String,
     what: &str,
@@ -120,7 +120,7 @@ fn redirect(uri: &str) -> Result<(), &'static str> {
     }
 }
 
-fn is_issuer(url: &str) -> bool {
+pub(super) fn is_issuer(url: &str) -> bool {
     if url.contains(['?', '#', '\\']) || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
         return false;
     }

@@ -8,6 +8,7 @@ fn limit(id: &str, per: &[LimitKey]) -> RateLimit {
         per: per.to_vec(),
         server: None,
         tools: Vec::new(),
+        agents: Vec::new(),
         per_minute: None,
         burst: None,
         concurrent: None,
@@ -277,4 +278,16 @@ fn u6_probing_says_whether_a_call_could_wait() {
     let _held = set.take(&subject("a")).unwrap();
     set.probe(&subject("b")).unwrap();
     assert!(set.take(&subject("b")).is_err(), "what cannot wait is refused");
+}
+
+#[tokio::test]
+async fn a27_a_limit_of_an_agent_counts_that_agent_only() {
+    let limiter = Limiter::new(Arc::new(ManualClock::at(0)));
+    let own = RateLimit { per_minute: Some(1), agents: vec!["ci".into()], ..limit("agent ci", &[LimitKey::User]) };
+    let set = limiter.set(1, &[own]).unwrap();
+    let rate = |user| set.take(&subject(user)).is_ok();
+    assert!(rate("agent:ci") && !rate("agent:ci"), "its own");
+    for other in ["agent:ci2", "agent:c", "user:ci", "service:ci", "user:agent:ci"] {
+        assert!((0..5).all(|_| rate(other)), "{other}");
+    }
 }
