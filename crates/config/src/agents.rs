@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::time::parse_rfc3339;
+
 /// A program with an identity of its own, `agent:ID`, and a person who answers for it.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +27,14 @@ pub struct Agent {
     /// RFC 3339 time after which the agent can do nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
+}
+
+impl Agent {
+    /// When it ends, milliseconds since the epoch; `None` never. What cannot be read has
+    /// ended: checks refuse it, and nobody runs on forever by a slip.
+    pub fn expires_ms(&self) -> Option<i64> {
+        self.expires.as_deref().map(|text| parse_rfc3339(text).unwrap_or(0))
+    }
 }
 
 /// How an agent proves itself.

@@ -21,6 +21,7 @@ pub mod secrets;
 pub mod settings;
 pub mod sources;
 pub mod suggest;
+pub mod time;
 mod tree;
 mod validate;
 

@@ -1,12 +1,13 @@
 //! Short-form rules of one portal or server, compiled.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bartizan_config::Diagnostic;
 use bartizan_config::resources::{AccessAction, AccessRule};
 use bartizan_model::{Principal, PrincipalKind};
 
+use crate::need::Requirement;
+use crate::query::RequestContext;
 use crate::selector::{self, Test, Tri};
 
 /// One rule.
@@ -20,22 +21,24 @@ pub(crate) struct Rule {
     include: Vec<Test>,
     require: Vec<Test>,
     exclude: Vec<Test>,
+    /// What those whom it lets in must have added.
+    pub(crate) requirement: Option<Requirement>,
 }
 
 impl Rule {
     /// Whether the rule is about this principal under these circumstances.
-    pub(crate) fn matches(&self, principal: &Principal, ip: Option<IpAddr>) -> Tri {
+    pub(crate) fn matches(&self, principal: &Principal, context: &RequestContext<'_>) -> Tri {
         let about = match self.action {
             AccessAction::Allow => principal.kind == PrincipalKind::User,
-            AccessAction::ServiceAuth => principal.kind == PrincipalKind::Service,
-            AccessAction::Block => true,
+            AccessAction::ServiceAuth => principal.kind.is_machine(),
+            AccessAction::Block | AccessAction::Bypass => true,
         };
         if !about {
             return Tri::No;
         }
-        let included = self.include.iter().map(|test| test.is(principal, ip)).max().unwrap_or(Tri::No);
-        let required = self.require.iter().map(|test| test.is(principal, ip)).min().unwrap_or(Tri::Yes);
-        let excluded = self.exclude.iter().map(|test| test.is(principal, ip)).max().unwrap_or(Tri::No);
+        let included = self.include.iter().map(|test| test.is(principal, context)).max().unwrap_or(Tri::No);
+        let required = self.require.iter().map(|test| test.is(principal, context)).min().unwrap_or(Tri::Yes);
+        let excluded = self.exclude.iter().map(|test| test.is(principal, context)).max().unwrap_or(Tri::No);
         let kept = match excluded {
             Tri::Yes => Tri::No,
             Tri::Unknown => Tri::Unknown,
@@ -73,6 +76,14 @@ impl Rules {
                     Some(name) => format!("{owner} policies[{at}] {name:?}"),
                     None => format!("{owner} policies[{at}]"),
                 };
+                if rule.action != AccessAction::Allow && (rule.require_mfa.is_some() || rule.require_purpose) {
+                    let message = "only people can add a second factor or a purpose";
+                    findings.push(
+                        Diagnostic::new(&path, "invalid_requirement", message).suggest("use it with `action: allow`"),
+                    );
+                }
+                let requirement =
+                    Requirement::compile(rule.require_mfa.as_ref(), rule.require_purpose, &path, findings);
                 let mut list = |key: &str, selectors: &[_], negated| {
                     selector::compile(selectors, rule.action, negated, &format!("{path}.{key}"), findings)
                 };
@@ -82,6 +93,7 @@ impl Rules {
                     include: list("include", &rule.include, false),
                     require: list("require", &rule.require, false),
                     exclude: list("exclude", &rule.exclude, true),
+                    requirement,
                     path: path.into(),
                 }
             })
@@ -99,22 +111,53 @@ impl Rules {
                 include: vec![Test::Everyone(true)],
                 require: Vec::new(),
                 exclude: Vec::new(),
+                requirement: None,
             }],
         }
     }
 
     /// The first rule that blocks; a rule that cannot be decided blocks too.
-    pub(crate) fn block(&self, principal: &Principal, ip: Option<IpAddr>) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.action == AccessAction::Block && rule.matches(principal, ip) != Tri::No)
+    pub(crate) fn block(&self, principal: &Principal, context: &RequestContext<'_>) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.action == AccessAction::Block && rule.matches(principal, context) != Tri::No)
     }
 
-    /// The first rule that lets this principal in.
-    pub(crate) fn allow(&self, principal: &Principal, ip: Option<IpAddr>) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.action != AccessAction::Block && rule.matches(principal, ip) == Tri::Yes)
+    /// The rules that let this principal in, if what they ask for is there.
+    pub(crate) fn allows<'r>(
+        &'r self,
+        principal: &'r Principal,
+        context: &'r RequestContext<'r>,
+    ) -> impl Iterator<Item = &'r Rule> {
+        self.rules
+            .iter()
+            .filter(move |rule| rule.action != AccessAction::Block && rule.matches(principal, context) == Tri::Yes)
+    }
+
+    fn tests(&self) -> impl Iterator<Item = &Test> {
+        self.rules.iter().flat_map(Rule::tests)
     }
 
     /// Whether any rule looks at the address.
     pub(crate) fn use_ip(&self) -> bool {
-        self.rules.iter().flat_map(Rule::tests).any(|test| matches!(test, Test::Networks(_)))
+        self.tests().any(|test| matches!(test, Test::Networks(_)))
+    }
+
+    /// Whether any rule looks at facts of the session.
+    pub(crate) fn use_session(&self) -> bool {
+        self.tests().any(Test::of_session) || self.rules.iter().any(|rule| rule.requirement.is_some())
+    }
+
+    /// Whether any rule looks at the second factor itself.
+    pub(crate) fn use_mfa(&self) -> bool {
+        self.tests().any(|test| matches!(test, Test::Mfa(_)))
+    }
+
+    /// When time alone may change what a rule says.
+    pub(crate) fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
+        self.tests().filter_map(|test| test.next_change_ms(now_ms)).min()
+    }
+
+    /// Whether [`Self::next_change_ms`] ever says something.
+    pub(crate) fn use_time(&self) -> bool {
+        self.tests().any(|test| matches!(test, Test::Time(_)))
     }
 }

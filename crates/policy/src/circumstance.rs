@@ -21,6 +21,7 @@ pub(crate) enum Circumstance {
     Device,
     Country,
     Purpose,
+    ClientId,
 }
 
 /// The type of a circumstance.
@@ -33,7 +34,7 @@ pub(crate) enum Sort {
 }
 
 impl Circumstance {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Era,
         Self::Ip,
         Self::Client,
@@ -45,6 +46,7 @@ impl Circumstance {
         Self::Device,
         Self::Country,
         Self::Purpose,
+        Self::ClientId,
     ];
 
     /// Name in Cedar text.
@@ -61,6 +63,7 @@ impl Circumstance {
             Self::Device => "device",
             Self::Country => "country",
             Self::Purpose => "purpose",
+            Self::ClientId => "client_id",
         }
     }
 
@@ -79,7 +82,7 @@ impl Circumstance {
 
     /// Comes with a sign-in, and is absent without.
     pub(crate) fn of_session(self) -> bool {
-        matches!(self, Self::MfaAge | Self::Acr | Self::Device | Self::Country | Self::Purpose)
+        matches!(self, Self::MfaAge | Self::Acr | Self::Device | Self::Country | Self::Purpose | Self::ClientId)
     }
 
     /// The type in the Cedar schema.
@@ -107,10 +110,11 @@ impl Circumstance {
             Self::Groups => (query.principal.kind != PrincipalKind::Anonymous)
                 .then(|| RestrictedExpression::new_set(query.principal.groups.iter().map(|group| text(group)))),
             Self::MfaAge => session?.mfa_age_s(context.now_ms).map(RestrictedExpression::new_long),
-            Self::Acr => session?.acr.as_deref().map(text),
-            Self::Device => session?.device.as_deref().map(text),
-            Self::Country => session?.country.as_deref().map(text),
-            Self::Purpose => session?.purpose.as_deref().map(text),
+            Self::Acr => session?.acr.map(text),
+            Self::Device => session?.device.map(text),
+            Self::Country => session?.country.map(text),
+            Self::Purpose => session?.purpose.map(text),
+            Self::ClientId => session?.client_id.map(text),
         }
     }
 }

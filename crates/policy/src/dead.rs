@@ -134,9 +134,11 @@ impl<'a> Forbids<'a> {
 fn kind_of(scope: &PrincipalScope) -> Option<PrincipalKind> {
     match scope {
         PrincipalScope::Kind(kind) | PrincipalScope::Group(_, Some(kind)) => Some(*kind),
-        PrincipalScope::One(key) => [PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Anonymous]
-            .into_iter()
-            .find(|kind| key.split_once(':').is_some_and(|(name, _)| name == kind.as_str())),
+        PrincipalScope::One(key) => {
+            [PrincipalKind::User, PrincipalKind::Service, PrincipalKind::Agent, PrincipalKind::Anonymous]
+                .into_iter()
+                .find(|kind| key.split_once(':').is_some_and(|(name, _)| name == kind.as_str()))
+        }
         PrincipalScope::Any | PrincipalScope::Group(_, None) | PrincipalScope::Nobody => None,
     }
 }

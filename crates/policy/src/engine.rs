@@ -12,9 +12,11 @@ use crate::access::Rules;
 use crate::args::Keys;
 use crate::grant::Grant;
 use crate::index::Index;
-use crate::query::{Action, Decision, Query};
+use crate::need::{Missing, Requirement};
+use crate::query::{Action, Decision, Query, RequestContext};
 use crate::schema::Vocabulary;
 use crate::scope::{PrincipalScope, ResourceScope};
+use crate::session::SessionFacts;
 use crate::statement::{Facts, Outcome, Statement};
 use build::{PortalAccess, ServerAccess};
 
@@ -33,6 +35,10 @@ pub struct Policies {
     /// Names that conditions begin with.
     condition_names: HashSet<Box<str>>,
     context_use: ContextUse,
+    /// A rule looks at the second factor, so proving one may change a refusal.
+    mfa_decides: bool,
+    /// A rule looks at the time.
+    windows: bool,
     warnings: Vec<Diagnostic>,
     version: u64,
 }
@@ -49,10 +55,10 @@ pub struct ContextUse {
     pub client_version: bool,
     /// The era.
     pub era: bool,
-    /// Any of [`crate::SessionFacts`].
+    /// Anything in [`crate::SessionFacts`].
     pub session: bool,
-    /// The age of the second factor: such a decision changes by time alone, so it must not
-    /// be kept.
+    /// The age of the second factor: such a decision changes by time alone, and may be kept
+    /// until [`Policies::holds_until_ms`].
     pub mfa_age: bool,
 }
 
@@ -69,9 +75,25 @@ impl Policies {
     }
 
     /// The earliest time after `now_ms`, both in milliseconds since the epoch, at which a
-    /// grant expires: decisions kept for longer would outlive it.
+    /// grant expires or a window of time may open or close: decisions kept for longer would
+    /// outlive it.
     pub fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
-        self.expiries.get(self.expiries.partition_point(|at| *at <= now_ms)).copied()
+        let expiry = self.expiries.get(self.expiries.partition_point(|at| *at <= now_ms)).copied();
+        if !self.windows {
+            return expiry;
+        }
+        let rules = self.portals.values().map(|portal| &portal.rules);
+        let rules = rules.chain(self.servers.values().map(|server| &server.rules));
+        rules.filter_map(|rules| rules.next_change_ms(now_ms)).chain(expiry).min()
+    }
+
+    /// How long decisions made in this context may be kept: until a grant expires or, where
+    /// rules look at it, the second factor is a second older. Milliseconds since the epoch;
+    /// `None` for ever.
+    pub fn holds_until_ms(&self, context: &RequestContext<'_>) -> Option<i64> {
+        let age = context.session.filter(|_| self.context_use.mfa_age);
+        let age = age.and_then(|session| session.next_age_ms(context.now_ms));
+        age.into_iter().chain(self.next_change_ms(context.now_ms)).min()
     }
 
     /// Which circumstances any rule looks at.
@@ -145,31 +167,61 @@ impl Policies {
     }
 
     fn run(&self, query: &Query<'_>, args_known: bool) -> Decision {
-        let mut uses_args = false;
-        let result = self.stages(query, args_known, &mut uses_args);
-        let mut decision = match result {
-            Ok(rule) => Decision::allowed(rule),
-            Err((code, rule)) => Decision::refused(code, rule),
+        let mut run = Run::new(query, args_known);
+        let mut result = self.stages(query, &mut run);
+        if result.is_err() && run.can_add && self.mfa_decides {
+            result = self.with_mfa(query, args_known, &mut run).unwrap_or(result);
+        }
+        let uses_args = run.uses_args;
+        let need = result.is_ok().then(|| std::mem::take(&mut run.missing).need()).flatten();
+        let decision = match (result, &need) {
+            (Ok(rule), None) => Decision::allowed(rule),
+            // Listed, since it can be used; whoever calls is asked then.
+            (Ok(rule), Some(_)) if !args_known => return Decision { uses_args: true, ..Decision::allowed(rule) },
+            (Ok(rule), Some(need)) => Decision::refused(need.code(), rule),
+            (Err((code, rule)), _) => Decision::refused(code, rule),
         };
-        decision.uses_args = uses_args;
-        decision
+        Decision { uses_args: uses_args || need.is_some(), need, ..decision }
+    }
+
+    /// Asks once more as if the person had just proved a second factor. `None` when that
+    /// would not help.
+    fn with_mfa(&self, query: &Query<'_>, args_known: bool, run: &mut Run) -> Option<Verdict> {
+        let now_ms = query.context.now_ms;
+        let ask = |age_s: i64| {
+            let session = query.context.session.map(|session| SessionFacts {
+                mfa_at_ms: Some(now_ms.saturating_sub(age_s.saturating_mul(1_000))),
+                ..session
+            });
+            let context = RequestContext { session, ..query.context.clone() };
+            let mut run = Run::new(query, args_known);
+            let result = self.stages(&Query { context: &context, ..query.clone() }, &mut run);
+            (result, run)
+        };
+        let (Ok(rule), fresh) = ask(0) else { return None };
+        // The oldest that would do, so that nobody has to prove it again too soon.
+        let age = if args_known { AGES_S.into_iter().find(|age| ask(*age).0.is_ok()).unwrap_or(0) } else { 0 };
+        let max_age_s = if age == AGES_S[0] { None } else { u32::try_from(age).ok() };
+        run.uses_args |= fresh.uses_args;
+        run.missing = fresh.missing.and(Missing::factor(max_age_s));
+        Some(Ok(rule))
     }
 
     /// The order of a decision, as in the crate's documentation.
-    fn stages(&self, query: &Query<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
+    fn stages(&self, query: &Query<'_>, run: &mut Run) -> Verdict {
         let mut rule = None;
         if !query.principal.is_proper() {
             return Err((ReasonCode::PolicyDenied, Some("built in: no rule can name this user".into())));
         }
         if let Some(portal) = query.portal {
-            rule = self.portal(query, portal.as_str(), args_known, uses_args)?;
+            rule = self.portal(query, portal.as_str(), run)?;
         } else if query.action == Action::UsePortal {
             return Err((ReasonCode::PolicyDenied, None));
         }
         if query.action == Action::UsePortal {
             return Ok(rule);
         }
-        let rule = self.server(query, args_known, uses_args)?;
+        let rule = self.server(query, run)?;
         if query.action == Action::UseServer {
             return Ok(rule);
         }
@@ -177,21 +229,17 @@ impl Policies {
             return Err((ReasonCode::WriteNotGranted, Some("built in: anonymous callers only read".into())));
         }
         let facts = Facts::new(query, query.action, &self.vocabulary, &self.keys);
-        self.forbidden(&facts, args_known, uses_args)?;
+        self.forbidden(&facts, run)?;
         if !query.class.needs_grant() {
             return Ok(rule);
         }
-        self.granted(&facts, args_known, uses_args)
+        self.granted(&facts, run)
     }
 
-    fn portal(&self, query: &Query<'_>, id: &str, args_known: bool, uses_args: &mut bool) -> Verdict {
-        let principal = query.principal;
+    fn portal(&self, query: &Query<'_>, id: &str, run: &mut Run) -> Verdict {
         let Some(portal) = self.portals.get(id) else {
             return Err((ReasonCode::PolicyDenied, None));
         };
-        if principal.kind == PrincipalKind::Anonymous {
-            return Err((ReasonCode::Unauthenticated, Some("built in: portals need a signed-in caller".into())));
-        }
         if let (Some(servers), Some(server)) = (&portal.servers, query.server)
             && query.action != Action::UsePortal
             && !servers.contains(server)
@@ -199,34 +247,36 @@ impl Policies {
             return Err((ReasonCode::PolicyDenied, Some(format!("portal {id}: servers").into())));
         }
         let facts = Facts::new(query, Action::UsePortal, &self.vocabulary, &self.keys);
-        self.admitted(&portal.rules, None, &facts, args_known, uses_args)
+        let built_in = |refused: Refused| match refused {
+            (code @ ReasonCode::Unauthenticated, None) => {
+                (code, Some("built in: portals need a signed-in caller".into()))
+            }
+            refused => refused,
+        };
+        self.admitted(&portal.rules, None, &facts, run).map_err(built_in)
     }
 
-    fn server(&self, query: &Query<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
+    fn server(&self, query: &Query<'_>, run: &mut Run) -> Verdict {
         let Some(server) = query.server.and_then(|id| self.servers.get(id)) else {
             return Err((ReasonCode::PolicyDenied, None));
         };
-        let public = (server.public && query.principal.kind != PrincipalKind::Service).then_some(&server.public_rule);
+        let public = (server.public && !query.principal.kind.is_machine()).then_some(&server.public_rule);
         let facts = Facts::new(query, Action::UseServer, &self.vocabulary, &self.keys);
-        self.admitted(&server.rules, public, &facts, args_known, uses_args)
+        self.admitted(&server.rules, public, &facts, run)
     }
 
     /// Access to one portal or server: no block, no forbid, and something that lets in.
-    fn admitted(
-        &self,
-        rules: &Rules,
-        public: Option<&Arc<str>>,
-        facts: &Facts<'_>,
-        args_known: bool,
-        uses_args: &mut bool,
-    ) -> Verdict {
-        let (principal, ip) = (facts.query.principal, facts.query.context.ip);
-        if let Some(block) = rules.block(principal, ip) {
+    fn admitted(&self, rules: &Rules, public: Option<&Arc<str>>, facts: &Facts<'_>, run: &mut Run) -> Verdict {
+        let (principal, context) = (facts.query.principal, facts.query.context);
+        if let Some(block) = rules.block(principal, context) {
             return Err((ReasonCode::PolicyDenied, Some(Arc::clone(&block.id))));
         }
-        self.forbidden(facts, args_known, uses_args)?;
-        if let Some(allow) = rules.allow(principal, ip) {
-            return Ok(Some(Arc::clone(&allow.id)));
+        self.forbidden(facts, run)?;
+        let mut almost = Almost::default();
+        for allow in rules.allows(principal, context) {
+            if almost.meets(&allow.id, allow.requirement.as_ref(), facts, run) {
+                return Ok(Some(Arc::clone(&allow.id)));
+            }
         }
         if let Some(public) = public {
             return Ok(Some(Arc::clone(public)));
@@ -239,24 +289,24 @@ impl Policies {
             if !statement.candidate(facts.query, facts.action) || !opens(statement, principal.kind) {
                 continue;
             }
-            match statement.evaluate(facts, args_known) {
+            match statement.evaluate(facts, run.args_known) {
                 Outcome::Yes | Outcome::Open => return Ok(Some(Arc::clone(&statement.rule))),
                 Outcome::No => {}
                 Outcome::Error { .. } => return Err((ReasonCode::PolicyDenied, Some(Arc::clone(&statement.rule)))),
             }
         }
-        Err((ReasonCode::PolicyDenied, None))
+        almost.end(run, (ReasonCode::PolicyDenied, None))
     }
 
     /// Refuses if a forbid holds, or cannot be evaluated.
-    fn forbidden(&self, facts: &Facts<'_>, args_known: bool, uses_args: &mut bool) -> Result<(), Refused> {
+    fn forbidden(&self, facts: &Facts<'_>, run: &mut Run) -> Result<(), Refused> {
         for at in self.forbids.candidates(facts.query, facts.action) {
             let Some(statement) = self.statements.get(at) else { continue };
             if !statement.candidate(facts.query, facts.action) {
                 continue;
             }
-            *uses_args |= statement.reads_args();
-            let code = match statement.evaluate(facts, args_known) {
+            run.uses_args |= statement.reads_args();
+            let code = match statement.evaluate(facts, run.args_known) {
                 Outcome::No | Outcome::Open => continue,
                 Outcome::Error { args: true, .. } => ReasonCode::ArgumentRefused,
                 Outcome::Yes | Outcome::Error { args: false, .. } => ReasonCode::PolicyDenied,
@@ -269,17 +319,22 @@ impl Policies {
     /// Looks for a grant or permit: first those that do not read arguments, and only if
     /// none of them holds the others, so that an unconditional grant never fails because
     /// of the arguments another one asks about.
-    fn granted(&self, facts: &Facts<'_>, args_known: bool, uses_args: &mut bool) -> Verdict {
+    fn granted(&self, facts: &Facts<'_>, run: &mut Run) -> Verdict {
         let candidates = self.grant_candidates(facts);
-        let mut almost = None;
+        let mut near = None;
+        let mut almost = Almost::default();
         let mut satisfied = None;
         for reads_args in [false, true] {
             for candidate in candidates.iter().filter(|candidate| candidate.reads_args == reads_args) {
-                *uses_args |= reads_args;
+                run.uses_args |= reads_args;
                 let condition = candidate.condition;
-                match condition.map_or(Outcome::Yes, |condition| condition.evaluate(facts, args_known)) {
-                    Outcome::Yes | Outcome::Open => satisfied = satisfied.or_else(|| Some(Arc::clone(candidate.rule))),
-                    Outcome::No => almost = almost.or_else(|| Some(Arc::clone(candidate.rule))),
+                match condition.map_or(Outcome::Yes, |condition| condition.evaluate(facts, run.args_known)) {
+                    Outcome::Yes | Outcome::Open => {
+                        if almost.meets(candidate.rule, candidate.requirement, facts, run) {
+                            satisfied = satisfied.or_else(|| Some(Arc::clone(candidate.rule)));
+                        }
+                    }
+                    Outcome::No => near = near.or_else(|| Some(Arc::clone(candidate.rule))),
                     Outcome::Error { args: true, .. } => {
                         return Err((ReasonCode::ArgumentRefused, Some(Arc::clone(candidate.rule))));
                     }
@@ -292,7 +347,7 @@ impl Policies {
                 return Ok(satisfied);
             }
         }
-        Err((ReasonCode::WriteNotGranted, almost))
+        almost.end(run, (ReasonCode::WriteNotGranted, near))
     }
 
     fn grant_candidates<'s>(&'s self, facts: &Facts<'_>) -> Vec<Candidate<'s>> {
@@ -303,7 +358,8 @@ impl Policies {
             for at in server.grants.covering(query.name, query.class) {
                 let Some(grant) = self.grants.get(at) else { continue };
                 if grant.alive(query.context.now_ms) && grant.names(query.principal) {
-                    candidates.push(Candidate::new(&grant.rule, grant.condition.as_ref()));
+                    let requirement = grant.requirement.as_ref();
+                    candidates.push(Candidate { requirement, ..Candidate::new(&grant.rule, grant.condition.as_ref()) });
                 }
             }
         }
@@ -323,33 +379,87 @@ impl Policies {
 type Refused = (ReasonCode, Option<Arc<str>>);
 type Verdict = Result<Option<Arc<str>>, Refused>;
 
+/// Ages of a second factor that a rule may want, seconds, the oldest first; that is as good
+/// as any age.
+const AGES_S: [i64; 13] =
+    [10 * 366 * 86_400, 7 * 86_400, 86_400, 43_200, 28_800, 14_400, 7_200, 3_600, 1_800, 900, 300, 60, 0];
+
+/// What one decision finds out beside its answer.
+struct Run {
+    /// Arguments are known; without them, what depends on them counts as good.
+    args_known: bool,
+    /// There is a person who could add something.
+    can_add: bool,
+    uses_args: bool,
+    missing: Missing,
+}
+
+impl Run {
+    fn new(query: &Query<'_>, args_known: bool) -> Self {
+        let signed_in = query.context.session.is_some_and(|session| session.signed_in);
+        let can_add = signed_in && query.principal.kind == PrincipalKind::User;
+        Self { args_known, can_add, uses_args: false, missing: Missing::default() }
+    }
+}
+
+/// The rule that would do if the person added what it asks for.
+#[derive(Default)]
+struct Almost(Option<(Missing, Arc<str>)>);
+
+impl Almost {
+    /// Whether a rule that applies is satisfied; the first that is not is kept.
+    fn meets(&mut self, rule: &Arc<str>, requirement: Option<&Requirement>, facts: &Facts<'_>, run: &mut Run) -> bool {
+        let Some(requirement) = requirement else { return true };
+        run.uses_args |= requirement.ages();
+        let missing = requirement.missing(facts.query.context);
+        let met = missing.is_nothing();
+        if !met {
+            self.0.get_or_insert_with(|| (missing, Arc::clone(rule)));
+        }
+        met
+    }
+
+    /// Nothing else lets in: the person may add what is missing, whoever cannot is refused.
+    fn end(self, run: &mut Run, otherwise: Refused) -> Verdict {
+        let Some((missing, rule)) = self.0 else { return Err(otherwise) };
+        if !run.can_add {
+            let code = missing.need().map_or(otherwise.0, |need| need.code());
+            return Err((code, Some(rule)));
+        }
+        run.missing = std::mem::take(&mut run.missing).and(missing);
+        Ok(Some(rule))
+    }
+}
+
 /// A grant or permit that may let a call through.
 struct Candidate<'s> {
     rule: &'s Arc<str>,
     condition: Option<&'s crate::statement::Condition>,
+    requirement: Option<&'s Requirement>,
     reads_args: bool,
 }
 
 impl<'s> Candidate<'s> {
     fn new(rule: &'s Arc<str>, condition: Option<&'s crate::statement::Condition>) -> Self {
-        Self { rule, condition, reads_args: condition.is_some_and(|condition| condition.reads_args()) }
+        let requirement = None;
+        Self { rule, condition, requirement, reads_args: condition.is_some_and(|condition| condition.reads_args()) }
     }
 }
 
 /// Whether a permit may stand in for a short-form `allow` or `service_auth`: only when it
-/// names `use_portal` or `use_server`, and for services only when it is about services.
+/// names `use_portal` or `use_server`, and for services and agents only when it is about such.
 /// A broad `permit(principal, action, resource)` must not open a door by accident.
 pub(crate) fn opens(statement: &Statement, kind: PrincipalKind) -> bool {
     let scope = &statement.scope;
-    let about_services = match &scope.principal {
-        PrincipalScope::Kind(kind) | PrincipalScope::Group(_, Some(kind)) => *kind == PrincipalKind::Service,
-        PrincipalScope::One(key) => key.starts_with("service:"),
+    let about_machines = match &scope.principal {
+        PrincipalScope::Kind(kind) | PrincipalScope::Group(_, Some(kind)) => kind.is_machine(),
+        PrincipalScope::One(key) => key.starts_with("service:") || key.starts_with("agent:"),
         _ => false,
     };
     scope.names_action
         && match kind {
             PrincipalKind::User => true,
-            PrincipalKind::Service => about_services,
+            PrincipalKind::Service | PrincipalKind::Agent => about_machines,
             PrincipalKind::Anonymous => false,
         }
 }

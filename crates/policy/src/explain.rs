@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::access::Rules;
 use crate::engine::{Policies, opens};
+use crate::need::Need;
 use crate::query::{Action, Decision, Query};
 use crate::selector::Tri;
 use crate::statement::{Facts, Outcome, Statement};
@@ -54,6 +55,8 @@ pub enum RuleKind {
     Allow,
     /// Short form `service_auth`.
     ServiceAuth,
+    /// Short form `bypass`.
+    Bypass,
     /// Short form `block`.
     Block,
     /// `visibility: public`.
@@ -116,23 +119,40 @@ impl Policies {
     ) {
         let query = facts.query;
         for rule in &access.rules {
-            let matches = rule.matches(query.principal, query.context.ip);
-            let unknown = (matches == Tri::Unknown).then(|| "the address is not known".to_owned());
+            let matches = rule.matches(query.principal, query.context);
+            let unknown = (matches == Tri::Unknown).then(|| "what the rule looks at is not known".to_owned());
+            let missing = rule.requirement.as_ref().and_then(|all| all.missing(query.context).need());
+            let lacks = missing.filter(|_| matches == Tri::Yes).map(|need| match need {
+                Need::Mfa { .. } => "the second factor is missing or too old".to_owned(),
+                Need::Purpose => "no purpose was stated".to_owned(),
+            });
+            let matches = if lacks.is_some() { Tri::No } else { matches };
             let (kind, verdict) = match (rule.action, matches) {
                 (AccessAction::Block, Tri::No) => (RuleKind::Block, Verdict::NotMatched),
                 (AccessAction::Block, _) => (RuleKind::Block, Verdict::Matched),
                 (AccessAction::Allow, Tri::Yes) => (RuleKind::Allow, Verdict::Matched),
                 (AccessAction::Allow, _) => (RuleKind::Allow, Verdict::NotMatched),
+                (AccessAction::Bypass, Tri::Yes) => (RuleKind::Bypass, Verdict::Matched),
+                (AccessAction::Bypass, _) => (RuleKind::Bypass, Verdict::NotMatched),
                 (AccessAction::ServiceAuth, Tri::Yes) => (RuleKind::ServiceAuth, Verdict::Matched),
                 (AccessAction::ServiceAuth, _) => (RuleKind::ServiceAuth, Verdict::NotMatched),
             };
             let (rule, path) = (Arc::clone(&rule.id), Arc::clone(&rule.path));
             let stage = facts.action.as_str();
-            rules.push(RuleVerdict { stage, rule, kind, verdict, path, line: None, text: None, note: unknown });
+            rules.push(RuleVerdict {
+                stage,
+                rule,
+                kind,
+                verdict,
+                path,
+                line: None,
+                text: None,
+                note: unknown.or(lacks),
+            });
         }
         self.explain_statements(Effect::Forbid, facts, rules, |_| true);
         if let Some(rule) = public {
-            let service = query.principal.kind == PrincipalKind::Service;
+            let service = query.principal.kind.is_machine();
             rules.push(RuleVerdict {
                 stage: facts.action.as_str(),
                 rule: Arc::clone(rule),
@@ -141,7 +161,7 @@ impl Policies {
                 path: "servers".into(),
                 line: None,
                 text: None,
-                note: service.then(|| "service tokens need a `service_auth` rule".to_owned()),
+                note: service.then(|| "service tokens and agents need a `service_auth` rule".to_owned()),
             });
         }
         self.explain_statements(Effect::Permit, facts, rules, |statement| opens(statement, query.principal.kind));

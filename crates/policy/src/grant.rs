@@ -7,6 +7,7 @@ use bartizan_config::Diagnostic;
 use bartizan_config::resources;
 use bartizan_model::{Principal, PrincipalKind, ToolClass, check_user_id};
 
+use crate::need::Requirement;
 use crate::selector::in_group;
 use crate::statement::Condition;
 use crate::time::parse_rfc3339;
@@ -19,12 +20,15 @@ pub(crate) struct Grant {
     pub(crate) path: Arc<str>,
     users: HashSet<Box<str>>,
     services: HashSet<Box<str>>,
+    agents: HashSet<Box<str>>,
     groups: Vec<Box<str>>,
     everyone: bool,
     pub(crate) tools: HashSet<Box<str>>,
     pub(crate) classes: Vec<ToolClass>,
     /// The `when` of the grant.
     pub(crate) condition: Option<Condition>,
+    /// What the person must have added.
+    pub(crate) requirement: Option<Requirement>,
     /// First millisecond at which the grant is void.
     pub(crate) expires_ms: Option<i64>,
 }
@@ -37,11 +41,13 @@ impl Grant {
             rule: format!("grant {:?}", grant.id).into(),
             users: HashSet::new(),
             services: HashSet::new(),
+            agents: HashSet::new(),
             groups: Vec::new(),
             everyone: false,
             tools: grant.tools.iter().map(|tool| tool.as_str().into()).collect(),
             classes: grant.classes.clone(),
             condition: None,
+            requirement: Requirement::compile(grant.require_mfa.as_ref(), grant.require_purpose, &path, findings),
             expires_ms: None,
             path: path.as_str().into(),
         };
@@ -81,7 +87,7 @@ impl Grant {
         let mut refuse = || {
             findings.push(
                 Diagnostic::new(path, "invalid_principal", format!("`{text}` is not a principal"))
-                    .suggest("write `user:NAME`, `group:NAME`, `service:NAME` or `everyone`"),
+                    .suggest("write `user:NAME`, `group:NAME`, `service:NAME`, `agent:ID` or `everyone`"),
             );
         };
         match text.split_once(':') {
@@ -94,6 +100,9 @@ impl Grant {
             Some(("service", id)) => {
                 self.services.insert(id.into());
             }
+            Some(("agent", id)) => {
+                self.agents.insert(id.into());
+            }
             Some(("group", id)) => self.groups.push(id.into()),
             _ => refuse(),
         }
@@ -105,6 +114,7 @@ impl Grant {
             PrincipalKind::Anonymous => return false,
             PrincipalKind::User => self.users.contains(&*principal.id),
             PrincipalKind::Service => self.services.contains(&*principal.id),
+            PrincipalKind::Agent => self.agents.contains(&*principal.id),
         };
         named || self.everyone || self.groups.iter().any(|group| in_group(principal, group))
     }

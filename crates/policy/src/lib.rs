@@ -10,11 +10,14 @@
 //! The order of a decision about a tool:
 //!
 //! 1. the portal, if the call came through one: no `block` or Cedar `forbid` may
-//!    match, an `allow` (users) or `service_auth` (service tokens) must;
+//!    match, an `allow` (users), `service_auth` (service tokens) or `bypass` (anybody) must;
 //! 2. the server, the same way; `visibility: public` counts as `allow` for users and
 //!    for anonymous callers;
 //! 3. Cedar `forbid` statements for the action itself;
 //! 4. unless the class is `read`: a grant or a Cedar `permit` for the action.
+//!
+//! What a person could add — a second factor, a purpose — is asked for only when nothing
+//! else is missing ([`Need`]); until then the target stays listed.
 //!
 //! Everything fails closed: what cannot be evaluated denies. This crate must never
 //! know HTTP.
@@ -31,15 +34,20 @@ mod fold;
 mod grant;
 mod index;
 mod infer;
+mod need;
 mod never;
 mod query;
 mod schema;
 mod scope;
 mod selector;
+mod session;
 mod statement;
 mod time;
+mod window;
 
 pub use engine::{ContextUse, Policies};
 pub use explain::{Explanation, RuleKind, RuleVerdict, Verdict};
-pub use query::{Action, Decision, Query, RequestContext, SessionFacts};
+pub use need::Need;
+pub use query::{Action, Decision, Query, RequestContext};
+pub use session::SessionFacts;
 pub use time::parse_rfc3339;

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use bartizan_model::{Era, PortalId, Principal, ReasonCode, ServerId, ToolClass};
 
+use crate::need::Need;
+use crate::session::SessionFacts;
+
 /// What a principal wants to do. In Cedar: `Action::"call_tool"` and so on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
@@ -78,39 +81,10 @@ pub struct RequestContext<'a> {
     pub client: Option<&'a str>,
     /// Client version as the client gave it; trusted no more than the name.
     pub client_version: Option<&'a str>,
-    /// What the sign-in told; `None` without one, and then none of its attributes exists.
-    pub session: Option<&'a SessionFacts>,
+    /// What sign-in and connection prove; of what is not known no attribute exists.
+    pub session: Option<SessionFacts<'a>>,
     /// Now, milliseconds since the epoch; decides which grants have expired.
     pub now_ms: i64,
-}
-
-/// What a sign-in tells about the caller's session. Each is an optional member of
-/// Cedar's `context`, absent when it is not known. Groups are the principal's.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct SessionFacts {
-    /// When the user last proved a second factor, milliseconds since the epoch;
-    /// `context.mfa_age` is the age in whole seconds.
-    pub mfa_at_ms: Option<i64>,
-    /// Authentication context class (`acr`, OpenID Connect Core §2); `context.acr`.
-    pub acr: Option<Arc<str>>,
-    /// Id or posture tag of the device; `context.device`.
-    pub device: Option<Arc<str>>,
-    /// ISO 3166-1 alpha-2, upper case; `context.country`.
-    pub country: Option<Arc<str>>,
-    /// What the user said the access is for (A16); `context.purpose`.
-    pub purpose: Option<Arc<str>>,
-}
-
-/// How far another machine's clock may be ahead, milliseconds.
-const SKEW_MS: i64 = 60_000;
-
-impl SessionFacts {
-    /// Seconds since the second factor. A time in the future, beyond what clocks differ,
-    /// is no proof of anything.
-    pub(crate) fn mfa_age_s(&self, now_ms: i64) -> Option<i64> {
-        let age = now_ms.checked_sub(self.mfa_at_ms?)?;
-        (age >= -SKEW_MS).then(|| age.max(0) / 1_000)
-    }
 }
 
 /// One question.
@@ -143,16 +117,20 @@ pub struct Decision {
     pub code: Option<ReasonCode>,
     /// The rule that decided, for audit events and explanations.
     pub rule: Option<Arc<str>>,
-    /// True when other arguments could have led to another answer, so the answer must not be kept.
+    /// True when other arguments or a second factor could have led to another answer, so the
+    /// answer must not be kept for calls.
     pub uses_args: bool,
+    /// What the person can add so that the call would be allowed; nothing else is missing.
+    pub need: Option<Need>,
 }
 
 impl Decision {
     pub(crate) fn allowed(rule: Option<Arc<str>>) -> Self {
-        Self { allow: true, code: None, rule, uses_args: false }
+        Self { allow: true, code: None, rule, uses_args: false, need: None }
     }
 
-    pub(crate) fn refused(code: ReasonCode, rule: Option<Arc<str>>) -> Self {
-        Self { allow: false, code: Some(code), rule, uses_args: false }
+    /// A refusal that nothing can change.
+    pub fn refused(code: ReasonCode, rule: Option<Arc<str>>) -> Self {
+        Self { allow: false, code: Some(code), rule, uses_args: false, need: None }
     }
 }

@@ -16,6 +16,7 @@ use crate::scope::ResourceKind;
 pub(crate) struct Vocabulary {
     user: EntityTypeName,
     service: EntityTypeName,
+    agent: EntityTypeName,
     anonymous: EntityTypeName,
     group: EntityTypeName,
     resources: Vec<EntityTypeName>,
@@ -29,6 +30,7 @@ impl Vocabulary {
         Ok(Self {
             user: name("User")?,
             service: name("Service")?,
+            agent: name("Agent")?,
             anonymous: name("Anonymous")?,
             group: name("Group")?,
             resources: ResourceKind::ALL.iter().map(|kind| name(kind.as_str())).collect::<Result<_, _>>()?,
@@ -43,6 +45,7 @@ impl Vocabulary {
         let name = match kind {
             PrincipalKind::User => &self.user,
             PrincipalKind::Service => &self.service,
+            PrincipalKind::Agent => &self.agent,
             PrincipalKind::Anonymous => &self.anonymous,
         };
         EntityUid::from_type_name_and_id(name.clone(), EntityId::new(id))
@@ -79,7 +82,7 @@ pub(crate) fn schema(args: Option<&Shape>) -> Result<Schema, String> {
             context.insert("args".to_owned(), record);
         }
         let applies = json!({
-            "principalTypes": ["User", "Service", "Anonymous"],
+            "principalTypes": ["User", "Service", "Agent", "Anonymous"],
             "resourceTypes": [ResourceKind::of(action).as_str()],
             "context": {"type": "Record", "attributes": context},
         });
@@ -90,6 +93,7 @@ pub(crate) fn schema(args: Option<&Shape>) -> Result<Schema, String> {
             "Group": {},
             "User": entity(&["id"], &["Group"]),
             "Service": entity(&["id"], &["Group"]),
+            "Agent": entity(&["id"], &["Group"]),
             "Anonymous": entity(&["id"], &[]),
             "Portal": entity(&["id"], &[]),
             "Server": entity(&["id"], &[]),

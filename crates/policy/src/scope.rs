@@ -157,6 +157,7 @@ fn principal_kind(name: &str) -> Option<PrincipalKind> {
     match name {
         "User" => Some(PrincipalKind::User),
         "Service" => Some(PrincipalKind::Service),
+        "Agent" => Some(PrincipalKind::Agent),
         "Anonymous" => Some(PrincipalKind::Anonymous),
         _ => None,
     }

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use bartizan_config::Diagnostic;
-use bartizan_config::resources::{AccessAction, Selector};
+use bartizan_config::resources::{AccessAction, IdpClaim, Selector};
 use bartizan_model::{Principal, PrincipalKind, check_user_id};
 use ipnet::IpNet;
 
-/// Three-valued truth: an address rule without an address is neither true nor false,
+use crate::query::RequestContext;
+use crate::window::Window;
+
+/// Three-valued truth: a rule about what is not known is neither true nor false,
 /// and whoever asks picks the side that refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Tri {
@@ -33,12 +36,26 @@ pub(crate) enum Test {
     Domains(HashSet<Box<str>>),
     Groups(Vec<Box<str>>),
     Tokens(HashSet<Box<str>>),
+    Agents(HashSet<Box<str>>),
     Networks(Vec<IpNet>),
+    /// Upper case.
+    Countries(HashSet<Box<str>>),
+    Devices(HashSet<Box<str>>),
+    Mfa(bool),
+    Clients(HashSet<Box<str>>),
+    Claim(IdpClaim),
+    Time(Window),
 }
 
 impl Test {
-    pub(crate) fn is(&self, principal: &Principal, ip: Option<IpAddr>) -> Tri {
+    pub(crate) fn is(&self, principal: &Principal, context: &RequestContext<'_>) -> Tri {
         let user = principal.kind == PrincipalKind::User;
+        let session = context.session.unwrap_or_default();
+        // Nobody signed in for the other kinds, which is as sure as a sign-in that tells it.
+        let told = !user || session.signed_in;
+        let among = |set: &HashSet<Box<str>>, value: Option<&str>, absent: Tri| {
+            value.map_or(absent, |value| set.contains(value).into())
+        };
         match self {
             Self::Everyone(value) => (*value).into(),
             Self::Users(ids) => (user && ids.contains(&*principal.id)).into(),
@@ -47,14 +64,46 @@ impl Test {
                 (user && domain.is_some_and(|domain| domains.contains(domain))).into()
             }
             Self::Groups(groups) => groups.iter().any(|group| in_group(principal, group)).into(),
+            Self::Agents(ids) => (principal.kind == PrincipalKind::Agent && ids.contains(&*principal.id)).into(),
             Self::Tokens(ids) => (principal.kind == PrincipalKind::Service && ids.contains(&*principal.id)).into(),
-            Self::Networks(networks) => match ip {
+            Self::Networks(networks) => match context.ip {
                 Some(ip) => {
                     let ip = ip.to_canonical();
                     networks.iter().any(|network| network.contains(&ip)).into()
                 }
                 None => Tri::Unknown,
             },
+            Self::Countries(set) => {
+                let country = session.country.map(str::to_ascii_uppercase);
+                among(set, country.as_deref(), Tri::Unknown)
+            }
+            Self::Devices(set) => among(set, session.device, Tri::Unknown),
+            Self::Mfa(wanted) => match session.mfa_age_ms(context.now_ms) {
+                Some(_) => (*wanted).into(),
+                None if told => (!wanted).into(),
+                None => Tri::Unknown,
+            },
+            Self::Clients(set) => among(set, session.client_id, if user { Tri::Unknown } else { Tri::No }),
+            Self::Claim(claim) => match session.claims.and_then(|claims| claims.get(claim.name.as_str())) {
+                Some(values) => values.iter().any(|value| **value == *claim.value).into(),
+                // A sign-in tells of each claim that was kept, also that it was absent.
+                None if user => Tri::Unknown,
+                None => Tri::No,
+            },
+            Self::Time(window) => window.holds(context.now_ms).into(),
+        }
+    }
+
+    /// Whether it looks at facts of the session.
+    pub(crate) fn of_session(&self) -> bool {
+        matches!(self, Self::Countries(_) | Self::Devices(_) | Self::Mfa(_) | Self::Clients(_) | Self::Claim(_))
+    }
+
+    /// When time alone may change the answer.
+    pub(crate) fn next_change_ms(&self, now_ms: i64) -> Option<i64> {
+        match self {
+            Self::Time(window) => Some(window.next_change_ms(now_ms)),
+            _ => None,
         }
     }
 }
@@ -90,21 +139,44 @@ fn never_matches(selector: &Selector, action: AccessAction) -> Option<&'static s
         (AccessAction::Allow, Selector::ServiceToken(_)) => {
             Some("`allow` is about signed-in users; use `action: service_auth` for service tokens")
         }
-        (AccessAction::ServiceAuth, Selector::Emails(_) | Selector::EmailDomain(_)) => {
-            Some("`service_auth` is about service tokens; use `action: allow` for users")
+        (AccessAction::Allow, Selector::Agents(_)) => {
+            Some("`allow` is about signed-in users; use `action: service_auth` for agents")
         }
+        (
+            AccessAction::ServiceAuth,
+            Selector::Emails(_)
+            | Selector::EmailDomain(_)
+            | Selector::Mfa(_)
+            | Selector::ClientId(_)
+            | Selector::IdpClaim(_),
+        ) => Some("`service_auth` is about service tokens; use `action: allow` for users"),
+        (
+            AccessAction::Bypass,
+            Selector::Emails(_)
+            | Selector::EmailDomain(_)
+            | Selector::Groups(_)
+            | Selector::ServiceToken(_)
+            | Selector::Agents(_)
+            | Selector::Mfa(_)
+            | Selector::ClientId(_)
+            | Selector::IdpClaim(_),
+        ) => Some("`bypass` is about callers whom nobody knows; use `ip`, `country`, `device`, `time` or `everyone`"),
         _ => None,
     }
 }
 
 fn compile_one(selector: &Selector, path: &str, findings: &mut Vec<Diagnostic>) -> Test {
     let list = match selector {
-        Selector::Everyone(_) => None,
+        Selector::Everyone(_) | Selector::Mfa(_) | Selector::IdpClaim(_) | Selector::Time(_) => None,
         Selector::Emails(list)
         | Selector::EmailDomain(list)
         | Selector::Groups(list)
         | Selector::ServiceToken(list)
-        | Selector::Ip(list) => Some(list),
+        | Selector::Agents(list)
+        | Selector::Ip(list)
+        | Selector::Country(list)
+        | Selector::Device(list)
+        | Selector::ClientId(list) => Some(list),
     };
     if list.is_some_and(Vec::is_empty) {
         findings.push(Diagnostic::new(path, "empty_selector", "the list is empty, so it matches nobody"));
@@ -148,7 +220,27 @@ fn compile_one(selector: &Selector, path: &str, findings: &mut Vec<Diagnostic>) 
             }
             Test::Domains(list.iter().map(|domain| domain.to_ascii_lowercase().into()).collect())
         }
+        Selector::Country(list) => {
+            for country in list.iter().filter(|country| !is_country(country)) {
+                let message = format!("`{country}` is not a country");
+                findings
+                    .push(Diagnostic::new(path, "invalid_selector", message).suggest("write two letters, as in `AT`"));
+            }
+            Test::Countries(list.iter().map(|country| country.to_ascii_uppercase().into()).collect())
+        }
+        Selector::Device(list) => Test::Devices(list.iter().map(|device| device.as_str().into()).collect()),
+        Selector::ClientId(list) => Test::Clients(list.iter().map(|id| id.as_str().into()).collect()),
+        Selector::Mfa(wanted) => Test::Mfa(*wanted),
+        Selector::IdpClaim(claim) => {
+            if claim.name.is_empty() || claim.name.trim() != claim.name {
+                let message = "the name of a claim must not be empty or begin or end with spaces";
+                findings.push(Diagnostic::new(format!("{path}.idp_claim.name"), "invalid_selector", message));
+            }
+            Test::Claim(claim.clone())
+        }
+        Selector::Time(window) => Test::Time(Window::compile(window, path, findings)),
         Selector::Groups(list) => Test::Groups(list.iter().map(|group| group.as_str().into()).collect()),
+        Selector::Agents(list) => Test::Agents(list.iter().map(|id| id.as_str().into()).collect()),
         Selector::ServiceToken(list) => Test::Tokens(list.iter().map(|id| id.as_str().into()).collect()),
         Selector::Ip(list) => Test::Networks(list.iter().filter_map(|text| network(text, path, findings)).collect()),
     }
@@ -174,4 +266,8 @@ pub(crate) fn network(text: &str, path: &str, findings: &mut Vec<Diagnostic>) ->
         );
     }
     parsed
+}
+
+fn is_country(text: &str) -> bool {
+    text.len() == 2 && text.bytes().all(|b| b.is_ascii_alphabetic())
 }

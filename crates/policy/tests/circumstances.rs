@@ -11,7 +11,7 @@ use serde_json::json;
 const NOW: i64 = 1_800_000_000_000;
 
 /// Name, a condition that holds for [`full`], one that does not.
-const CIRCUMSTANCES: [(&str, &str, &str); 11] = [
+const CIRCUMSTANCES: [(&str, &str, &str); 12] = [
     ("era", r#"context.era == "legacy""#, r#"context.era == "modern""#),
     ("ip", r#"context.ip.isInRange(ip("192.0.2.0/24"))"#, r#"context.ip.isLoopback()"#),
     ("client", r#"context.client == "editor""#, r#"context.client like "x*""#),
@@ -22,6 +22,7 @@ const CIRCUMSTANCES: [(&str, &str, &str); 11] = [
     ("acr", r#"context.acr == "phr""#, r#"context.acr == "pwd""#),
     ("device", r#"context.device like "managed-*""#, r#"context.device == "unknown""#),
     ("country", r#"["AT", "DE"].contains(context.country)"#, r#"context.country == "XX""#),
+    ("client_id", r#"context.client_id like "*editor.example*""#, r#"context.client_id == "editor""#),
     ("purpose", r#"context.purpose like "*T-1*""#, r#"context.purpose == """#),
 ];
 
@@ -32,10 +33,12 @@ fn full() -> Ask {
     ask.client_version = Some("1.2.3".to_owned());
     ask.session = Some(SessionFacts {
         mfa_at_ms: Some(NOW - 900_999),
-        acr: Some("phr".into()),
-        device: Some("managed-17".into()),
-        country: Some("AT".into()),
-        purpose: Some("ticket T-1".into()),
+        acr: Some("phr"),
+        device: Some("managed-17"),
+        country: Some("AT"),
+        purpose: Some("ticket T-1"),
+        client_id: Some("https://editor.example/client.json"),
+        ..SessionFacts::default()
     });
     ask
 }

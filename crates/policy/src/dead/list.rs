@@ -73,6 +73,8 @@ impl Door<'_> {
         let kind = match rule.action {
             AccessAction::ServiceAuth => PrincipalKind::Service,
             AccessAction::Allow | AccessAction::Block => PrincipalKind::User,
+            // Whoever comes.
+            AccessAction::Bypass => return None,
         };
         let mut last = None;
         for principal in rule.include.iter().flat_map(|selector| principals(selector, kind)) {
@@ -95,17 +97,22 @@ fn principals(selector: &Selector, kind: PrincipalKind) -> Vec<PrincipalScope> {
             list.iter().map(|id| PrincipalScope::One(format!("user:{}", fold_user_id(id)).into())).collect()
         }
         Selector::Groups(list) => {
-            list.iter().map(|group| PrincipalScope::Group(group.as_str().into(), Some(kind))).collect()
+            let kinds = if kind.is_machine() { vec![PrincipalKind::Service, PrincipalKind::Agent] } else { vec![kind] };
+            let scope = |group: &str, kind: &PrincipalKind| PrincipalScope::Group(group.into(), Some(*kind));
+            list.iter().flat_map(|group| kinds.iter().map(|kind| scope(group, kind)).collect::<Vec<_>>()).collect()
         }
         Selector::ServiceToken(list) => {
             list.iter().map(|id| PrincipalScope::One(format!("service:{id}").into())).collect()
         }
-        Selector::Everyone(_) | Selector::EmailDomain(_) | Selector::Ip(_) => vec![PrincipalScope::Kind(kind)],
+        Selector::Agents(list) => list.iter().map(|id| PrincipalScope::One(format!("agent:{id}").into())).collect(),
+        // Agents as well as service tokens.
+        _ if kind.is_machine() => [PrincipalKind::Service, PrincipalKind::Agent].map(PrincipalScope::Kind).into(),
+        _ => vec![PrincipalScope::Kind(kind)],
     }
 }
 
 fn plain(rule: &AccessRule) -> bool {
-    rule.require.is_empty() && rule.exclude.is_empty()
+    rule.require.is_empty() && rule.exclude.is_empty() && rule.require_mfa.is_none() && !rule.require_purpose
 }
 
 /// Whether `wide` matches whomever `narrow` matches.
@@ -118,8 +125,8 @@ fn rule_covers(wide: &AccessRule, narrow: &AccessRule) -> bool {
 /// Whether a rule can match nobody.
 fn never(rule: &AccessRule) -> bool {
     let all = || rule.include.iter().chain(&rule.require).chain(&rule.exclude);
-    if rule.action == AccessAction::Block && all().any(|selector| matches!(selector, Selector::Ip(_))) {
-        // Such a rule blocks whoever comes from an unknown address.
+    if rule.action == AccessAction::Block && all().any(may_be_unknown) {
+        // Such a rule blocks those of whom that is not known.
         return false;
     }
     let impossible = |selector: &Selector| matches!(selector, Selector::Everyone(false));
@@ -131,6 +138,19 @@ fn never(rule: &AccessRule) -> bool {
             .iter()
             .enumerate()
             .any(|(at, one)| rule.require.iter().skip(at + 1).any(|two| disjoint(one, two)))
+}
+
+/// Whether a selector looks at something that need not be known.
+fn may_be_unknown(selector: &Selector) -> bool {
+    matches!(
+        selector,
+        Selector::Ip(_)
+            | Selector::Country(_)
+            | Selector::Device(_)
+            | Selector::Mfa(_)
+            | Selector::ClientId(_)
+            | Selector::IdpClaim(_)
+    )
 }
 
 /// Whether whoever a selector matches is matched by one of a list too.
@@ -157,11 +177,27 @@ fn covers(list: &[Selector], selector: &Selector) -> bool {
         Selector::ServiceToken(ids) => {
             ids.iter().all(|id| list.iter().any(|each| matches!(each, Selector::ServiceToken(ids) if ids.contains(id))))
         }
+        Selector::Agents(ids) => {
+            ids.iter().all(|id| list.iter().any(|each| matches!(each, Selector::Agents(ids) if ids.contains(id))))
+        }
         Selector::Ip(texts) => {
             let wide: Vec<IpNet> = list.iter().filter_map(ips).flat_map(|texts| networks(texts)).collect();
             let narrow = networks(texts);
             narrow.len() == texts.len() && narrow.iter().all(|own| wide.iter().any(|wide| wide.contains(own)))
         }
+        Selector::Country(own) => own.iter().all(|own| {
+            let has = |all: &[String]| all.iter().any(|each| each.eq_ignore_ascii_case(own));
+            list.iter().any(|each| matches!(each, Selector::Country(all) if has(all)))
+        }),
+        Selector::Device(own) => {
+            own.iter().all(|own| list.iter().any(|each| matches!(each, Selector::Device(all) if all.contains(own))))
+        }
+        Selector::ClientId(own) => {
+            own.iter().all(|own| list.iter().any(|each| matches!(each, Selector::ClientId(all) if all.contains(own))))
+        }
+        Selector::Mfa(own) => list.iter().any(|each| matches!(each, Selector::Mfa(wanted) if wanted == own)),
+        Selector::IdpClaim(own) => list.iter().any(|each| matches!(each, Selector::IdpClaim(claim) if claim == own)),
+        Selector::Time(own) => list.iter().any(|each| matches!(each, Selector::Time(window) if window == own)),
     }
 }
 
@@ -180,12 +216,16 @@ fn disjoint(one: &Selector, other: &Selector) -> bool {
         (Selector::EmailDomain(a), Selector::EmailDomain(b)) => {
             !a.iter().any(|a| b.iter().any(|b| a.eq_ignore_ascii_case(b)))
         }
-        (Selector::Emails(_) | Selector::EmailDomain(_), Selector::ServiceToken(_))
-        | (Selector::ServiceToken(_), Selector::Emails(_) | Selector::EmailDomain(_)) => true,
+        (Selector::Emails(_) | Selector::EmailDomain(_), Selector::ServiceToken(_) | Selector::Agents(_))
+        | (Selector::ServiceToken(_) | Selector::Agents(_), Selector::Emails(_) | Selector::EmailDomain(_))
+        | (Selector::ServiceToken(_), Selector::Agents(_))
+        | (Selector::Agents(_), Selector::ServiceToken(_)) => true,
         (Selector::Ip(a), Selector::Ip(b)) => {
             let b = networks(b);
             !networks(a).iter().any(|a| b.iter().any(|b| a.contains(b) || b.contains(a)))
         }
+        (Selector::Country(a), Selector::Country(b)) => !a.iter().any(|a| b.iter().any(|b| a.eq_ignore_ascii_case(b))),
+        (Selector::Mfa(a), Selector::Mfa(b)) => a != b,
         _ => false,
     }
 }

@@ -116,10 +116,15 @@ impl Policies {
         }
         let mut warnings = compiler.warnings;
         warnings.extend(dead::find(resources, &statements, now_ms));
+        let context_use = context_use(&portals, &servers, &grants, &statements);
+        let mfa_decides = context_use.mfa_age || rules(&portals, &servers).any(Rules::use_mfa);
+        let windows = rules(&portals, &servers).any(Rules::use_time);
         let mut policies = Self {
             expiries: sorted(grants.iter().filter_map(|grant| grant.expires_ms).filter(|at| *at > now_ms)),
             condition_names: statements.iter().filter_map(Statement::names).flatten().cloned().collect(),
-            context_use: context_use(&portals, &servers, &grants, &statements),
+            context_use,
+            mfa_decides,
+            windows,
             portals,
             servers,
             forbids: Index::default(),
@@ -180,14 +185,25 @@ fn access(
     (portals, servers)
 }
 
+fn rules<'a>(
+    portals: &'a HashMap<String, PortalAccess>,
+    servers: &'a HashMap<ServerId, ServerAccess>,
+) -> impl Iterator<Item = &'a Rules> {
+    portals.values().map(|portal| &portal.rules).chain(servers.values().map(|server| &server.rules))
+}
+
 fn context_use(
     portals: &HashMap<String, PortalAccess>,
     servers: &HashMap<ServerId, ServerAccess>,
     grants: &[Grant],
     statements: &[Statement],
 ) -> ContextUse {
-    let rules = portals.values().map(|portal| &portal.rules).chain(servers.values().map(|server| &server.rules));
-    let mut used = ContextUse { ip: rules.into_iter().any(Rules::use_ip), ..ContextUse::default() };
+    let mut used = ContextUse {
+        ip: rules(portals, servers).any(Rules::use_ip),
+        session: rules(portals, servers).any(Rules::use_session)
+            || grants.iter().any(|grant| grant.requirement.is_some()),
+        ..ContextUse::default()
+    };
     let conditions = statements.iter().filter_map(|statement| statement.condition.as_ref());
     for condition in conditions.chain(grants.iter().filter_map(|grant| grant.condition.as_ref())) {
         let context = condition.usage.context;

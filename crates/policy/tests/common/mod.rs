@@ -70,7 +70,7 @@ pub struct Ask {
     pub ip: Option<IpAddr>,
     pub client: Option<String>,
     pub client_version: Option<String>,
-    pub session: Option<SessionFacts>,
+    pub session: Option<SessionFacts<'static>>,
     pub now_ms: i64,
     pub args: Option<String>,
 }
@@ -120,7 +120,7 @@ impl Ask {
             ip: self.ip,
             client: self.client.as_deref(),
             client_version: self.client_version.as_deref(),
-            session: self.session.as_ref(),
+            session: self.session,
             now_ms: self.now_ms,
         };
         f(&Query {

@@ -1,0 +1,58 @@
+//! Parts of access rules (A3, A4, A16, A17).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Second factor that a rule asks for (A17).
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct RequireMfa {
+    /// How old the second factor may be: `90s`, `15m`, `8h`, `1d`. Absent: as old as the sign-in.
+    pub max_age: Option<String>,
+    /// Authentication context class the sign-in must have reached, exactly.
+    pub acr: Option<String>,
+}
+
+/// A claim of the sign-in and the value it must hold.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct IdpClaim {
+    /// Name, in the letters of the provider (OpenID Connect Core §5.1: case matters).
+    pub name: String,
+    /// Value; of a claim with several values, one of them.
+    pub value: String,
+}
+
+/// A time of the week.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimeWindow {
+    /// Days; none = every day. A window over midnight belongs to the day it begins on.
+    pub days: Vec<Day>,
+    /// First minute, `HH:MM`. Default `00:00`.
+    pub from: Option<String>,
+    /// First minute after it, `HH:MM`; earlier than `from` = over midnight. Default `24:00`.
+    pub to: Option<String>,
+    /// `UTC` (default) or a fixed offset such as `+02:00`; no daylight saving.
+    pub zone: Option<String>,
+}
+
+/// Day of the week.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Day {
+    /// Monday.
+    Mon,
+    /// Tuesday.
+    Tue,
+    /// Wednesday.
+    Wed,
+    /// Thursday.
+    Thu,
+    /// Friday.
+    Fri,
+    /// Saturday.
+    Sat,
+    /// Sunday.
+    Sun,
+}
