@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bartizan_catalog::Credential;
 use bartizan_config::{Environment, Override, render};
 use bartizan_vault::KeyRing;
 
@@ -43,10 +42,6 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         tracing::warn!(server = %spec.id, unpinned = spec.unpinned, unsandboxed = spec.unsandboxed,
             "a local server runs on the operator's word");
     }
-    for spec in snapshot.order.iter().filter(|spec| matches!(spec.credential, Credential::OauthUser(_))) {
-        tracing::warn!(server = %spec.id,
-            "people cannot connect accounts at servers yet; every call to this one is refused");
-    }
     let places = Places::of(&loaded)?;
     make_private_folder(&places.data_dir)?;
     let ending = Ending::new(false)?;
@@ -68,6 +63,7 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         dev_users: Vec::new(),
         demo_users: Vec::new(),
         people,
+        alerts: loaded.filled().alerts,
         clock: clock(),
         file: loaded.file,
     })?;

@@ -8,7 +8,9 @@ use http::header::SET_COOKIE;
 use crate::backend::Backend;
 use crate::console::Console;
 use crate::headers::Window;
-use crate::pages::{self, Allowed};
+use crate::pages::{self, Allowed, Linked};
+use crate::routes::connect::address;
+use crate::upstream::{OwnAccount, Visit};
 use crate::{forms, text, when};
 
 /// `GET /account`
@@ -21,6 +23,10 @@ pub(crate) async fn show<B: Backend>(State(console): State<Console<B>>, request:
         Ok(clients) => clients,
         Err(problem) => return console.problem(&problem),
     };
+    let own = match console.0.backend.own(Visit { session: &session, ip: address(&request) }).await {
+        Ok(own) => own,
+        Err(problem) => return console.problem(&problem),
+    };
     let chrome = console.chrome(Some(&session));
     let name = text::shown(&person.name, text::NAME);
     let page = pages::Account {
@@ -30,6 +36,7 @@ pub(crate) async fn show<B: Backend>(State(console): State<Console<B>>, request:
         groups: pages::list(&person.groups),
         signed_in: when::utc(session.created_ms),
         clients: clients.iter().map(allowed).collect(),
+        accounts: own.iter().map(connected).collect(),
         chrome,
     };
     console.show(&page, Window::Own)
@@ -37,11 +44,18 @@ pub(crate) async fn show<B: Backend>(State(console): State<Console<B>>, request:
 
 /// `POST /account`: takes back what was allowed.
 pub(crate) async fn change<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let ip = address(&request);
     let (form, session) = match forms::receive_signed_in(&console, request).await {
         Ok(received) => received,
         Err(refusal) => return *refusal,
     };
     let backend = &console.0.backend;
+    if let (Some("disconnect"), Some(server)) = (form.fields.get("action"), form.fields.get("server")) {
+        return match backend.disconnect(Visit { session: &session, ip }, server).await {
+            Ok(()) => console.go("/account", Window::Own),
+            Err(problem) => console.problem(&problem),
+        };
+    }
     let person = &session.person.id;
     match (form.fields.get("action"), form.fields.get("client")) {
         (Some("withdraw"), Some(client)) => match backend.withdraw(person, client).await {
@@ -85,6 +99,30 @@ pub(crate) async fn signed_out<B: Backend>(State(console): State<Console<B>>, re
         return console.go("/account", Window::Own);
     }
     console.show(&pages::SignedOut { chrome: console.chrome(None) }, Window::Own)
+}
+
+/// An account at a server as one entry of the list.
+fn connected(own: &OwnAccount) -> Linked {
+    let account = &own.account;
+    let state = match (&own.name, account.ready, account.expires_ms) {
+        (None, ..) => "You may not use this server now".to_owned(),
+        (_, false, _) => "Must be connected again".to_owned(),
+        (_, true, Some(end)) => format!("Ready · present access until {}, renewed by itself", when::utc(end)),
+        (_, true, None) => "Ready".to_owned(),
+    };
+    let used = account.last_used_ms.map_or_else(|| "not used yet".to_owned(), |at| format!("last used {}", when::utc(at)));
+    let scopes = text::shown(&account.scopes.join(" "), text::SENTENCE);
+    Linked {
+        id: account.server.clone(),
+        name: text::name(own.name.as_deref().unwrap_or_default(), &account.server),
+        reachable: own.name.is_some(),
+        lines: vec![
+            state,
+            format!("Signed in at {}", text::shown(&account.issuer, text::SENTENCE)),
+            format!("Connected {} · {used}", when::utc(account.connected_ms)),
+            format!("Scopes: {}", if scopes.is_empty() { "none" } else { &scopes }),
+        ],
+    }
 }
 
 /// A client as one entry of the list.

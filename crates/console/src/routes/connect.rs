@@ -1,0 +1,129 @@
+//! Connecting an account at an upstream server (P16): ask, leave, come back.
+//!
+//! A GET only asks. The browser leaves after a POST, and not by a redirect: authorization
+//! servers send it on to other sites at once, which `form-action` of our page would stop.
+
+use std::net::IpAddr;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bartizan_identity::{BrowserSession, LocalPath, PageProblem};
+use bartizan_oauth::params::{Builder, Params};
+use http::StatusCode;
+
+use crate::backend::Backend;
+use crate::console::{ClientAddress, Console};
+use crate::headers::Window;
+use crate::pages;
+use crate::upstream::Visit;
+use crate::{forms, routes};
+
+/// `GET /connect/{server}`
+pub(crate) async fn ask<B: Backend>(
+    State(console): State<Console<B>>,
+    Path(server): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(session) = console.session(request.headers()).await else { return sign_in(&console, &request) };
+    let visit = visit(&session, &request);
+    let Some(asked) = console.0.backend.ask(visit, &server).await else {
+        return routes::not_found(&console, request.headers());
+    };
+    let view = match asked {
+        Ok(view) => view,
+        Err(problem) => return console.problem(&problem),
+    };
+    let ready = console.0.backend.own(visit).await.is_ok_and(|own| {
+        let same = |account: &bartizan_accounts::AccountView| account.server == view.id && account.ready;
+        own.iter().any(|own| same(&own.account))
+    });
+    let return_to = query(&request).get("return_to").and_then(LocalPath::parse);
+    let return_to = return_to.map(|path| path.as_str().to_owned());
+    console.show(&pages::Connect::new(console.chrome(Some(&session)), &view, ready, return_to), Window::Own)
+}
+
+/// `POST /connect/{server}`
+pub(crate) async fn leave<B: Backend>(
+    State(console): State<Console<B>>,
+    Path(server): Path<String>,
+    request: Request,
+) -> Response {
+    let ip = address(&request);
+    let (form, session) = match forms::receive_signed_in(&console, request).await {
+        Ok(received) => received,
+        Err(refusal) => return *refusal,
+    };
+    let visit = Visit { session: &session, ip };
+    let done = format!("/connect/{server}/done");
+    let return_to = form.fields.get("return_to").filter(|path| LocalPath::parse(path).is_some()).unwrap_or(&done);
+    match console.0.backend.leave(visit, &server, return_to).await {
+        None => routes::not_found(&console, &form.headers),
+        Some(Ok(url)) if is_web(&url) => {
+            let page = pages::Onward { chrome: console.chrome(None), title: "Taking you to the sign-in", url };
+            console.show(&page, Window::Own)
+        }
+        Some(Ok(_)) => console.leave("", Window::Own),
+        Some(Err(problem)) => console.problem(&problem),
+    }
+}
+
+/// `GET /oauth/callback`
+pub(crate) async fn back<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let Some(session) = console.session(request.headers()).await else { return console.problem(&no_session()) };
+    let query = request.uri().query().unwrap_or_default();
+    match console.0.backend.back(visit(&session, &request), query).await {
+        Ok(connected) => console.go(connected.return_to.as_str(), Window::Own),
+        Err(problem) => console.problem(&problem),
+    }
+}
+
+/// `GET /connect/{server}/done`
+pub(crate) async fn done<B: Backend>(
+    State(console): State<Console<B>>,
+    Path(server): Path<String>,
+    request: Request,
+) -> Response {
+    let Some(session) = console.session(request.headers()).await else { return sign_in(&console, &request) };
+    let visit = visit(&session, &request);
+    let own = match console.0.backend.own(visit).await {
+        Ok(own) => own,
+        Err(problem) => return console.problem(&problem),
+    };
+    let ready = own.iter().any(|own| own.account.server == server && own.account.ready);
+    let Some(name) = console.0.backend.server_name(visit, &server).filter(|_| ready) else {
+        return routes::not_found(&console, request.headers());
+    };
+    console.show(&pages::Connected::new(console.chrome(Some(&session)), &name), Window::Own)
+}
+
+fn visit<'a>(session: &'a BrowserSession, request: &Request) -> Visit<'a> {
+    Visit { session, ip: address(request) }
+}
+
+pub(crate) fn address(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ClientAddress>().map(|address| address.0)
+}
+
+fn query(request: &Request) -> Params {
+    Params::parse(request.uri().query().unwrap_or_default().as_bytes()).unwrap_or_default()
+}
+
+/// First the sign-in here, then back to this page.
+fn sign_in<B: Backend>(console: &Console<B>, request: &Request) -> Response {
+    let here = request.uri().path_and_query().map_or("/", |here| here.as_str());
+    console.go(&Builder::new().add("return_to", here).append_to("/login"), Window::Own)
+}
+
+fn is_web(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
+}
+
+fn no_session() -> PageProblem {
+    PageProblem::new(
+        StatusCode::FORBIDDEN,
+        "signed_out",
+        "You are not signed in here",
+        "An account can only be connected by somebody who is signed in. Nothing was connected.",
+    )
+    .hint("Sign in on the home page, then connect the account again.")
+}

@@ -1,0 +1,178 @@
+use bartizan_accounts::AccountView;
+use http::header::LOCATION;
+
+use super::fake::*;
+use crate::upstream::OwnAccount;
+
+/// Percent-encoded `/connect/notes`.
+const NOTES: &str = "/login?return_to=%2Fconnect%2Fnotes";
+
+pub(crate) fn accounts() -> Vec<OwnAccount> {
+    let ready = AccountView {
+        server: "notes".into(),
+        ready: true,
+        issuer: "https://auth.notes.example".into(),
+        scopes: vec!["notes.read".into(), "offline_access".into()],
+        expires_ms: Some(NOW + 3_600_000),
+        connected_ms: NOW - 86_400_000,
+        last_used_ms: Some(NOW - 120_000),
+    };
+    let lost = AccountView { server: "tracker".into(), ready: false, last_used_ms: None, ..ready.clone() };
+    let gone = AccountView { server: "secret".into(), ..ready.clone() };
+    vec![
+        OwnAccount { name: Some("Notes".into()), account: ready },
+        OwnAccount { name: Some("Tracker".into()), account: lost },
+        OwnAccount { name: None, account: gone },
+    ]
+}
+
+#[tokio::test]
+async fn p16_the_page_asks_before_the_browser_leaves() {
+    let fake = Fake::default();
+    let app = app(&fake);
+    let (status, page) = ask(&app, get("/connect/notes", Some(COOKIE))).await;
+    assert_eq!(status, 200);
+    for wanted in ["Notes", "https://auth.notes.example", "notes.read", "ada@example.com", CSRF, "method=\"post\""] {
+        assert!(page.contains(wanted), "{wanted}\n{page}");
+    }
+    // Looking begins nothing.
+    assert_eq!(fake.done(), ["ask notes"]);
+
+    let answer = send(&app, form("/connect/notes", "csrf=csrf-of-s1")).await;
+    assert_eq!(answer.status(), 200);
+    let page = text(answer).await;
+    assert!(page.contains("0; url=https://auth.notes.example/authorize?state=s"), "{page}");
+    assert_eq!(fake.done()[1..], ["leave s1 notes /connect/notes/done"]);
+}
+
+#[tokio::test]
+async fn p16_who_is_not_signed_in_signs_in_first() {
+    let app = app(&Fake::default());
+    for (path, wanted) in [
+        ("/connect/notes", NOTES.to_owned()),
+        ("/connect/nowhere", NOTES.replace("notes", "nowhere")),
+        ("/connect/notes?return_to=/account", format!("{NOTES}%3Freturn_to%3D%2Faccount")),
+    ] {
+        let answer = send(&app, get(path, None)).await;
+        assert_eq!((answer.status().as_u16(), answer.headers()[LOCATION].to_str().unwrap()), (303, wanted.as_str()));
+    }
+    // Nobody comes back for somebody who is not there.
+    let (status, page) = ask(&app, get("/oauth/callback?code=c&state=s", None)).await;
+    assert_eq!(status, 403);
+    assert!(page.contains("You are not signed in here"), "{page}");
+}
+
+#[tokio::test]
+async fn p16_a_server_that_is_not_for_the_person_does_not_exist() {
+    let fake = Fake::default();
+    let app = app(&fake);
+    let event = |page: String| {
+        let event = page.split("<dt>Event</dt><dd><code>").nth(1).unwrap().split('<').next().unwrap().to_owned();
+        page.replace(&event, "EVENT")
+    };
+    let (status, nothing) = ask(&app, get("/nowhere", Some(COOKIE))).await;
+    for path in ["/connect/secret", "/connect/nope", "/connect/..%2f..", "/connect/secret/done", "/connect/notes/done"] {
+        let (same, page) = ask(&app, get(path, Some(COOKIE))).await;
+        assert_eq!((same, event(page)), (status, event(nothing.clone())), "{path}");
+    }
+    let (status, page) = ask(&app, form("/connect/secret", "csrf=csrf-of-s1")).await;
+    assert_eq!((status, event(page)), (404, event(nothing)));
+}
+
+#[tokio::test]
+async fn p16_a_foreign_form_connects_and_disconnects_nothing() {
+    for (path, rest) in [("/connect/notes", "connect=yes"), ("/account", "action=disconnect&server=notes")] {
+        for token in ["", "csrf=&", "csrf=csrf-of-s2&"] {
+            let fake = Fake::default();
+            let answer = send(&app(&fake), form(path, &format!("{token}{rest}"))).await;
+            assert_eq!((answer.status().as_u16(), fake.done().len()), (403, 0), "{path} {token}");
+        }
+        let fake = Fake::default();
+        let mut request = form(path, &format!("csrf=csrf-of-s1&{rest}"));
+        request.headers_mut().insert("origin", "https://evil.example".parse().unwrap());
+        assert_eq!(send(&app(&fake), request).await.status(), 403);
+        assert!(fake.done().is_empty());
+        // Without the check of the token a page of the same site could do it.
+        let fake = Fake { any_token: true, ..Fake::default() };
+        send(&app(&fake), form(path, rest)).await;
+        assert_eq!(fake.done().len(), 1, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn p16_where_to_go_on_is_a_page_of_ours() {
+    for (given, wanted) in [
+        ("%2Faccount", "/account"),
+        ("https%3A%2F%2Fevil.example", "/connect/notes/done"),
+        ("%2F%2Fevil.example", "/connect/notes/done"),
+        ("%2F%5Cevil.example", "/connect/notes/done"),
+        ("javascript%3Aalert(1)", "/connect/notes/done"),
+    ] {
+        let fake = Fake::default();
+        send(&app(&fake), form("/connect/notes", &format!("csrf=csrf-of-s1&return_to={given}"))).await;
+        assert_eq!(fake.done(), [format!("leave s1 notes {wanted}")]);
+        let (_, page) = ask(&app(&fake), get(&format!("/connect/notes?return_to={given}"), Some(COOKIE))).await;
+        assert_eq!(page.contains("name=\"return_to\""), wanted == "/account", "{given}");
+        assert!(!page.contains("evil.example") && !page.contains("javascript:"), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn a32_no_browser_is_sent_to_a_script() {
+    for bad in ["javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "//evil.example", "file:///etc/passwd"] {
+        let fake = Fake { connect_url: Some(bad.to_owned()), connect_origin: Some(bad.to_owned()), ..Fake::default() };
+        let (status, page) = ask(&app(&fake), form("/connect/notes", "csrf=csrf-of-s1")).await;
+        assert_eq!(status, 400, "{bad}");
+        assert!(!page.contains(bad), "{page}");
+        // The origin is only ever shown, never a link.
+        let (_, page) = ask(&app(&fake), get("/connect/notes", Some(COOKIE))).await;
+        assert!(!page.contains(&format!("href=\"{bad}")), "{page}");
+    }
+}
+
+#[tokio::test]
+async fn p16_coming_back_goes_on_or_says_what_to_do() {
+    let fake = Fake { own: accounts(), ..Fake::default() };
+    let app = app(&fake);
+    let answer = send(&app, get("/oauth/callback?code=c&state=s&iss=i", Some(COOKIE))).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()[LOCATION]), (303, &"/connect/notes/done".parse().unwrap()));
+    assert_eq!(fake.done(), ["back s1 code=c&state=s&iss=i"]);
+    let (status, page) = ask(&app, get("/connect/notes/done", Some(COOKIE))).await;
+    assert_eq!(status, 200);
+    assert!(page.contains("is connected"), "{page}");
+    let (status, page) = ask(&app, get("/oauth/callback?bad", Some(COOKIE))).await;
+    assert_eq!(status, 400);
+    assert!(page.contains("connect_state"), "{page}");
+}
+
+#[tokio::test]
+async fn p16_the_client_document_is_for_everybody() {
+    let answer = send(&app(&Fake::default()), get("/.well-known/bartizan-client.json", None)).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(header(&answer, "access-control-allow-origin"), "*");
+    assert_eq!(header(&answer, "content-type"), "application/json");
+}
+
+#[tokio::test]
+async fn p57_accounts_are_listed_with_what_can_be_done() {
+    let fake = Fake { own: accounts(), ..Fake::default() };
+    let app = app(&fake);
+    let (_, page) = ask(&app, get("/account", Some(COOKIE))).await;
+    for wanted in [
+        "Notes",
+        "Signed in at https://auth.notes.example",
+        "notes.read offline_access",
+        "last used 22 Nov 2026",
+        "present access until 22 Nov 2026",
+        "Must be connected again",
+        "You may not use this server now",
+        "href=\"/connect/notes?return_to=/account\"",
+        "name=\"server\" value=\"secret\"",
+    ] {
+        assert!(page.contains(wanted), "{wanted}\n{page}");
+    }
+    assert!(!page.contains("href=\"/connect/secret"), "{page}");
+    let answer = send(&app, form("/account", "csrf=csrf-of-s1&action=disconnect&server=notes")).await;
+    assert_eq!(answer.headers()[LOCATION], "/account");
+    assert_eq!(fake.done(), ["disconnect s1 notes"]);
+}

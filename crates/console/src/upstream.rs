@@ -1,0 +1,133 @@
+//! People's accounts at upstream servers (P16, P57), for the pages. What a person may not use
+//! does not exist here.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bartizan_accounts::{AccountError, AccountView, Accounts, Connected};
+use bartizan_catalog::ServerSpec;
+use bartizan_identity::{BrowserSession, PageProblem};
+use bartizan_model::{Principal, PrincipalKind, ServerId};
+use bytes::Bytes;
+
+use crate::backend::{Real, unavailable};
+
+/// The server of this id if the person may use it, by the same policies as calls.
+pub type ServerSource =
+    Arc<dyn Fn(&BrowserSession, Option<IpAddr>, &ServerId) -> Option<Arc<ServerSpec>> + Send + Sync>;
+
+/// People's accounts, and the servers they may have them at.
+#[derive(Clone)]
+pub struct UpstreamAccounts {
+    /// The accounts.
+    pub accounts: Accounts,
+    /// The servers.
+    pub servers: ServerSource,
+}
+
+/// Somebody in front of a page.
+#[derive(Clone, Copy)]
+pub(crate) struct Visit<'a> {
+    pub(crate) session: &'a BrowserSession,
+    pub(crate) ip: Option<IpAddr>,
+}
+
+/// A server at which an account would be connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ConnectView {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Where the browser goes.
+    pub(crate) origin: String,
+    pub(crate) scopes: Vec<String>,
+}
+
+/// An account with the name of its server, if the person may still use it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OwnAccount {
+    pub(crate) name: Option<String>,
+    pub(crate) account: AccountView,
+}
+
+/// `None` is always: no such server for this person.
+pub(crate) trait Upstream: Send + Sync + 'static {
+    fn client_document(&self) -> Option<Bytes>;
+    fn server_name(&self, visit: Visit<'_>, server: &str) -> Option<String>;
+    fn ask(
+        &self,
+        visit: Visit<'_>,
+        server: &str,
+    ) -> impl Future<Output = Option<Result<ConnectView, PageProblem>>> + Send;
+    fn leave(
+        &self,
+        visit: Visit<'_>,
+        server: &str,
+        return_to: &str,
+    ) -> impl Future<Output = Option<Result<String, PageProblem>>> + Send;
+    fn back(&self, visit: Visit<'_>, query: &str) -> impl Future<Output = Result<Connected, PageProblem>> + Send;
+    fn own(&self, visit: Visit<'_>) -> impl Future<Output = Result<Vec<OwnAccount>, PageProblem>> + Send;
+    fn disconnect(&self, visit: Visit<'_>, server: &str) -> impl Future<Output = Result<(), PageProblem>> + Send;
+}
+
+/// The caller that the person's clients are.
+fn principal(session: &BrowserSession) -> Principal {
+    let groups = session.person.groups.iter().map(|group| Arc::from(group.as_str()));
+    Principal::new(PrincipalKind::User, session.person.email.as_str(), groups)
+}
+
+impl Real {
+    fn server(&self, visit: Visit<'_>, server: &str) -> Option<(&Accounts, Arc<ServerSpec>)> {
+        let upstream = self.upstream.as_ref()?;
+        let spec = (upstream.servers)(visit.session, visit.ip, &ServerId::parse(server).ok()?)?;
+        Some((&upstream.accounts, spec))
+    }
+}
+
+fn failed(error: AccountError) -> PageProblem {
+    match error {
+        AccountError::Unavailable(_) => unavailable(error),
+        error => error.into(),
+    }
+}
+
+impl Upstream for Real {
+    fn client_document(&self) -> Option<Bytes> {
+        self.upstream.as_ref().map(|upstream| upstream.accounts.client_document())
+    }
+
+    fn server_name(&self, visit: Visit<'_>, server: &str) -> Option<String> {
+        self.server(visit, server).map(|(_, spec)| spec.name.to_string())
+    }
+
+    async fn ask(&self, visit: Visit<'_>, server: &str) -> Option<Result<ConnectView, PageProblem>> {
+        let (accounts, spec) = self.server(visit, server)?;
+        let (id, name) = (spec.id.to_string(), spec.name.to_string());
+        let destination = accounts.destination(&spec, &principal(visit.session)).await;
+        Some(destination.map(|to| ConnectView { id, name, origin: to.origin, scopes: to.scopes }))
+    }
+
+    async fn leave(&self, visit: Visit<'_>, server: &str, return_to: &str) -> Option<Result<String, PageProblem>> {
+        let (accounts, spec) = self.server(visit, server)?;
+        // Whoever brings the cookie of this session is the browser that began.
+        Some(accounts.begin(&spec, &principal(visit.session), return_to, &visit.session.id).await)
+    }
+
+    async fn back(&self, visit: Visit<'_>, query: &str) -> Result<Connected, PageProblem> {
+        let Some(upstream) = &self.upstream else { return Err(unavailable("this process has no accounts")) };
+        upstream.accounts.finish(query, &principal(visit.session), &visit.session.id).await
+    }
+
+    async fn own(&self, visit: Visit<'_>) -> Result<Vec<OwnAccount>, PageProblem> {
+        let Some(upstream) = &self.upstream else { return Ok(Vec::new()) };
+        let listed = upstream.accounts.list(&principal(visit.session)).await.map_err(failed)?;
+        let named = |account: AccountView| OwnAccount { name: self.server_name(visit, &account.server), account };
+        Ok(listed.into_iter().map(named).collect())
+    }
+
+    async fn disconnect(&self, visit: Visit<'_>, server: &str) -> Result<(), PageProblem> {
+        // Also where the server may not be used any more: the account is the person's own.
+        let (Some(upstream), Ok(server)) = (&self.upstream, ServerId::parse(server)) else { return Ok(()) };
+        upstream.accounts.disconnect(&principal(visit.session), &server).await.map(drop).map_err(failed)
+    }
+}
