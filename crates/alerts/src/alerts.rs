@@ -147,7 +147,8 @@ impl Inner {
         let (deps, rules) = (&self.deps, self.rules.load_full());
         evaluate::round(&deps.store, &rules, deps.clock.now_ms(), &deps.installation).await?;
         let due = alert::due(&deps.store, deps.clock.now_ms(), DUE).await?;
-        let mut sending = stream::iter(due.into_iter().map(|delivery| self.send(&rules, delivery))).buffer_unordered(PARALLEL);
+        let mut sending =
+            stream::iter(due.into_iter().map(|delivery| self.send(&rules, delivery))).buffer_unordered(PARALLEL);
         while let Some(done) = sending.next().await {
             done?;
         }
@@ -157,7 +158,9 @@ impl Inner {
     async fn send(&self, rules: &Rules, delivery: Delivery) -> Result<(), StoreError> {
         let (store, now) = (&self.deps.store, self.deps.clock.now_ms());
         // The destination is gone since.
-        let Some(target) = rules.targets.get(&delivery.destination) else { return alert::done(store, &delivery.id).await };
+        let Some(target) = rules.targets.get(&delivery.destination) else {
+            return alert::done(store, &delivery.id).await;
+        };
         let Err(error) = target.send(&self.deps.egress, &delivery, now).await else {
             return alert::done(store, &delivery.id).await;
         };

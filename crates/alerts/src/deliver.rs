@@ -29,7 +29,7 @@ impl DeliverError {
 /// One destination.
 #[derive(Debug)]
 pub(crate) enum Target {
-    Webhook(webhook::Webhook),
+    Webhook(Box<webhook::Webhook>),
     Email(Box<email::Email>),
     Syslog(syslog::Syslog),
 }
@@ -38,7 +38,9 @@ impl Target {
     /// From the configuration; secrets are resolved. The error is for people.
     pub(crate) fn new(from: &Destination) -> Result<Self, String> {
         match (&from.webhook, &from.email, &from.syslog) {
-            (Some(webhook), None, None) => webhook::Webhook::new(webhook).map(Self::Webhook),
+            (Some(webhook), None, None) => {
+                webhook::Webhook::new(webhook).map(|webhook| Self::Webhook(Box::new(webhook)))
+            }
             (None, Some(email), None) => email::Email::new(email).map(|email| Self::Email(Box::new(email))),
             (None, None, Some(syslog)) => syslog::Syslog::new(syslog).map(Self::Syslog),
             _ => Err("exactly one of `webhook`, `email` and `syslog` must be there".to_owned()),
@@ -60,7 +62,10 @@ impl Target {
 }
 
 /// `SCHEME://HOST[:PORT]` as a URL that egress takes; the scheme is what comes first.
-pub(crate) fn address<'a>(text: &'a str, schemes: &[(&'a str, u16)]) -> Result<(&'a str, bartizan_egress::Url), String> {
+pub(crate) fn address<'a>(
+    text: &'a str,
+    schemes: &[(&'a str, u16)],
+) -> Result<(&'a str, bartizan_egress::Url), String> {
     let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
     let words = || schemes.iter().map(|(name, _)| format!("`{name}://HOST`")).collect::<Vec<_>>().join(", ");
     let found = schemes.iter().find(|(name, _)| *name == scheme);

@@ -17,12 +17,7 @@ const TOLD: i64 = 50;
 const HOUR_MS: i64 = 3_600_000;
 
 /// One round. Returns whether there may be more to do at once.
-pub(crate) async fn round(
-    store: &Store,
-    rules: &Rules,
-    now_ms: i64,
-    installation: &str,
-) -> Result<bool, StoreError> {
+pub(crate) async fn round(store: &Store, rules: &Rules, now_ms: i64, installation: &str) -> Result<bool, StoreError> {
     let hits = alert::unseen(store, HITS).await?;
     for hit in &hits {
         let rule = rules.get(&hit.rule);

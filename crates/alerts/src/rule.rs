@@ -72,8 +72,10 @@ impl Rules {
             if to.is_empty() { all.clone() } else { to.iter().filter(|id| all.contains(id)).cloned().collect() }
         };
         let built_in_to = known("alerts.built_in", &config.built_in.to);
-        let mut rules: Vec<Rule> =
-            built_in(&built_in_to).into_iter().filter(|rule| !config.built_in.off.iter().any(|id| **id == *rule.id)).collect();
+        let mut rules: Vec<Rule> = built_in(&built_in_to)
+            .into_iter()
+            .filter(|rule| !config.built_in.off.iter().any(|id| **id == *rule.id))
+            .collect();
         let mut own = Vec::new();
         for (at, rule) in config.rules.iter().enumerate() {
             let path = format!("alerts.rules[{at}]");

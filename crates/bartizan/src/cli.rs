@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Read and verify the audit record.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Show alerts, and try where they go.
+    #[command(subcommand)]
+    Alert(AlertCommand),
     /// Show the state of an installation: process, configuration, servers.
     Status(Status),
     /// Ask the running process to read its configuration again.
@@ -216,6 +219,25 @@ pub(crate) enum TokenCommand {
     List {
         #[command(flatten)]
         config: ConfigArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertCommand {
+    /// Alerts, newest first.
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Most alerts to print.
+        #[arg(long, default_value_t = 20, value_name = "N")]
+        limit: u32,
+    },
+    /// Send a test message to a destination, now.
+    Test {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Id of the destination.
+        destination: String,
     },
 }
 

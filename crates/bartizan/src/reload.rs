@@ -154,6 +154,7 @@ async fn take(node: &Node, next: Next) {
     let same = next.snapshot.version == node.live.load().version;
     let (former, current) = (node.live.load(), Arc::new(next.snapshot));
     node.people.take(&next.filled);
+    node.alerts.configure(&next.filled.alerts);
     let generation = node.live.replace(Arc::clone(&current));
     node.gate.snapshot_changed();
     for gone in former.order.iter().filter(|spec| !goes_on(spec, &current)) {
@@ -189,7 +190,7 @@ fn settings(file: &File) -> serde_json::Value {
     let mut value = serde_json::to_value(file).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
         for list in
-            ["servers", "portals", "policies", "grants", "rate_limits", "identity_providers", "clients", "resources"]
+            ["servers", "portals", "policies", "grants", "rate_limits", "identity_providers", "clients", "alerts", "resources"]
         {
             members.remove(list);
         }

@@ -86,6 +86,8 @@ pub(crate) async fn serve(
     helpers.spawn(publish(Arc::clone(&node)));
     helpers.spawn(expire(Arc::clone(&node)));
     helpers.spawn(sweep(Arc::clone(&node)));
+    let alerts = node.alerts.clone();
+    helpers.spawn(async move { alerts.run().await });
     if let Some(reloader) = reloader {
         helpers.spawn(reloader.run(Arc::clone(&node)));
     }

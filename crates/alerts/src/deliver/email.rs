@@ -103,7 +103,10 @@ impl Email {
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(name, value)| format!("{name}: {}\n", value.as_str().unwrap_or_default()))
+            // What somebody called himself must not look like a line of ours.
+            .map(|(name, value)| {
+                format!("{name}: {}\n", value.as_str().unwrap_or_default().replace(char::is_control, " "))
+            })
             .collect();
         let text = format!(
             "{}\n\nrule: {}\nseverity: {}\n{causes}events: {}\ntime: {}\naudit event: {}\ninstallation: {}\n",

@@ -69,7 +69,9 @@ mod tests {
             "summary":"x\r\n<0>1 forged","installation":"https://mcp.corp.example:8443/gw"}}"#;
         let message: Message = serde_json::from_str(json).unwrap();
         let text = line(&message, &serde_json::to_string(&message).unwrap());
-        assert!(text.starts_with("<106>1 2026-11-03T09:15:00.250Z mcp.corp.example bartizan - alert.fired - \u{feff}{"));
+        assert!(
+            text.starts_with("<106>1 2026-11-03T09:15:00.250Z mcp.corp.example bartizan - alert.fired - \u{feff}{")
+        );
         assert!(!text.contains('\n') && !text.contains('\r'), "{text}");
     }
 }

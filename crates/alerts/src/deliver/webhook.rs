@@ -3,11 +3,11 @@
 use std::fmt;
 
 use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bartizan_config::alerts::Webhook as Config;
 use bartizan_egress::{Egress, Url};
 use bartizan_store::repo::alert::Delivery;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};

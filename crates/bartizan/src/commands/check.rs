@@ -64,7 +64,14 @@ pub(crate) fn examine(loaded: &mut Loaded) -> Option<Snapshot> {
 pub(crate) fn examine_again(loaded: &mut Loaded) -> Option<Snapshot> {
     let findings = checks::serve(&loaded.file);
     loaded.add(findings, Severity::Error);
+    let findings = alerts(loaded);
+    loaded.add(findings, Severity::Error);
     compile(loaded)
+}
+
+fn alerts(loaded: &Loaded) -> Vec<Diagnostic> {
+    let (_, problems) = bartizan_alerts::Rules::compile(&loaded.filled().alerts);
+    problems.into_iter().map(|problem| Diagnostic::new(problem.path, "bad_alert", problem.message)).collect()
 }
 
 /// The guard is built once per entry, so that every bad one is named at its place.

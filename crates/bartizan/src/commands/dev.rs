@@ -88,6 +88,7 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
         dev_users: users.iter().map(principal).collect(),
         demo_users: users.iter().map(demo_user).collect(),
         people: Arc::default(),
+        alerts: bartizan_config::alerts::Alerts::default(),
         clock,
     })?;
     let announcement = Announcement {
