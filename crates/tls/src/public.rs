@@ -28,6 +28,9 @@ use crate::setup::{H2, HTTP11, Time, provider, unusable};
 /// Life of a certificate of the own authority; renewed after two thirds.
 const LIFE: Duration = Duration::from_secs(30 * 86_400);
 
+/// Between two tries to issue a certificate.
+const RETRY_MS: i64 = 600_000;
+
 /// Where the certificate comes from.
 pub enum Source {
     /// PEM files.
@@ -149,7 +152,12 @@ impl PublicTls {
             looked.last = now;
             return None;
         }
-        if looked.refused.as_ref().is_some_and(|(refused, _)| *refused == now) {
+        // Files that stay the same stay bad; issuing is tried again after a while.
+        let attempt = match inner.deps.source {
+            Source::Files { .. } => now,
+            Source::Internal { .. } => now ^ u64::try_from(inner.deps.clock.now_ms() / RETRY_MS).unwrap_or(0),
+        };
+        if looked.refused.as_ref().is_some_and(|(refused, _)| *refused == attempt) {
             return None;
         }
         match load(&inner.deps, Some(&current)) {
@@ -167,7 +175,7 @@ impl PublicTls {
             }
             Err(error) => {
                 let why = error.to_string();
-                looked.refused = Some((now, why.clone()));
+                looked.refused = Some((attempt, why.clone()));
                 Some(Change::Refused(why))
             }
         }
@@ -325,6 +333,9 @@ fn print(deps: &PublicTlsDeps) -> u64 {
     }
     if let Some(path) = &deps.client_ca {
         one(path);
+    }
+    if let Source::Internal { names, .. } = &deps.source {
+        names().hash(&mut hasher);
     }
     hasher.finish()
 }

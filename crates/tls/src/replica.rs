@@ -56,8 +56,7 @@ impl ReplicaTls {
     /// [`TlsError`] when it cannot be issued.
     pub fn new(authority: Authority, node: &str, clock: Arc<dyn Clock>) -> Result<Self, TlsError> {
         let first = issue(&authority, node, &clock)?;
-        let inner =
-            Inner { authority, node: node.to_owned(), clock, current: ArcSwap::from_pointee(first) };
+        let inner = Inner { authority, node: node.to_owned(), clock, current: ArcSwap::from_pointee(first) };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -118,7 +117,8 @@ fn issue(authority: &Authority, node: &str, clock: &Arc<dyn Clock>) -> Result<Cu
     let versions = &[&rustls::version::TLS13];
     let roots = Arc::new(authority.roots()?);
 
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build().map_err(unusable)?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider()).build().map_err(unusable)?;
     let mut server = ServerConfig::builder_with_details(provider(), time())
         .with_protocol_versions(versions)
         .map_err(unusable)?
