@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bartizan_egress::Egress;
 use bartizan_oauth::challenge::{self, Challenge};
 use bartizan_oauth::discovery::{self, MAX_DOCUMENT, ResourceMetadata, ServerMetadata};
 use bartizan_oauth::resource::canonical;
@@ -23,12 +24,30 @@ const FRESH: Duration = Duration::from_secs(600);
 const OFFLINE: &str = "offline_access";
 
 /// What discovery found.
-pub(crate) struct Found {
-    pub(crate) metadata: Arc<ServerMetadata>,
+pub struct Found {
+    /// What the authorization server says about itself.
+    pub metadata: Arc<ServerMetadata>,
     /// Resource indicator to ask for.
-    pub(crate) resource: String,
+    pub resource: String,
     /// Scopes to ask for; possibly none.
-    pub(crate) scopes: String,
+    pub scopes: String,
+}
+
+/// Discovery for an MCP server that is in no configuration, as its clients do it. `challenge`
+/// is the `WWW-Authenticate` that it just sent.
+///
+/// # Errors
+/// Why no authorization server can be used.
+pub async fn discover(egress: &Egress, url: &str, challenge: Option<&str>) -> Result<Found, AccountError> {
+    let wanted = Wanted { url, issuer: None, scopes: &[] };
+    Directory::new(Web::new(egress.clone())).find(&wanted, challenge).await
+}
+
+/// What is known before.
+struct Wanted<'a> {
+    url: &'a str,
+    issuer: Option<&'a str>,
+    scopes: &'a [String],
 }
 
 /// Finds authorization servers and keeps what they say about themselves.
@@ -54,6 +73,14 @@ impl Directory {
 
     /// Discovery for a server, from the beginning. `challenge` is what it just said, if it did.
     pub(crate) async fn discover(&self, place: &Place<'_>, challenge: Option<&str>) -> Result<Found, AccountError> {
+        self.find(
+            &Wanted { url: place.url, issuer: place.config.issuer.as_deref(), scopes: &place.config.scopes },
+            challenge,
+        )
+        .await
+    }
+
+    async fn find(&self, place: &Wanted<'_>, challenge: Option<&str>) -> Result<Found, AccountError> {
         let challenge = match challenge.and_then(|text| bearer(std::iter::once(text))) {
             Some(challenge) => Some(challenge),
             None => self.knock(place.url).await?,
@@ -160,18 +187,18 @@ fn of_headers(headers: &HeaderMap) -> Option<Challenge> {
 
 /// The configured authorization server if the resource names it, else the first it names;
 /// without a description of the resource, the server's own origin.
-fn issuer(place: &Place<'_>, described: Option<&ResourceMetadata>) -> Result<String, AccountError> {
-    match (described, &place.config.issuer) {
+fn issuer(place: &Wanted<'_>, described: Option<&ResourceMetadata>) -> Result<String, AccountError> {
+    match (described, place.issuer) {
         (Some(described), Some(wanted)) => {
-            let named = described.authorization_servers.contains(wanted);
-            if named { Ok(wanted.clone()) } else { Err(wrong("the server does not name the configured `issuer`")) }
+            let named = described.authorization_servers.iter().any(|server| server == wanted);
+            if named { Ok(wanted.to_owned()) } else { Err(wrong("the server does not name the configured `issuer`")) }
         }
         (Some(described), None) => described
             .authorization_servers
             .first()
             .cloned()
             .ok_or_else(|| wrong("the server names no authorization server")),
-        (None, Some(wanted)) => Ok(wanted.clone()),
+        (None, Some(wanted)) => Ok(wanted.to_owned()),
         (None, None) => {
             let end = place.url.find("://").and_then(|at| {
                 let rest = place.url.get(at + 3..)?;
@@ -185,9 +212,9 @@ fn issuer(place: &Place<'_>, described: Option<&ResourceMetadata>) -> Result<Str
 
 /// The challenge's scopes, else the configured ones, else all the resource has, else none;
 /// and what it takes to be given a refresh token.
-fn scopes(place: &Place<'_>, said: Option<&str>, supported: Option<&[String]>, metadata: &ServerMetadata) -> String {
+fn scopes(place: &Wanted<'_>, said: Option<&str>, supported: Option<&[String]>, metadata: &ServerMetadata) -> String {
     let said = said.and_then(|text| ScopeSet::parse(text).ok()).filter(|set| !set.is_empty());
-    let configured = || place.config.scopes.iter().map(String::as_str).collect::<ScopeSet>();
+    let configured = || place.scopes.iter().map(String::as_str).collect::<ScopeSet>();
     let all = || ScopeSet::parse(&supported.unwrap_or_default().join(" ")).unwrap_or_default();
     let mut set = said.unwrap_or_else(configured);
     if set.is_empty() {
