@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bartizan_model::{EventId, PortalId, Principal, ReasonCode, ServerId, SignInFacts};
+use bartizan_policy::SessionFacts;
 use bartizan_wire::{Ask, AskAnswer, ClientProfile, Message, Params, RawJson, RpcError};
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
@@ -60,6 +61,8 @@ pub struct Caller {
     pub scopes: Scopes,
     /// What is known about the sign-in and the device.
     pub circumstances: Circumstances,
+    /// What the caller switched off, and where that is kept.
+    pub selection: crate::toggles::Selection,
 }
 
 /// Circumstances of a request that the credential and the connection prove, never what a
@@ -70,10 +73,37 @@ pub struct Circumstances {
     pub facts: Option<Arc<SignInFacts>>,
     /// The grant behind the credential, for links that a person opens; `None` without one.
     pub grant: Option<Arc<str>>,
+    /// OAuth client that the credential was issued to.
+    pub client_id: Option<Arc<str>>,
     /// Country of the peer, ISO 3166-1 alpha-2, upper case.
     pub country: Option<Arc<str>>,
     /// Identity or posture tag of the device, proved by its certificate or by a trusted proxy.
     pub device: Option<Arc<str>>,
+    /// E-mail address of the person who answers for an agent.
+    pub owner: Option<Arc<str>>,
+}
+
+impl Circumstances {
+    /// What policies may look at.
+    pub(crate) fn session(&self) -> SessionFacts<'_> {
+        let facts = self.facts.as_deref();
+        SessionFacts {
+            signed_in: facts.is_some() && self.grant.is_some(),
+            mfa_at_ms: facts.and_then(|facts| facts.mfa_at_ms),
+            acr: facts.and_then(|facts| facts.acr.as_deref()),
+            device: self.device.as_deref(),
+            country: self.country.as_deref(),
+            purpose: facts.and_then(|facts| facts.purpose.as_deref()),
+            client_id: self.client_id.as_deref(),
+            claims: facts.map(|facts| &facts.claims),
+        }
+    }
+
+    /// Everything of it that decisions may depend on: which grant it is does not matter,
+    /// only whether there is one.
+    pub(crate) fn key(&self) -> Self {
+        Self { grant: self.grant.as_ref().map(|_| "".into()), ..self.clone() }
+    }
 }
 
 /// Scopes of a credential (A23): they narrow what policies allow, and never widen it.

@@ -47,7 +47,8 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
     let method = if caller.profile.era == Era::Legacy { "initialize" } else { "server/discover" };
     admit::run(gate, endpoint, caller, method).await?;
     let mut servers = gate.servers_for(&snapshot, endpoint, caller, now_ms);
-    servers.retain(|spec| spec.status == ServerStatus::Enabled);
+    let off = |spec: &ServerSpec| endpoint.portal().is_some() && caller.selection.off.contains(&spec.id);
+    servers.retain(|spec| spec.status == ServerStatus::Enabled && !off(spec));
     match endpoint {
         Endpoint::Server(_) => {
             let spec = servers.first().ok_or_else(missing)?;

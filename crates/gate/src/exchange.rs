@@ -177,6 +177,11 @@ impl Exchange {
         self.message.method().unwrap_or_default()
     }
 
+    /// Whether the caller switched a server of this portal off (P36).
+    pub(crate) fn is_off(&self, server: &bartizan_model::ServerId) -> bool {
+        self.caller.selection.off.contains(server) && self.endpoint.portal().is_some()
+    }
+
     /// Era of the client.
     pub(crate) fn era(&self) -> Era {
         self.caller.profile.era

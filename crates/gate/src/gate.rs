@@ -21,8 +21,8 @@ use bartizan_wire::RawJson;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::access::AccessCache;
-use crate::call::{CallHandle, CallReply, Caller, Endpoint, GovernedCall};
+use crate::access::{AccessCache, Asker};
+use crate::call::{CallHandle, CallReply, Caller, Circumstances, Endpoint, GovernedCall};
 use crate::discover::{self, Discovery};
 use crate::explain::{self, StageVerdict};
 use crate::limits::Limiter;
@@ -34,6 +34,7 @@ use crate::portal_tools::ServerLine;
 use crate::replays::Replays;
 use crate::run;
 use crate::subscribe::{self, Hubs, Subscription};
+use crate::toggles::PortalStates;
 use crate::views::Views;
 
 /// What a gate is made of.
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub(crate) limiter: Limiter,
     pub(crate) lists: Arc<Lists>,
     pub(crate) views: Views,
+    pub(crate) states: PortalStates,
     pub(crate) parks: Parks,
     pub(crate) replays: Replays,
     pub(crate) hubs: Hubs,
@@ -115,6 +117,7 @@ impl Gate {
             limiter: Limiter::new(Arc::clone(&deps.clock)),
             lists: Arc::new(lists),
             views: Views::new(),
+            states: PortalStates::new(deps.store.clone(), Arc::clone(&deps.clock)),
             parks: Parks::default(),
             replays: Replays::new(deps.store),
             hubs: Hubs::new(),
@@ -142,6 +145,21 @@ impl Gate {
     pub fn with_accounts(self, accounts: Accounts) -> Self {
         self.0.personal.set(accounts);
         self
+    }
+
+    /// Sessions of legacy clients and what is switched off.
+    pub fn states(&self) -> &PortalStates {
+        &self.0.states
+    }
+
+    /// Name of this process.
+    pub fn node(&self) -> &Arc<str> {
+        &self.0.node
+    }
+
+    /// Seals what clients carry for the portal.
+    pub fn handles(&self) -> &HandleSealer {
+        &self.0.handles
     }
 
     /// Starts a governed call in a task of its own.
@@ -188,8 +206,17 @@ impl Gate {
 
     /// Whether a principal may use an endpoint at all, for 401 and 404 before anything
     /// is read. The era is not known yet; rules about it are asked with the call.
-    pub fn visible_endpoint(&self, principal: &Arc<Principal>, endpoint: &Endpoint, ip: Option<IpAddr>) -> Access {
-        self.0.access.get(&self.0.snapshot.load(), principal, endpoint, ip, self.0.clock.now_ms())
+    pub fn visible_endpoint(
+        &self,
+        principal: &Arc<Principal>,
+        endpoint: &Endpoint,
+        ip: Option<IpAddr>,
+        circumstances: &Circumstances,
+    ) -> Access {
+        let snapshot = self.0.snapshot.load();
+        let facts = self.0.facts_key(&snapshot, circumstances);
+        let asker = Asker { principal, endpoint, ip, circumstances };
+        self.0.access.get(&snapshot, &asker, facts, self.0.clock.now_ms())
     }
 
     /// The portal that has a host name of its own (P1).
@@ -297,13 +324,22 @@ impl Caller {
             ip: self.ip,
             client: self.client.as_deref(),
             client_version: self.client_version.as_deref(),
-            session: None,
+            session: Some(self.circumstances.session()),
             now_ms,
         }
     }
 }
 
 impl Inner {
+    /// The part of a cache key that facts of the caller's session are, where rules look at them.
+    pub(crate) fn facts_key(&self, snapshot: &Snapshot, circumstances: &Circumstances) -> Option<Circumstances> {
+        #[cfg(any(test, feature = "sabotage"))]
+        if self.sabotage.forgets_facts() {
+            return None;
+        }
+        snapshot.policies.context_use().session.then(|| circumstances.key())
+    }
+
     /// The servers behind an endpoint that a caller may use, in the order of lists,
     /// whatever their status.
     pub(crate) fn servers_for(
@@ -346,8 +382,12 @@ impl Inner {
             ServerLine {
                 id: spec.id.clone(),
                 name: spec.name.to_string(),
-                on: spec.status == ServerStatus::Enabled,
-                status,
+                on: spec.status == ServerStatus::Enabled && !caller.selection.off.contains(&spec.id),
+                status: if caller.selection.off.contains(&spec.id) && spec.status == ServerStatus::Enabled {
+                    "off"
+                } else {
+                    status
+                },
                 url: None,
             }
         };

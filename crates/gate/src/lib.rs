@@ -17,6 +17,7 @@ mod gate;
 mod limits;
 mod listing;
 mod lists;
+mod pages;
 mod park;
 mod personal;
 mod pipeline;
@@ -33,6 +34,7 @@ mod stages;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+mod toggles;
 mod views;
 
 pub use call::{
@@ -47,3 +49,7 @@ pub use portal_tools::ServerLine;
 pub use sabotage::{Sabotage, Stop};
 pub use stages::Stage;
 pub use subscribe::{Note, Subscription, SubscriptionControl};
+pub use toggles::{
+    Changed, NewSession, Off, PortalStates, SEEN_EVERY_MS, Selection, State, Unavailable, credential_holder,
+    session_holder,
+};

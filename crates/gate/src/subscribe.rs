@@ -27,6 +27,7 @@ use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Unknown};
 use crate::gate::{Access, Inner, access};
 use crate::rewrite;
+use crate::toggles::{Off, Watch, is_session};
 pub(crate) use hub::{Hub, Hubs};
 
 /// Notes a listener may be behind before the oldest are dropped.
@@ -148,6 +149,9 @@ pub(crate) async fn open(
         uris: HashMap::new(),
         sender,
     };
+    let watch = caller.selection.holder.as_ref().map(|holder| gate.states.watch(holder));
+    // What was switched while the caller came here.
+    let _ = listener.switched().await;
     listener.attach();
     let uris = listener.add_all(filter.uris).await;
     let accepted = Filter { uris, ..listener.filter.clone() };
@@ -156,7 +160,7 @@ pub(crate) async fn open(
     let closing = gate.closing.clone();
     gate.tasks.spawn(async move {
         tokio::select! {
-            () = listener.run(orders, snapshots) => {}
+            () = listener.run(orders, snapshots, watch) => {}
             () = closing.cancelled() => {}
         }
         listener.detach().await;
@@ -186,14 +190,22 @@ fn ear(server: ServerId, mut receiver: broadcast::Receiver<Arc<ServerNote>>) -> 
     })
 }
 
+async fn changed(watch: Option<&mut Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Listener {
     /// Joins the hubs of all servers the caller may use now, leaves the others.
     fn attach(&mut self) {
         let now_ms = self.gate.clock.now_ms();
         let snapshot = self.gate.snapshot.load_full();
         let servers = self.gate.servers_for(&snapshot, &self.endpoint, &self.caller, now_ms);
+        let off = |spec: &ServerSpec| self.endpoint.portal().is_some() && self.caller.selection.off.contains(&spec.id);
         let enabled: Vec<&Arc<ServerSpec>> =
-            servers.iter().filter(|spec| spec.status == ServerStatus::Enabled).collect();
+            servers.iter().filter(|spec| spec.status == ServerStatus::Enabled && !off(spec)).collect();
         self.hubs.retain(|id, hub| enabled.iter().any(|spec| spec.id == *id && spec.version == hub.spec.version));
         for spec in enabled {
             if !self.hubs.contains_key(&spec.id) {
@@ -298,7 +310,12 @@ impl Listener {
         self.hubs.clear();
     }
 
-    async fn run(&mut self, mut orders: mpsc::Receiver<Command>, mut snapshots: tokio::sync::watch::Receiver<u64>) {
+    async fn run(
+        &mut self,
+        mut orders: mpsc::Receiver<Command>,
+        mut snapshots: tokio::sync::watch::Receiver<u64>,
+        mut watch: Option<Watch>,
+    ) {
         let mut ears: FuturesUnordered<Ear> = self.hubs.iter().map(|(id, hub)| ear(id.clone(), hub.listen())).collect();
         loop {
             tokio::select! {
@@ -324,23 +341,49 @@ impl Listener {
                     if changed.is_err() {
                         return;
                     }
-                    let before: Vec<ServerId> = self.hubs.keys().cloned().collect();
-                    self.attach();
-                    for (id, hub) in self.hubs.iter().filter(|(id, _)| !before.contains(id)) {
-                        ears.push(ear(id.clone(), hub.listen()));
-                    }
-                    // What the new rules forbid or switched off is not heard any longer.
-                    for uri in self.uris.keys().cloned().collect::<Vec<_>>() {
-                        if self.resolve(&uri).is_none() {
-                            self.remove(&uri).await;
-                        }
-                    }
-                    for kind in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
-                        self.list_changed(kind);
-                    }
+                    self.look_again(&mut ears).await;
                 }
+                () = changed(watch.as_mut()) => match self.switched().await {
+                    Some(true) => self.look_again(&mut ears).await,
+                    Some(false) => {}
+                    None => return,
+                },
                 () = self.sender.closed() => return,
             }
+        }
+    }
+
+    /// Takes in what is switched off now; true when that changed. None when the session
+    /// it belongs to has ended. What the store cannot tell stays as it was: it decides
+    /// nothing here but which notes are heard.
+    async fn switched(&mut self) -> Option<bool> {
+        let Some(holder) = &self.caller.selection.holder else { return Some(false) };
+        let off = match self.gate.states.get(holder).await {
+            Ok(Some(state)) => Arc::clone(&state.off),
+            Ok(None) if is_session(holder) => return None,
+            Ok(None) => Off::default(),
+            Err(_) => return Some(false),
+        };
+        let changed = off != self.caller.selection.off;
+        self.caller.selection.off = off;
+        Some(changed)
+    }
+
+    /// The servers, what they list, or who may use them changed.
+    async fn look_again(&mut self, ears: &mut FuturesUnordered<Ear>) {
+        let before: Vec<ServerId> = self.hubs.keys().cloned().collect();
+        self.attach();
+        for (id, hub) in self.hubs.iter().filter(|(id, _)| !before.contains(id)) {
+            ears.push(ear(id.clone(), hub.listen()));
+        }
+        // What the new rules forbid or switched off is not heard any longer.
+        for uri in self.uris.keys().cloned().collect::<Vec<_>>() {
+            if self.resolve(&uri).is_none() {
+                self.remove(&uri).await;
+            }
+        }
+        for kind in [ListKind::Tools, ListKind::Prompts, ListKind::Resources] {
+            self.list_changed(kind);
         }
     }
 

@@ -13,7 +13,7 @@ use bartizan_upstream::ListKind;
 use bartizan_wire::RawJson;
 use futures_util::future::join_all;
 
-use crate::call::{Caller, Endpoint};
+use crate::call::{Caller, Circumstances, Endpoint};
 use crate::gate::{Inner, may_use};
 use crate::listing::RenderedByEra;
 use crate::lists::{Asker, List, compact};
@@ -32,6 +32,8 @@ const IDLE_S: u64 = 15 * 60;
 struct Key {
     endpoint: Endpoint,
     principal: Arc<Principal>,
+    /// Servers that the caller switched off.
+    off: crate::toggles::Off,
     snapshot: u64,
     kind: ListKind,
     /// None for all servers of the endpoint.
@@ -41,6 +43,7 @@ struct Key {
     client: Option<Arc<str>>,
     client_version: Option<Arc<str>>,
     era: Option<Era>,
+    circumstances: Option<Circumstances>,
 }
 
 /// One server's part of a view.
@@ -162,7 +165,7 @@ impl Views {
 
     /// The view, from the cache when nothing changed.
     pub(crate) async fn get(&self, gate: &Arc<Inner>, wanted: &Wanted<'_>, now_ms: i64) -> Arc<Seen> {
-        let key = wanted.key();
+        let key = wanted.key(gate);
         match self.kept.get(&key) {
             Some(seen) if seen.holds(wanted, now_ms) => seen,
             _ => self.whole(gate, wanted, key, now_ms).await,
@@ -179,12 +182,12 @@ impl Views {
         owner: impl Fn(&View) -> Option<ServerId>,
     ) -> Arc<Seen> {
         // Who calls has mostly listed before.
-        if let Some(seen) = self.kept.get(&wanted.whole_key())
+        if let Some(seen) = self.kept.get(&wanted.whole_key(gate))
             && seen.serves(wanted, now_ms)
         {
             return seen;
         }
-        let key = wanted.key();
+        let key = wanted.key(gate);
         let cached = self.kept.get(&key);
         if let Some(seen) = &cached
             && seen.holds(wanted, now_ms)
@@ -267,25 +270,33 @@ impl Wanted<'_> {
     /// contacted on the caller's behalf.
     fn usable(&self, now_ms: i64) -> impl Iterator<Item = &Arc<ServerSpec>> {
         self.servers.iter().filter(move |spec| {
-            spec.status == ServerStatus::Enabled && may_use(self.snapshot, self.endpoint, self.caller, spec, now_ms)
+            spec.status == ServerStatus::Enabled
+                && !self.is_off(spec)
+                && may_use(self.snapshot, self.endpoint, self.caller, spec, now_ms)
         })
     }
 
+    /// Whether the caller switched it off (P36). A server's own endpoint has no switches.
+    fn is_off(&self, spec: &ServerSpec) -> bool {
+        self.caller.selection.off.contains(&spec.id) && self.endpoint.portal().is_some()
+    }
+
     /// Key of the view of exactly these servers.
-    fn key(&self) -> Key {
+    fn key(&self, gate: &Inner) -> Key {
         // The endpoint of one server has no parts.
         let whole = self.whole || matches!(self.endpoint, Endpoint::Server(_));
         let servers = (!whole).then(|| self.servers.iter().map(|spec| spec.position).collect());
-        Key { servers, ..self.whole_key() }
+        Key { servers, ..self.whole_key(gate) }
     }
 
     /// Key of the view of all servers.
-    fn whole_key(&self) -> Key {
+    fn whole_key(&self, gate: &Inner) -> Key {
         let used = self.snapshot.policies.context_use();
         let caller = self.caller;
         Key {
             endpoint: self.endpoint.clone(),
             principal: Arc::clone(&caller.principal),
+            off: Arc::clone(&caller.selection.off),
             snapshot: self.snapshot.version,
             kind: self.kind,
             servers: None,
@@ -294,6 +305,7 @@ impl Wanted<'_> {
             client: caller.client.clone().filter(|_| used.client),
             client_version: caller.client_version.clone().filter(|_| used.client_version),
             era: used.era.then_some(caller.profile.era),
+            circumstances: gate.facts_key(self.snapshot, &caller.circumstances),
         }
     }
 
@@ -302,8 +314,8 @@ impl Wanted<'_> {
             parts.iter().map(|part| (Arc::clone(&part.spec), Arc::clone(&part.fetched.value.lists))).collect();
         let context = self.caller.context(now_ms);
         let view = View::build(self.snapshot, self.endpoint.portal(), &self.caller.principal, &context, &lists);
-        // A grant that ends changes what is seen.
-        let valid_until_ms = self.snapshot.next_change_ms(now_ms).unwrap_or(i64::MAX);
+        // Time alone changes what is seen.
+        let valid_until_ms = self.snapshot.policies.holds_until_ms(&context).unwrap_or(i64::MAX);
         Seen {
             kib: kib(&view),
             view,

@@ -17,6 +17,8 @@ pub(crate) struct Recognised {
     pub(crate) principal: Arc<Principal>,
     /// To ask later whether the credential is good still; `None` for anonymous callers.
     pub(crate) held: Option<Held>,
+    /// Which credential: a grant or a service token.
+    pub(crate) credential: Option<Arc<str>>,
     /// What the credential lets its holder do at most.
     pub(crate) scopes: Scopes,
     pub(crate) circumstances: Circumstances,
@@ -51,9 +53,12 @@ pub(crate) async fn authenticate(
             let circumstances = Circumstances {
                 facts: known.grant.as_ref().map(|grant| Arc::clone(&grant.facts)),
                 grant: known.grant.as_ref().map(|grant| Arc::clone(&grant.id)),
+                client_id: known.grant.as_ref().map(|grant| grant.client_id.as_str().into()),
                 ..Circumstances::default()
             };
-            return Ok(Recognised { principal: known.principal, held: Some(known.held), scopes, circumstances });
+            let credential = Some(known.credential_id);
+            let held = Some(known.held);
+            return Ok(Recognised { principal: known.principal, held, credential, scopes, circumstances });
         }
         Ok(Some(known)) => {
             let principal = Some(Arc::clone(known.principal.key()));
@@ -67,6 +72,7 @@ pub(crate) async fn authenticate(
             return Ok(Recognised {
                 principal: Arc::clone(anonymous),
                 held: None,
+                credential: None,
                 scopes: Scopes::ALL,
                 circumstances: Circumstances::default(),
             });

@@ -13,6 +13,9 @@ use http::{HeaderMap, HeaderValue};
 use crate::respond::{Problem, ProblemKind};
 use crate::sessions::Session;
 
+/// The session of an id, or [`ProblemKind::Session`], or why it cannot be told.
+pub(crate) type Found = Result<Arc<Session>, ProblemKind>;
+
 /// A message with all that is known before it is dispatched.
 pub(crate) struct Decoded {
     pub(crate) message: Message,
@@ -102,7 +105,7 @@ pub(crate) fn decode(
     headers: &HeaderMap,
     body: Bytes,
     depth: usize,
-    find: impl Fn(&str) -> Option<Arc<Session>>,
+    find: impl Fn(&str) -> Found,
 ) -> Result<Incoming, Problem> {
     let limits = Limits { depth };
     let message = match Message::parse(body.clone(), &limits) {
@@ -124,7 +127,7 @@ fn way(
     headers: &HeaderMap,
     message: &Message,
     params: &Params,
-    find: impl Fn(&str) -> Option<Arc<Session>>,
+    find: impl Fn(&str) -> Found,
 ) -> Result<Way, ProblemKind> {
     let method = message.method().unwrap_or_default();
     let version = headers::protocol_version(headers);
@@ -135,7 +138,11 @@ fn way(
         && method != "initialize"
         && let Some(id) = single_header(headers, &headers::SESSION_ID)
     {
-        found = find(id);
+        found = match find(id) {
+            Ok(session) => Some(session),
+            Err(ProblemKind::Session) => None,
+            Err(problem) => return Err(problem),
+        };
         state = if found.is_some() { era::Session::Known } else { era::Session::Unknown };
     }
     // Only a request can open a session.
@@ -161,11 +168,11 @@ fn batch(
     headers: &HeaderMap,
     body: Bytes,
     limits: &Limits,
-    find: impl Fn(&str) -> Option<Arc<Session>>,
+    find: impl Fn(&str) -> Found,
     refusal: Problem,
 ) -> Result<Incoming, Problem> {
     let session =
-        single_header(headers, &headers::SESSION_ID).and_then(find).filter(|session| session.revision().has_batches());
+        single_header(headers, &headers::SESSION_ID).and_then(|id| find(id).ok()).filter(|session| session.revision().has_batches());
     let session = session.ok_or(refusal)?;
     let messages = Message::parse_batch(body, limits)?;
     if messages.iter().any(|message| message.method() == Some("initialize")) {

@@ -190,6 +190,9 @@ async fn request(
         "ping" => done(&RawJson::empty_object()),
         "logging/setLevel" => match params.level.as_deref().and_then(LogLevel::parse) {
             Some(level) => {
+                if gate.states().set_level(&session.holder, level).await.is_err() {
+                    return Err(ProblemKind::StateUnavailable.of(Some(&asked.id)));
+                }
                 session.set_log_level(level);
                 done(&RawJson::empty_object())
             }
@@ -252,7 +255,7 @@ fn answer(session: &Session, message: &Message) {
 }
 
 /// The session a GET or DELETE is about.
-fn session_of(portal: &Portal, arrival: &Arrival<'_>) -> Result<Arc<Session>, Problem> {
+async fn session_of(portal: &Portal, arrival: &Arrival<'_>) -> Result<Arc<Session>, Problem> {
     let id = single_header(arrival.headers, &headers::SESSION_ID);
     // Without a session this is what a modern endpoint answers (protocol 3.4).
     let id = id.ok_or(ProblemKind::Method { allow: "POST", page: None })?;
@@ -261,13 +264,12 @@ fn session_of(portal: &Portal, arrival: &Arrival<'_>) -> Result<Arc<Session>, Pr
     {
         return Err(ProblemKind::Unexpected("MCP-Protocol-Version is not that of a session").into());
     }
-    let found = portal.0.sessions.get(id, &arrival.principal, &arrival.endpoint, Transport::Streamable);
-    found.ok_or_else(|| ProblemKind::Session.into())
+    Ok(arrival.session(portal, id, Transport::Streamable).await?)
 }
 
 /// The stand-alone stream, or the rest of one that broke.
 pub(crate) async fn get(portal: &Portal, arrival: &Arrival<'_>) -> Result<Response<Body>, Problem> {
-    let session = session_of(portal, arrival)?;
+    let session = session_of(portal, arrival).await?;
     if !accepts(arrival.headers, "text/event-stream") {
         return Err(ProblemKind::NotAcceptable.into());
     }
@@ -282,9 +284,9 @@ pub(crate) async fn get(portal: &Portal, arrival: &Arrival<'_>) -> Result<Respon
 }
 
 /// Ends a session.
-pub(crate) fn delete(portal: &Portal, arrival: &Arrival<'_>) -> Result<Response<Body>, Problem> {
-    let session = session_of(portal, arrival)?;
-    portal.0.sessions.end(&session);
+pub(crate) async fn delete(portal: &Portal, arrival: &Arrival<'_>) -> Result<Response<Body>, Problem> {
+    let session = session_of(portal, arrival).await?;
+    portal.0.sessions.end(&session).await.map_err(|_| ProblemKind::StateUnavailable)?;
     let mut answer = Response::new(Body::empty());
     *answer.status_mut() = StatusCode::NO_CONTENT;
     Ok(answer)

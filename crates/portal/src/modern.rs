@@ -19,7 +19,7 @@ use crate::streams::{Channel, Kept, Reader};
 /// One POSTed message.
 pub(crate) async fn post(
     portal: &Portal,
-    arrival: Arrival<'_>,
+    mut arrival: Arrival<'_>,
     decoded: Decoded,
     events: bool,
     bytes: u64,
@@ -38,6 +38,7 @@ pub(crate) async fn post(
         return Ok(respond::single(asked.unknown(&Unknown::Method(name.to_owned()))));
     }
     params.check(name).map_err(|error| ProblemKind::from(error).of(Some(&asked.id)))?;
+    arrival.select(portal).await.map_err(|problem| problem.of(Some(&asked.id)))?;
     match name {
         "server/discover" => {
             let caller = arrival.caller(&profile, None, Some(&params));

@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_gate::{Access, Caller, Circumstances, Endpoint, Gate, Scopes};
+use bartizan_gate::{
+    Access, Caller, Changed, Circumstances, Endpoint, Gate, SEEN_EVERY_MS, Scopes, Selection, credential_holder,
+};
 use bartizan_identity::{Held, Identity};
 use bartizan_model::{Clock, Era, EventId, PortalId, Principal, PrincipalKind};
 use bartizan_telemetry::{Metrics, TraceContext};
+use bartizan_tls::PublicTls;
 use bartizan_wire::{ClientProfile, Params};
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
@@ -20,14 +23,14 @@ use crate::admit::{BodyError, Door, DoorError, client_address, discard_rest, rea
 use crate::authenticate::{Recognised, Refused, authenticate, challenge, endpoint_path};
 use crate::body::Body;
 use crate::credentials::{Authority, Credentials};
-use crate::decode::{Incoming, decode, media};
+use crate::decode::{Incoming, decode, media, single_header};
 use crate::drain::{Drain, Phase};
 use crate::failures::{self, Failure, Failures};
-use crate::listener::{Bounds, serve};
+use crate::listener::{Bounds, H2_RESETS, H2_STREAMS, Security, serve};
 use crate::places::{CallerTicket, Places, owner};
 use crate::respond::{self, Problem, ProblemKind, REQUEST_ID};
 use crate::route::Place;
-use crate::sessions::{Session, Sessions, Transport};
+use crate::sessions::{Asker, Lost, Session, Sessions, SessionsDeps, Transport};
 use crate::settings::Settings;
 use crate::streams::Seat;
 use crate::web::{self, Pages};
@@ -79,6 +82,10 @@ pub(crate) struct Arrival<'r> {
     pub(crate) principal: Arc<Principal>,
     /// The credential, to ask later whether it is good still; None for anonymous callers.
     pub(crate) held: Option<Held>,
+    /// Which credential: a grant or a service token.
+    credential: Option<Arc<str>>,
+    /// What was switched off for the credential; of modern requests only.
+    pub(crate) selection: Selection,
     /// What the credential lets its holder do at most.
     scopes: Scopes,
     /// What is known about the sign-in and the device.
@@ -96,12 +103,15 @@ impl Portal {
     /// ends idle sessions; that task ends with the last clone or with draining.
     pub fn new(deps: PortalDeps) -> Self {
         let limits = &deps.settings.limits;
-        let sessions = Sessions::new(
-            Arc::clone(&deps.clock),
-            limits.session_idle_ms,
-            limits.sessions_per_principal,
-            deps.metrics.clone(),
-        );
+        let sessions = Sessions::new(SessionsDeps {
+            states: deps.gate.states().clone(),
+            handles: deps.gate.handles().clone(),
+            clock: Arc::clone(&deps.clock),
+            idle_ms: limits.session_idle_ms,
+            per_owner: limits.sessions_per_principal,
+            node: Arc::clone(deps.gate.node()),
+            metrics: deps.metrics.clone(),
+        });
         let portal = Self(Arc::new(Inner {
             gate: deps.gate,
             sessions,
@@ -120,6 +130,7 @@ impl Portal {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(sweep(Arc::downgrade(&portal.0)));
             runtime.spawn(watch(Arc::downgrade(&portal.0)));
+            runtime.spawn(follow(Arc::downgrade(&portal.0), portal.0.gate.states().changes()));
             portal.0.drain.spawn(sum_up(Arc::downgrade(&portal.0)));
         }
         portal
@@ -128,6 +139,15 @@ impl Portal {
     /// Serves connections until draining closes the listener. Connections go on in
     /// tasks of their own; [`Drain::run`] waits for them.
     pub async fn serve(&self, listener: TcpListener) {
+        self.serve_with(listener, Security::None).await;
+    }
+
+    /// The same behind TLS (O8).
+    pub async fn serve_tls(&self, listener: TcpListener, tls: PublicTls) {
+        self.serve_with(listener, Security::Public(tls)).await;
+    }
+
+    async fn serve_with(&self, listener: TcpListener, security: Security) {
         let portal = self.clone();
         let settings = &self.0.settings;
         let bounds = Bounds {
@@ -135,10 +155,12 @@ impl Portal {
             connections: settings.max_connections,
             per_address: settings.limits.connections_per_address,
             idle: Duration::from_millis(settings.limits.connection_idle_ms),
+            streams: H2_STREAMS,
+            resets: H2_RESETS,
             uncounted: settings.trusted_proxies.clone(),
         };
         let drain = self.0.drain.clone();
-        serve(listener, drain, bounds, move |request, peer| {
+        serve(listener, security, drain, bounds, move |request, peer| {
             let portal = portal.clone();
             async move { portal.handle(request, peer).await }
         })
@@ -160,14 +182,14 @@ impl Portal {
         connections && calls
     }
 
-    /// Legacy sessions at this moment.
+    /// Legacy sessions this process has in memory at this moment.
     pub fn session_count(&self) -> usize {
         self.0.sessions.len()
     }
 
     /// Ends idle sessions now; otherwise done once a minute.
-    pub fn sweep(&self) {
-        self.0.sessions.sweep();
+    pub async fn sweep(&self) {
+        self.0.sessions.sweep().await;
     }
 
     /// Answers one request. Never fails: what goes wrong is an answer.
@@ -253,14 +275,14 @@ impl Portal {
         let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid, inner.scopes());
         let ip = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
         let known = authenticate(&inner.identity, &inner.anonymous, &parts.headers, url, to_challenge).await;
-        let Recognised { principal, held, scopes, circumstances } = match known {
+        let Recognised { principal, held, credential, scopes, circumstances } = match known {
             Ok(known) => known,
             Err(refused) => return Ok(inner.refuse(refused, ip, &endpoint)),
         };
         if held.is_some() {
             inner.metrics.auth("ok");
         }
-        match inner.gate.visible_endpoint(&principal, &endpoint, Some(ip)) {
+        match inner.gate.visible_endpoint(&principal, &endpoint, Some(ip), &circumstances) {
             Access::Allowed if held.is_none() => inner.metrics.auth("anonymous"),
             Access::Allowed => {}
             Access::Denied | Access::Unknown if principal.kind == PrincipalKind::Anonymous => {
@@ -269,15 +291,25 @@ impl Portal {
             }
             Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
         }
-        let arrival =
-            Arrival { headers: &parts.headers, endpoint, principal, held, scopes, circumstances, ip, own_host };
+        let arrival = Arrival {
+            headers: &parts.headers,
+            endpoint,
+            principal,
+            held,
+            credential,
+            selection: Selection::default(),
+            scopes,
+            circumstances,
+            ip,
+            own_host,
+        };
         if place == Place::Sse {
             return self.old_transport(parts, arrival, body, own_host).await;
         }
         match parts.method {
             Method::POST => self.post(arrival, body).await,
             Method::GET => legacy::get(self, &arrival).await,
-            Method::DELETE => legacy::delete(self, &arrival),
+            Method::DELETE => legacy::delete(self, &arrival).await,
             _ => Err(ProblemKind::Method { allow: ALLOW, page: None }.into()),
         }
     }
@@ -290,7 +322,11 @@ impl Portal {
         let events = media(arrival.headers)?;
         let body = self.read(&arrival, body).await?;
         let bytes = body.len() as u64;
-        let find = |id: &str| inner.sessions.get(id, &arrival.principal, &arrival.endpoint, Transport::Streamable);
+        let found = match single_header(arrival.headers, &bartizan_wire::headers::SESSION_ID) {
+            Some(id) => arrival.session(self, id, Transport::Streamable).await,
+            None => Err(ProblemKind::Session),
+        };
+        let find = |_: &str| found.clone();
         let incoming = decode(arrival.headers, body, inner.settings.limits.json_depth, find)?;
         let (method, era) = match &incoming {
             Incoming::One(decoded) => (method_label(decoded.message.method()), decoded.way.era()),
@@ -337,7 +373,7 @@ impl Portal {
                 let base = if own_host.is_some() { "" } else { self.0.settings.base_path.as_str() };
                 let path = if own_host.is_some() { "/mcp".to_owned() } else { endpoint_path(&arrival.endpoint) };
                 let path = path.strip_suffix("mcp").unwrap_or("/");
-                legacy::sse::open(self, &arrival, &format!("{base}{path}sse"))
+                legacy::sse::open(self, &arrival, &format!("{base}{path}sse")).await
             }
             Method::POST => {
                 media(arrival.headers)?;
@@ -414,7 +450,42 @@ impl Arrival<'_> {
             client_version,
             scopes: self.scopes,
             circumstances: self.circumstances.clone(),
+            selection: session.map_or_else(|| self.selection.clone(), |session| session.selection()),
         }
+    }
+
+    /// The session of this id, if it is this caller's.
+    pub(crate) async fn session(
+        &self,
+        portal: &Portal,
+        id: &str,
+        transport: Transport,
+    ) -> Result<Arc<Session>, ProblemKind> {
+        let found = portal.0.sessions.find(id, self.asker(), || self.owner(), transport).await;
+        found.map_err(|lost| match lost {
+            Lost::Unknown => ProblemKind::Session,
+            Lost::Unavailable => ProblemKind::StateUnavailable,
+        })
+    }
+
+    /// Who asks for a session.
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        Asker { principal: &self.principal, credential: self.credential.as_deref(), endpoint: &self.endpoint }
+    }
+
+    /// Looks up what is switched off for the credential (P36), for requests without a
+    /// session.
+    pub(crate) async fn select(&mut self, portal: &Portal) -> Result<(), ProblemKind> {
+        let (Some(credential), Some(_)) = (&self.credential, self.endpoint.portal()) else { return Ok(()) };
+        let holder = credential_holder(credential, &self.endpoint);
+        let states = portal.0.gate.states();
+        let row = states.get(&holder).await.map_err(|_| ProblemKind::StateUnavailable)?;
+        let off = row.as_ref().map(|row| Arc::clone(&row.off)).unwrap_or_default();
+        if let Some(row) = &row {
+            states.touch(&holder, row, SEEN_EVERY_MS);
+        }
+        self.selection = Selection { holder: Some(holder), off };
+        Ok(())
     }
 
     /// One of the caller's places for streams that stay open.
@@ -503,7 +574,21 @@ async fn sweep(portal: std::sync::Weak<Inner>) {
             () = drain.closing() => return,
         }
         let Some(portal) = portal.upgrade() else { return };
-        Portal(portal).sweep();
+        Portal(portal).sweep().await;
+    }
+}
+
+/// Ends here what was ended on another replica.
+async fn follow(portal: std::sync::Weak<Inner>, mut changes: tokio::sync::broadcast::Receiver<Changed>) {
+    use tokio::sync::broadcast::error::RecvError;
+    loop {
+        let changed = match changes.recv().await {
+            Ok(changed) => changed,
+            Err(RecvError::Lagged(_)) => Changed::Any,
+            Err(RecvError::Closed) => return,
+        };
+        let Some(portal) = portal.upgrade() else { return };
+        portal.sessions.heard(changed).await;
     }
 }
 

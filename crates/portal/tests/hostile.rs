@@ -361,7 +361,7 @@ async fn p26_a_thousand_clients_that_come_and_go_leave_nothing_behind() {
     assert_eq!(world.portal.session_count(), 800);
     world.clock.advance_ms(10_000);
     // Not reached by any request; the sweep that runs every minute ends them.
-    world.portal.sweep();
+    world.portal.sweep().await;
     assert_eq!(world.portal.session_count(), 0);
     still_serves(&world).await;
 }

@@ -234,6 +234,9 @@ fn usable(x: &Exchange, server: &ServerId) -> Result<Arc<ServerSpec>, Reject> {
     };
     match x.snapshot.servers.get(server).filter(|_| member) {
         None => not_found(None),
+        Some(spec) if x.is_off(server) => {
+            not_found(None).map_err(|reject: Reject| reject.noted(format!("{} is switched off by the caller", spec.id)))
+        }
         Some(spec) => match spec.status {
             ServerStatus::Enabled => Ok(Arc::clone(spec)),
             ServerStatus::Disabled => not_found(None),

@@ -10,7 +10,7 @@ use bartizan_catalog::{CompileOptions, Snapshot};
 use bartizan_config::resources::Resources;
 use bartizan_config::settings::{AuditMode, Egress as EgressSettings, WireLimits};
 use bartizan_egress::Egress;
-use bartizan_model::{Clock, ManualClock, PortalId, Principal, PrincipalKind, ServerId};
+use bartizan_model::{Clock, ManualClock, PortalId, Principal, PrincipalKind, ServerId, SignInFacts};
 use bartizan_store::{Store, StoreUrl};
 use bartizan_telemetry::Metrics;
 use bartizan_upstream::{UpstreamDeps, Upstreams};
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::mock::{Mock, Speaks};
-use crate::{CallHandle, CallOutput, CallReply, Caller, Endpoint, Gate, GateDeps, GovernedCall, ListCall, Scopes};
+use crate::{CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, Gate, GateDeps, GovernedCall, ListCall, Scopes};
 
 pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
 
@@ -47,6 +47,8 @@ pub(crate) struct From {
     pub(crate) revision: Revision,
     pub(crate) capabilities: Value,
     pub(crate) ip: &'static str,
+    pub(crate) circumstances: Circumstances,
+    pub(crate) selection: crate::Selection,
 }
 
 pub(crate) fn modern(user: &'static str) -> From {
@@ -58,6 +60,8 @@ pub(crate) fn modern(user: &'static str) -> From {
         revision: Revision::V2026_07_28,
         capabilities: json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}),
         ip: "192.0.2.1",
+        circumstances: Circumstances::default(),
+        selection: crate::Selection::default(),
     }
 }
 
@@ -68,6 +72,33 @@ pub(crate) fn legacy(user: &'static str) -> From {
 impl From {
     pub(crate) fn at(self, server: &str) -> Self {
         Self { endpoint: Endpoint::Server(ServerId::parse(server).unwrap()), ..self }
+    }
+
+    /// With a second factor at a time, and a grant.
+    pub(crate) fn mfa(self, mfa_at_ms: Option<i64>) -> Self {
+        self.facts(|facts| facts.mfa_at_ms = mfa_at_ms)
+    }
+
+    /// Signed in, with other facts.
+    pub(crate) fn facts(mut self, edit: impl FnOnce(&mut SignInFacts)) -> Self {
+        let mut facts = self.circumstances.facts.as_deref().cloned().unwrap_or_default();
+        edit(&mut facts);
+        self.circumstances.facts = Some(Arc::new(facts));
+        self.circumstances.grant = Some("grant-1".into());
+        self
+    }
+
+    /// With what is kept in this row.
+    pub(crate) async fn kept(mut self, gate: &Gate, holder: &str) -> Self {
+        let holder: Arc<str> = holder.into();
+        let off = gate.states().get(&holder).await.unwrap().map(|state| Arc::clone(&state.off)).unwrap_or_default();
+        self.selection = crate::Selection { holder: Some(holder), off };
+        self
+    }
+
+    pub(crate) fn from_country(mut self, country: Option<&str>) -> Self {
+        self.circumstances.country = country.map(Into::into);
+        self
     }
 
     pub(crate) fn able(self, capabilities: Value) -> Self {
@@ -85,13 +116,14 @@ impl From {
             }),
             profile: Arc::new(profile),
             ip: Some(self.ip.parse().unwrap()),
+            selection: self.selection.clone(),
             session: None,
             traceparent: None,
             trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),
             client: Some("test-client".into()),
             client_version: Some("1.2.3".into()),
             scopes: Scopes::ALL,
-            circumstances: crate::Circumstances::default(),
+            circumstances: self.circumstances.clone(),
         }
     }
 

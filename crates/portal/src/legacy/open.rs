@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bartizan_model::Era;
-use bartizan_wire::{ClientProfile, Kind, Message, Params, headers};
+use bartizan_wire::{ClientProfile, Kind, Message, Params, RpcError, codes, headers};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
@@ -22,7 +22,7 @@ pub(super) async fn initialize(
         Ok(agreed) => agreed,
         Err(reply) => return Ok(respond::single(reply)),
     };
-    let session = open_session(portal, arrival, about, Transport::Streamable);
+    let session = open_session(portal, arrival, about, Transport::Streamable).await;
     let session = session.map_err(|problem| problem.of(message.id()))?;
     let mut answer = respond::json(StatusCode::OK, reply.body);
     if let Ok(value) = HeaderValue::from_str(&session.id) {
@@ -32,17 +32,21 @@ pub(super) async fn initialize(
 }
 
 /// A session of this caller.
-pub(super) fn open_session(
+pub(super) async fn open_session(
     portal: &Portal,
     arrival: &Arrival<'_>,
     about: About,
     transport: Transport,
 ) -> Result<Arc<Session>, ProblemKind> {
     let counted = arrival.owner();
-    let opened = portal.0.sessions.open(&arrival.principal, counted, arrival.endpoint.clone(), about, transport);
+    let opened = portal.0.sessions.open(arrival.asker(), counted, about, transport).await;
     opened.map_err(|closed| match closed {
         Closed::Full => ProblemKind::Crowded("sessions"),
         Closed::NoRandomness => ProblemKind::Internal,
+        Closed::TooLarge => {
+            ProblemKind::bad(RpcError::new(codes::INVALID_PARAMS, "The client says too much about itself"))
+        }
+        Closed::Unavailable => ProblemKind::StateUnavailable,
     })
 }
 

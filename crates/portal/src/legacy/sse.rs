@@ -23,13 +23,13 @@ use crate::streams::Reader;
 const SESSION: &str = "sessionId";
 
 /// Opens stream and session. `path` is where the client POSTs to.
-pub(crate) fn open(portal: &Portal, arrival: &Arrival<'_>, path: &str) -> Result<Response<Body>, Problem> {
+pub(crate) async fn open(portal: &Portal, arrival: &Arrival<'_>, path: &str) -> Result<Response<Body>, Problem> {
     if !accepts(arrival.headers, "text/event-stream") {
         return Err(ProblemKind::NotAcceptable.into());
     }
     let nothing = About::new(ClientProfile::plain(Revision::V2024_11_05), Offered::default());
     let place = arrival.stream_place(portal)?;
-    let session = open::open_session(portal, arrival, nothing, Transport::Sse)?;
+    let session = open::open_session(portal, arrival, nothing, Transport::Sse).await?;
     let channel = session.get_stream();
     channel.named("endpoint", &format!("{path}?{SESSION}={}", session.id));
     let answer = respond::events(Reader::attach(Arc::clone(&channel), arrival.seat(portal, Some(place))));
@@ -41,7 +41,10 @@ pub(crate) fn open(portal: &Portal, arrival: &Arrival<'_>, path: &str) -> Result
             () = session.ended() => {}
             () = drained(&drain, &session) => {}
         }
-        portal_clone.0.sessions.end(&session);
+        // The row of one that cannot be ended goes when nobody used it for a day.
+        if portal_clone.0.sessions.end(&session).await.is_err() {
+            portal_clone.0.sessions.forget(&session);
+        }
     });
     Ok(answer)
 }
@@ -70,8 +73,7 @@ pub(crate) async fn post(
 ) -> Result<Response<Body>, Problem> {
     let ids = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(name, _)| *name == SESSION);
     let id = ids.map(|(_, id)| id).next().ok_or(ProblemKind::Unexpected("the query names no session"))?;
-    let session = portal.0.sessions.get(id, &arrival.principal, &arrival.endpoint, Transport::Sse);
-    let session = session.ok_or(ProblemKind::Session)?;
+    let session = arrival.session(portal, id, Transport::Sse).await?;
     let limits = Limits { depth: portal.0.settings.limits.json_depth };
     let messages = if session.revision().has_batches() {
         Message::parse_batch(body, &limits)?

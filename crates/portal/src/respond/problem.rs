@@ -57,6 +57,8 @@ pub(crate) enum ProblemKind {
     Crowded(&'static str),
     /// 503: the credential could not be checked; retry.
     AuthUnavailable,
+    /// 503: the state of a session cannot be read or written; retry.
+    StateUnavailable,
     /// 500: a fault of the gateway.
     Internal,
 }
@@ -118,7 +120,7 @@ impl ProblemKind {
             Self::MalformedHost | Self::BrokenBody | Self::Unexpected(_) => StatusCode::BAD_REQUEST,
             Self::Rpc { status, .. } => *status,
             Self::Crowded(_) => StatusCode::TOO_MANY_REQUESTS,
-            Self::AuthUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AuthUnavailable | Self::StateUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -150,6 +152,7 @@ impl ProblemKind {
                 coded(own(&format!("Too many {what} of this caller are open; close some")), "rate_limited")
             }
             Self::AuthUnavailable => own("The credential cannot be checked at the moment; retry"),
+            Self::StateUnavailable => own("Sessions cannot be looked up at the moment; retry"),
             Self::Internal => RpcError::new(codes::INTERNAL_ERROR, "Internal error"),
         }
     }
@@ -186,7 +189,7 @@ impl Problem {
             ProblemKind::Method { allow, .. } => {
                 headers.insert(ALLOW, HeaderValue::from_static(allow));
             }
-            ProblemKind::AuthUnavailable | ProblemKind::Crowded(_) => {
+            ProblemKind::AuthUnavailable | ProblemKind::StateUnavailable | ProblemKind::Crowded(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(1));
             }
             // The rest of the body is not read: the connection cannot be used again.
@@ -234,6 +237,7 @@ mod tests {
             (ProblemKind::Session, 404),
             (ProblemKind::Crowded("streams"), 429),
             (ProblemKind::AuthUnavailable, 503),
+            (ProblemKind::StateUnavailable, 503),
             (ProblemKind::Internal, 500),
         ];
         for (kind, status) in rows {

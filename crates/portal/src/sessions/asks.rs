@@ -58,18 +58,36 @@ struct Open {
     call: u64,
 }
 
-/// The questions of one session that wait for an answer.
+/// The questions of one session that wait for an answer. Their ids begin with the name of
+/// this process: the answer may come to another one, which asks its own.
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
-    next: i64,
+    node: Arc<str>,
+    next: u64,
     open: HashMap<RequestId, Open>,
 }
 
+/// Between the name of the process and the number of the question.
+const MARK: char = '/';
+
+/// Name of the process that asked, as the id of an answer has it.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the way to that process"))]
+pub(crate) fn node_of(id: &RequestId) -> Option<String> {
+    let raw = id.to_raw();
+    let text = raw.as_string()?;
+    Some(text.split_once(MARK)?.0.to_owned())
+}
+
 impl Asks {
+    /// None yet, of this process.
+    pub(super) fn of(node: Arc<str>) -> Self {
+        Self { node, ..Self::default() }
+    }
+
     /// Registers a question and returns the id of its request.
     pub(crate) fn add(&mut self, call: u64, key: String, batch: Arc<Batch>) -> RequestId {
         self.next += 1;
-        let id = RequestId::number(self.next);
+        let id = RequestId::string(&format!("{}{MARK}{}", self.node, self.next));
         self.open.insert(id.clone(), Open { key, batch, call });
         id
     }
@@ -115,11 +133,12 @@ mod tests {
     #[tokio::test]
     async fn p9_answers_are_handed_over_together() {
         let (sender, mut receiver) = oneshot::channel();
-        let mut asks = Asks::default();
+        let mut asks = Asks::of("node".into());
         let batch = Batch::new(Vec::new(), 2, sender);
         let a = asks.add(1, "name".into(), Arc::clone(&batch));
         let b = asks.add(1, "roots".into(), batch);
         assert_ne!(a, b);
+        assert_eq!((node_of(&a).as_deref(), node_of(&RequestId::number(1))), (Some("node"), None));
         answer(asks.take(&b).unwrap(), yes());
         assert!(receiver.try_recv().is_err());
         assert!(asks.take(&b).is_none());

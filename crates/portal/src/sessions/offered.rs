@@ -22,6 +22,16 @@ impl Offered {
         Self(bits.fold(0, |all, (place, _)| all | 1 << place))
     }
 
+    /// As one byte.
+    pub(super) fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From [`Self::bits`].
+    pub(super) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
     /// Whether a method can be used: it belongs to no capability, or to one of these.
     /// Calls of single things are left to the gate, which knows better why there is
     /// no such thing.

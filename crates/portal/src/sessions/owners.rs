@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Session;
 
-/// Sessions by id.
+/// Sessions by row.
 type Own = HashMap<Arc<str>, Arc<Session>>;
 
 /// The sessions of each owner, at most `max`.
@@ -29,7 +29,7 @@ impl Owners {
         let own = all.entry(Arc::clone(&session.counted)).or_default();
         let room = own.len() < self.max;
         if room {
-            own.insert(Arc::clone(&session.id), Arc::clone(session));
+            own.insert(Arc::clone(&session.holder), Arc::clone(session));
         }
         room
     }
@@ -37,7 +37,7 @@ impl Owners {
     pub(super) fn remove(&self, session: &Session) {
         let mut all = self.lock();
         if let Some(own) = all.get_mut(&session.counted) {
-            own.remove(&session.id);
+            own.remove(&session.holder);
             if own.is_empty() {
                 all.remove(&session.counted);
             }

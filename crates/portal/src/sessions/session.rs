@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bartizan_gate::{Endpoint, SubscriptionControl};
+use bartizan_gate::{Endpoint, Off, Selection, State as Row, SubscriptionControl};
 use bartizan_wire::{AskAnswer, ClientProfile, LogLevel, RequestId, Revision};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -25,12 +25,17 @@ const KEPT_SWEEPS: u8 = 5;
 /// What a session is made of.
 pub(crate) struct Opening {
     pub(crate) id: Arc<str>,
-    pub(crate) owner: Arc<str>,
+    pub(crate) holder: Arc<str>,
     pub(crate) counted: Arc<str>,
     pub(crate) endpoint: Endpoint,
     pub(crate) about: About,
     pub(crate) transport: Transport,
     pub(crate) now_ms: i64,
+    /// Number before that of the first stream: streams of several replicas must not have
+    /// the same numbers.
+    pub(crate) streams_from: StreamId,
+    /// Name of this process, for the questions it asks.
+    pub(crate) node: Arc<str>,
 }
 
 /// How messages travel.
@@ -41,6 +46,21 @@ pub(crate) enum Transport {
     /// HTTP+SSE: everything to the client goes onto one stream, and the session ends
     /// with it.
     Sse,
+}
+
+impl Transport {
+    /// As one byte.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Streamable => 1,
+            Self::Sse => 2,
+        }
+    }
+
+    /// From [`Self::code`].
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        [Self::Streamable, Self::Sse].into_iter().find(|known| known.code() == code)
+    }
 }
 
 /// What both sides said when the session began.
@@ -63,8 +83,8 @@ impl About {
 /// One legacy session.
 pub(crate) struct Session {
     pub(crate) id: Arc<str>,
-    /// `key` of the principal it belongs to.
-    pub(crate) owner: Arc<str>,
+    /// Name of its row in the store.
+    pub(crate) holder: Arc<str>,
     /// Among whose sessions it is counted: the principal, or an anonymous caller's network.
     pub(super) counted: Arc<str>,
     pub(crate) endpoint: Endpoint,
@@ -72,6 +92,8 @@ pub(crate) struct Session {
     pub(crate) hash: Arc<str>,
     pub(crate) transport: Transport,
     about: RwLock<About>,
+    /// Servers that are switched off in it.
+    off: RwLock<Off>,
     used_ms: AtomicI64,
     state: Mutex<State>,
     ended: CancellationToken,
@@ -139,14 +161,19 @@ impl Session {
         let hash: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         Self {
             id: opening.id,
-            owner: opening.owner,
+            holder: opening.holder,
             counted: opening.counted,
             endpoint: opening.endpoint,
             hash: hash.into(),
             transport: opening.transport,
             about: RwLock::new(opening.about),
+            off: RwLock::default(),
             used_ms: AtomicI64::new(opening.now_ms),
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                next_stream: opening.streams_from,
+                asks: Asks::of(opening.node),
+                ..State::default()
+            }),
             ended: CancellationToken::new(),
             feed: tokio::sync::Mutex::default(),
         }
@@ -191,6 +218,33 @@ impl Session {
         let mut changed = ClientProfile::clone(&about.profile);
         changed.log_level = Some(level);
         about.profile = Arc::new(changed);
+    }
+
+    /// Takes in what its row says now.
+    pub(super) fn take(&self, row: &Row) {
+        let known = Arc::clone(&self.off.read().unwrap_or_else(PoisonError::into_inner));
+        if known != row.off {
+            *self.off.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&row.off);
+        }
+        if let Some(level) = row.log_level
+            && self.about().profile.log_level != Some(level)
+        {
+            self.set_log_level(level);
+        }
+    }
+
+    /// What is switched off in it, and where that is kept.
+    pub(crate) fn selection(&self) -> Selection {
+        let off = Arc::clone(&self.off.read().unwrap_or_else(PoisonError::into_inner));
+        Selection { holder: Some(Arc::clone(&self.holder)), off }
+    }
+
+    /// Nothing of it is only here: it can be forgotten and found again.
+    pub(super) fn is_quiet(&self) -> bool {
+        let listens = self.feed.try_lock().map_or(true, |feed| feed.is_some());
+        let state = self.lock();
+        let streams = state.get.is_some() || !state.posts.is_empty();
+        !listens && !streams && state.running.is_empty() && state.subscribed.is_empty()
     }
 
     pub(super) fn touch(&self, now_ms: i64) {

@@ -71,6 +71,9 @@ fn server(x: &Exchange, name: &str, what: Unknown, seen: Option<&Seen>) -> Rejec
         .is_none_or(|id| x.snapshot.portals.get(id).is_some_and(|portal| portal.prefix == Prefix::Always));
     if prefixed {
         for spec in candidates::servers(&x.snapshot, &x.endpoint, name) {
+            if x.is_off(&spec.id) {
+                return Reject::not_found(what, None, None).noted(format!("{} is switched off by the caller", spec.id));
+            }
             match spec.status {
                 ServerStatus::Killed => {
                     return Reject::not_found(what, Some(ReasonCode::Killed), None)
