@@ -1,6 +1,6 @@
 //! One account at rest, and its place.
 
-use bartizan_catalog::{Credential, OauthConfig, ServerSpec, Transport};
+use bartizan_catalog::{Credential, OauthConfig, PatConfig, ServerSpec, Transport};
 use bartizan_model::{Principal, PrincipalKind};
 use bartizan_oauth::token_answer::TokenAnswer;
 use bartizan_store::repo::sealed::Key;
@@ -9,9 +9,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
 use crate::accounts::AccountError;
+use crate::strategy::SHARED;
 
 /// A token is refreshed this long before its end, milliseconds; short-lived ones later.
-const EARLY_MS: i64 = 60_000;
+pub(crate) const EARLY_MS: i64 = 60_000;
+/// Issuer of tokens that were typed.
+pub(crate) const PAT: &str = "pat_user";
 /// Longest life that is believed, milliseconds.
 const MAX_LIFE_MS: i64 = 400 * 24 * 3_600_000;
 
@@ -57,6 +60,9 @@ impl Drop for Stored {
 impl Stored {
     /// Whether the token may be used for the server as it is configured now.
     pub(crate) fn fits(&self, place: &Place<'_>) -> bool {
+        if place.is_pat() || self.issuer == PAT {
+            return place.is_pat() && self.issuer == PAT && self.server_url == place.url;
+        }
         let configured = place.config.issuer.as_ref().is_none_or(|issuer| *issuer == self.issuer);
         let client = match self.client_kind {
             ClientKind::Configured => place.config.client_id.as_ref() == Some(&self.client_id),
@@ -95,8 +101,10 @@ impl Stored {
 
 /// Whose account at which server.
 pub(crate) struct Place<'a> {
-    /// Key of the principal.
+    /// Key of the principal; [`SHARED`] for the one account of all (P19).
     pub(crate) owner: &'a str,
+    /// Key of the principal who calls or connects.
+    pub(crate) person: &'a str,
     pub(crate) server: &'a str,
     pub(crate) url: &'a str,
     pub(crate) config: &'a OauthConfig,
@@ -104,25 +112,104 @@ pub(crate) struct Place<'a> {
     pub(crate) spec_version: &'a str,
     /// In the change feed, in memory and as id of the sealed record.
     pub(crate) name: String,
+    pat: Option<&'a PatConfig>,
 }
 
+/// A typed token has no authorization server.
+static NOTHING: OauthConfig = OauthConfig {
+    issuer: None,
+    client_id: None,
+    client_secret: None,
+    scopes: Vec::new(),
+    shared: false,
+    admin_groups: Vec::new(),
+};
+
 impl<'a> Place<'a> {
+    /// Where a principal may connect an account through an authorization server.
+    ///
     /// # Errors
-    /// [`AccountError::Misconfigured`] where there are no accounts.
+    /// [`AccountError::Misconfigured`] where there are no such accounts, or not for this one.
     pub(crate) fn new(spec: &'a ServerSpec, principal: &'a Principal) -> Result<Self, AccountError> {
-        let (Credential::OauthUser(config), Transport::Http { url }) = (&spec.credential, &spec.transport) else {
-            return Err(AccountError::Misconfigured("the server takes no personal accounts".to_owned()));
+        let wrong = |why: &str| Err(AccountError::Misconfigured(why.to_owned()));
+        let place = Self::of(spec, principal)?;
+        if place.is_pat() {
+            return wrong("the server takes typed tokens, not accounts");
+        }
+        if place.config.shared && !may_administer(place.config, principal) {
+            return wrong("the account of this server is connected by its administrators, and this caller is none");
+        }
+        Ok(place)
+    }
+
+    /// Where the account is that a principal's calls use.
+    ///
+    /// # Errors
+    /// [`AccountError::Misconfigured`] where there is none.
+    pub(crate) fn of(spec: &'a ServerSpec, principal: &'a Principal) -> Result<Self, AccountError> {
+        let absent = || AccountError::Misconfigured("the server takes no personal accounts".to_owned());
+        let (config, pat) = match &spec.credential {
+            Credential::OauthUser(config) => (config, None),
+            Credential::PatUser(pat) => (&NOTHING, Some(pat)),
+            _ => return Err(absent()),
         };
-        if principal.kind != PrincipalKind::User || !principal.is_proper() {
+        if !config.shared && (principal.kind != PrincipalKind::User || !principal.is_proper()) {
             let why = "only a person can connect an account at this server, and this caller is none";
             return Err(AccountError::Misconfigured(why.to_owned()));
         }
-        let (owner, server) = (&**principal.key(), spec.id.as_str());
+        let person = &**principal.key();
+        let owner = if config.shared { SHARED } else { person };
+        Self::at(spec, config, owner, person, pat)
+    }
+
+    /// A place without any account, to find out about the server.
+    ///
+    /// # Errors
+    /// [`AccountError::Misconfigured`] for local servers.
+    pub(crate) fn bare(spec: &'a ServerSpec, config: &'a OauthConfig) -> Result<Self, AccountError> {
+        Self::at(spec, config, SHARED, SHARED, None)
+    }
+
+    fn at(
+        spec: &'a ServerSpec,
+        config: &'a OauthConfig,
+        owner: &'a str,
+        person: &'a str,
+        pat: Option<&'a PatConfig>,
+    ) -> Result<Self, AccountError> {
+        let Transport::Http { url } = &spec.transport else {
+            return Err(AccountError::Misconfigured("a local server takes no accounts".to_owned()));
+        };
+        let server = spec.id.as_str();
         let name = upstream_account::name(owner, server);
-        Ok(Self { owner, server, url, config, spec_version: &spec.version, name })
+        Ok(Self { owner, person, server, url, config, spec_version: &spec.version, name, pat })
+    }
+
+    pub(crate) fn is_pat(&self) -> bool {
+        self.pat.is_some()
+    }
+
+    /// What comes before a token in its header.
+    pub(crate) fn prefix(&self) -> &str {
+        self.pat.map_or("Bearer", |pat| &pat.prefix)
+    }
+
+    /// Whose account it is, for the record.
+    pub(crate) fn identity(&self, principal: &Principal) -> String {
+        match (self.pat, self.config.shared) {
+            (Some(_), _) => format!("pat_user:{}", principal.id),
+            (None, true) => "oauth_user:shared".to_owned(),
+            (None, false) => format!("oauth_user:{}", principal.id),
+        }
     }
 
     pub(crate) fn record(&self) -> Key {
         Key { tenant: String::new(), kind: "upstream_token".to_owned(), id: self.name.clone() }
     }
+}
+
+/// Whether a principal may connect the one account of all.
+pub(crate) fn may_administer(config: &OauthConfig, principal: &Principal) -> bool {
+    let is_person = principal.kind == PrincipalKind::User && principal.is_proper();
+    is_person && principal.groups.iter().any(|group| config.admin_groups.iter().any(|admin| **group == **admin))
 }

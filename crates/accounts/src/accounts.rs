@@ -22,10 +22,11 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::account::{Place, Stored};
-use crate::connect::Connected;
+use crate::account::{Place, Stored, may_administer};
+use crate::connect::{Connected, Destination};
 use crate::discover::Directory;
 use crate::feed::{self, Freshness};
+use crate::strategy::{SHARED, Strategies};
 use crate::web::Web;
 
 /// Accounts kept in memory.
@@ -37,7 +38,7 @@ const GRACE: Duration = Duration::from_secs(1);
 /// A use is noted at most this often, milliseconds.
 const NOTE_MS: i64 = 10 * 60_000;
 /// A token this young that is refused will not get better by another one, milliseconds.
-const YOUNG_MS: i64 = 30_000;
+pub(crate) const YOUNG_MS: i64 = 30_000;
 
 /// Finds the present specification of a server.
 pub type Servers = Arc<dyn Fn(&ServerId) -> Option<Arc<ServerSpec>> + Send + Sync>;
@@ -136,7 +137,7 @@ pub struct AccountView {
 /// The accounts of all people at all servers. Cheap to clone.
 #[derive(Clone)]
 pub struct Accounts {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -152,6 +153,7 @@ pub(crate) struct Inner {
     pub(crate) failing: Cache<String, (i64, i64)>,
     pub(crate) freshness: Freshness,
     locks: Cache<String, Arc<Mutex<()>>>,
+    pub(crate) strategies: Strategies,
 }
 
 /// A token in memory.
@@ -192,6 +194,7 @@ impl Accounts {
             failing: Cache::builder().max_capacity(MOST_HELD).time_to_live(Duration::from_secs(600)).build(),
             freshness: Freshness::default(),
             locks: Cache::builder().max_capacity(MOST_HELD).time_to_idle(Duration::from_secs(600)).build(),
+            strategies: Strategies::default(),
             web,
             deps,
         });
@@ -204,16 +207,24 @@ impl Accounts {
     /// # Errors
     /// [`AccountError`]; then nothing may be sent.
     pub async fn authorize(&self, spec: &ServerSpec, principal: &Principal) -> Result<Authorization, AccountError> {
-        let place = Place::new(spec, principal)?;
-        match self.inner.warm(&place) {
+        let place = Place::of(spec, principal)?;
+        let done = match self.inner.warm(&place) {
             Some(authorization) => Ok(authorization),
             None => Box::pin(self.inner.cold(&place, principal)).await,
+        };
+        match done {
+            // Whoever cannot connect it is not sent to the page that does.
+            Err(AccountError::LoginNeeded) if place.config.shared && !may_administer(place.config, principal) => {
+                let why = "nobody has connected the account of this server yet";
+                Err(AccountError::Misconfigured(why.to_owned()))
+            }
+            done => done,
         }
     }
 
     /// The token in memory, without asking anybody: for streams that are opened between calls.
     pub fn current(&self, spec: &ServerSpec, principal: &Principal) -> Option<Authorization> {
-        self.inner.peek(&Place::new(spec, principal).ok()?)
+        self.inner.peek(&Place::of(spec, principal).ok()?)
     }
 
     /// Page on which the person connects the account.
@@ -229,6 +240,15 @@ impl Accounts {
     /// Our client document, served at `/.well-known/bartizan-client.json`.
     pub fn client_document(&self) -> Bytes {
         Bytes::from(self.inner.client_document().to_string())
+    }
+
+    /// Where the browser would go to connect an account, for a page that asks first. Nothing
+    /// is begun.
+    ///
+    /// # Errors
+    /// [`PageProblem`] for the person.
+    pub async fn destination(&self, spec: &ServerSpec, principal: &Principal) -> Result<Destination, PageProblem> {
+        Box::pin(self.inner.destination(spec, principal)).await
     }
 
     /// Where the browser goes to connect an account. The caller has checked that the principal
@@ -264,7 +284,7 @@ impl Accounts {
         version: i64,
         challenge: Option<&str>,
     ) -> After {
-        let place = match Place::new(spec, principal) {
+        let place = match Place::of(spec, principal) {
             Ok(place) => place,
             Err(error) => return After::Failed(error),
         };
@@ -383,11 +403,14 @@ impl Inner {
         generation: u64,
     ) -> Result<Authorization, AccountError> {
         let token = stored.access.as_ref().ok_or(AccountError::LoginNeeded)?;
-        let value = Zeroizing::new(format!("Bearer {token}"));
+        let value = Zeroizing::new(match place.prefix() {
+            "" => token.clone(),
+            prefix => format!("{prefix} {token}"),
+        });
         let unusable = |_| AccountError::Misconfigured("the token cannot be sent".to_owned());
         let mut header = HeaderValue::from_str(&value).map_err(unusable)?;
         header.set_sensitive(true);
-        let identity = format!("oauth_user:{}", principal.id).into();
+        let identity = place.identity(principal).into();
         let authorization = Authorization { header, version, identity };
         let held = Arc::new(Held {
             authorization: authorization.clone(),
@@ -452,6 +475,11 @@ impl Inner {
         if newest != version {
             return Ok(());
         }
+        // Only the person can type another one.
+        if place.is_pat() {
+            self.lose(place, newest, &stored, "refused").await?;
+            return Err(AccountError::LoginNeeded);
+        }
         // Refreshing what was issued just now would only be refused again, over and over.
         if self.deps.clock.now_ms().saturating_sub(stored.issued_ms) < YOUNG_MS {
             return Err(AccountError::LoginNeeded);
@@ -469,11 +497,15 @@ impl Inner {
     }
 
     async fn disconnect(&self, principal: &Principal, server: &ServerId) -> Result<bool, AccountError> {
-        let name = upstream_account::name(principal.key(), server.as_str());
+        let spec = (self.deps.servers)(server);
+        let shared =
+            spec.as_ref().is_some_and(|spec| Place::new(spec, principal).is_ok_and(|place| place.config.shared));
+        let owner = if shared { SHARED } else { &**principal.key() };
+        let name = upstream_account::name(owner, server.as_str());
         let lock = self.lock(&name);
         let _turn = self.turn(&lock).await?;
-        let spec = (self.deps.servers)(server);
-        let place = spec.as_ref().and_then(|spec| Place::new(spec, principal).ok());
+        let place = spec.as_ref().and_then(|spec| Place::of(spec, principal).ok());
+        let place = place.filter(|place| place.owner == owner);
         let stored = match &place {
             Some(place) => self.load(place).await.unwrap_or(None).map(|(_, stored)| stored),
             None => None,
@@ -484,10 +516,11 @@ impl Inner {
             id: name.clone(),
         };
         let sealed = self.records.delete(&key).await?;
-        let listed = upstream_account::delete(&self.deps.store, principal.key(), server.as_str()).await?;
+        let listed = upstream_account::delete(&self.deps.store, owner, server.as_str()).await?;
         self.held.invalidate(&name);
         if let (Some(place), Some(stored)) = (&place, &stored) {
             if stored.access.is_some()
+                && !place.is_pat()
                 && let Err(why) = self.revoke(place, stored).await
             {
                 tracing::warn!(why, server = place.server, "tokens were forgotten but not revoked upstream");
@@ -519,7 +552,7 @@ impl Inner {
 
     pub(crate) fn event(&self, place: &Place<'_>, action: Action, ok: bool, issuer: &str, note: Option<&str>) {
         let mut event = IdentityEvent::new(self.deps.clock.now_ms(), action, ok);
-        event.person = place.owner.strip_prefix("user:").map(str::to_owned);
+        event.person = place.person.strip_prefix("user:").map(str::to_owned);
         event.client = Some(place.server.to_owned());
         event.provider = Some(issuer.to_owned());
         event.note = note.map(str::to_owned);

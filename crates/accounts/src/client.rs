@@ -84,6 +84,13 @@ pub(crate) fn is_unknown_client(error: &TokenAnswerError) -> bool {
     matches!(error, TokenAnswerError::Refused { code, .. } if UNKNOWN_CLIENT.contains(&code.as_str()))
 }
 
+impl Client {
+    /// A client that the administrator registered.
+    pub(crate) fn configured(id: String, secret: Option<Secret<String>>, auth: ClientAuth) -> Self {
+        Self { kind: ClientKind::Configured, id, secret, auth }
+    }
+}
+
 impl Inner {
     /// Where authorization servers send browsers back to.
     pub(crate) fn redirect_uri(&self) -> String {

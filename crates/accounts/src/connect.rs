@@ -4,6 +4,7 @@ use bartizan_catalog::ServerSpec;
 use bartizan_identity::{Action, LocalPath, PageProblem};
 use bartizan_model::{Principal, ServerId};
 use bartizan_oauth::authorization_answer::{AuthorizationAnswer, Outcome};
+use bartizan_oauth::discovery::ServerMetadata;
 use bartizan_oauth::params::Builder;
 use bartizan_oauth::pkce;
 use bartizan_store::repo::upstream_connect::{self, Connect};
@@ -34,6 +35,17 @@ pub struct Connected {
     pub return_to: LocalPath,
 }
 
+/// Where a person's browser would go to connect an account, for the page that asks first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Scheme, host and port of the authorization endpoint.
+    pub origin: String,
+    /// Name of the authorization server.
+    pub issuer: String,
+    /// Scopes that will be asked for; possibly none.
+    pub scopes: Vec<String>,
+}
+
 /// What must be known again when the authorization server answers. Sealed in the store.
 #[derive(Serialize, Deserialize)]
 struct Pending {
@@ -62,7 +74,38 @@ fn place<'a>(spec: &'a ServerSpec, principal: &'a Principal) -> Result<Place<'a>
     Ok(Place::new(spec, principal)?)
 }
 
+/// The authorization endpoint of a server that can be used at all.
+fn usable(metadata: &ServerMetadata) -> Result<&str, PageProblem> {
+    let wrong = |why: &str| PageProblem::from(AccountError::Misconfigured(why.to_owned()));
+    metadata.require_s256().map_err(|error| wrong(&error.to_string()))?;
+    if metadata.token_endpoint.is_none() {
+        return Err(wrong("the authorization server has no token endpoint"));
+    }
+    let no_endpoint = || wrong("the authorization server has no authorization endpoint");
+    metadata.authorization_endpoint.as_deref().ok_or_else(no_endpoint)
+}
+
+/// Scheme, host and port; endpoints were checked to be web links without a user.
+fn origin(endpoint: &str) -> String {
+    let start = endpoint.find("://").map_or(0, |at| at + 3);
+    let rest = endpoint.get(start..).unwrap_or_default();
+    let end = start + rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    endpoint.get(..end).unwrap_or_default().to_owned()
+}
+
 impl Inner {
+    pub(crate) async fn destination(
+        &self,
+        spec: &ServerSpec,
+        principal: &Principal,
+    ) -> Result<Destination, PageProblem> {
+        let place = place(spec, principal)?;
+        let found = self.directory.discover(&place, None).await?;
+        let origin = origin(usable(&found.metadata)?);
+        let scopes = found.scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        Ok(Destination { origin, issuer: found.metadata.issuer.clone(), scopes })
+    }
+
     pub(crate) async fn begin(
         &self,
         spec: &ServerSpec,
@@ -73,13 +116,7 @@ impl Inner {
         let place = place(spec, principal)?;
         let found = self.directory.discover(&place, None).await?;
         let metadata = &found.metadata;
-        let wrong = |why: &str| PageProblem::from(AccountError::Misconfigured(why.to_owned()));
-        metadata.require_s256().map_err(|error| wrong(&error.to_string()))?;
-        let no_endpoint = || wrong("the authorization server has no authorization endpoint");
-        let endpoint = metadata.authorization_endpoint.as_ref().ok_or_else(no_endpoint)?;
-        if metadata.token_endpoint.is_none() {
-            return Err(wrong("the authorization server has no token endpoint"));
-        }
+        let endpoint = usable(metadata)?;
         let client = self.client(&place, metadata).await?;
 
         let (Some(state), Some(verifier)) = (pkce::new_verifier(), pkce::new_verifier()) else {
@@ -101,7 +138,8 @@ impl Inner {
         let under_way = Connect {
             hash: hashed,
             browser: hash("upstream browser", binding),
-            owner: place.owner.to_owned(),
+            // The browser is the person's, whosever the account is.
+            owner: place.person.to_owned(),
             server: place.server.to_owned(),
             sealed: sealed.map_err(|_| problem::unavailable())?,
             expires_ms: self.deps.clock.now_ms() + STATE_MS,
@@ -208,7 +246,7 @@ impl Inner {
         self.store_connected(place, &stored).await
     }
 
-    async fn store_connected(&self, place: &Place<'_>, stored: &Stored) -> Result<(), PageProblem> {
+    pub(crate) async fn store_connected(&self, place: &Place<'_>, stored: &Stored) -> Result<(), PageProblem> {
         for _ in 0..STORE_ATTEMPTS {
             let old = self.records.get(&place.record()).await.map_err(AccountError::from)?;
             match self.save(place, old.map_or(0, |(version, _)| version), stored).await {

@@ -14,7 +14,10 @@ mod discover;
 mod feed;
 mod problem;
 mod refresh;
+mod strategy;
 mod web;
 
 pub use accounts::{AccountError, AccountView, Accounts, AccountsDeps, After, Authorization, Servers};
-pub use connect::Connected;
+pub use connect::{Connected, Destination};
+pub use discover::{Found, discover};
+pub use strategy::{AccountKind, Request, Standing, SubjectError, SubjectFuture, SubjectTokens, SubjectWanted};

@@ -1,11 +1,12 @@
-//! People's own accounts at servers (feature row P16), as far as the gate needs them.
+//! As whom the gate goes to servers (feature rows P16, P17, P19): people's own accounts, and
+//! every other credential that is not the same text for ever.
 
 use std::sync::{Arc, OnceLock};
 
-use bartizan_accounts::{AccountError, Accounts, After, Authorization};
+use bartizan_accounts::{AccountError, Accounts, After, Request, Standing};
 use bartizan_catalog::{Credential, ServerSpec};
 use bartizan_model::{Principal, ReasonCode};
-use bartizan_upstream::{Authority, Target, UpstreamError};
+use bartizan_upstream::{Authority, Outgoing, Shown, Target, UpstreamError};
 use http::HeaderValue;
 
 use crate::stages::credential;
@@ -17,7 +18,7 @@ const RETRY_S: u64 = 5;
 #[derive(Clone, Default)]
 pub(crate) struct Personal(Arc<OnceLock<Accounts>>);
 
-/// One person's account at one server.
+/// What is shown to one server in the name of one principal.
 struct Own {
     accounts: Accounts,
     spec: Arc<ServerSpec>,
@@ -28,11 +29,28 @@ impl Authority for Own {
     fn current(&self) -> Option<HeaderValue> {
         self.accounts.current(&self.spec, &self.principal).map(|authorization| authorization.header)
     }
+
+    fn show<'a>(&'a self, request: Outgoing<'a>) -> Shown<'a> {
+        let Outgoing { url, method, headers, body } = request;
+        Box::pin(async move {
+            let request = Request { url, method, headers, body };
+            self.accounts.show(&self.spec, &self.principal, request).await.map_err(|error| error.to_string())
+        })
+    }
+
+    fn is_shared(&self) -> bool {
+        !is_personal(&self.spec)
+    }
 }
 
 /// Whether people go to a server as themselves.
 pub(crate) fn is_personal(spec: &ServerSpec) -> bool {
-    matches!(spec.credential, Credential::OauthUser(_))
+    spec.credential.is_personal()
+}
+
+/// Whether what a server is shown is not simply in the configuration.
+fn has_authority(spec: &ServerSpec) -> bool {
+    !matches!(spec.credential, Credential::None | Credential::Headers(_))
 }
 
 fn absent() -> AccountError {
@@ -48,7 +66,7 @@ impl Personal {
     /// [`Self::ready`] must have said that it may be.
     pub(crate) fn target(&self, spec: &Arc<ServerSpec>, principal: &Principal) -> Target {
         let mut target = credential::target(spec, principal);
-        if is_personal(spec)
+        if has_authority(spec)
             && let Some(accounts) = self.0.get()
         {
             let (accounts, spec, principal) = (accounts.clone(), Arc::clone(spec), principal.clone());
@@ -57,7 +75,7 @@ impl Personal {
         target
     }
 
-    /// The token to go with, ready in memory; `None` where nobody needs one of their own.
+    /// What to go with is ready in memory; `None` where the configuration has it.
     ///
     /// # Errors
     /// [`AccountError`]; then nothing may be sent.
@@ -65,12 +83,12 @@ impl Personal {
         &self,
         spec: &ServerSpec,
         principal: &Principal,
-    ) -> Result<Option<Authorization>, AccountError> {
-        if !is_personal(spec) {
+    ) -> Result<Option<Standing>, AccountError> {
+        if !has_authority(spec) {
             return Ok(None);
         }
         let accounts = self.0.get().ok_or_else(absent)?;
-        accounts.authorize(spec, principal).await.map(Some)
+        accounts.ready(spec, principal).await.map(Some)
     }
 
     /// After a server answered 401 to the token of `version`: another one.
@@ -83,9 +101,9 @@ impl Personal {
         principal: &Principal,
         version: i64,
         challenge: Option<&str>,
-    ) -> Result<Option<Authorization>, AccountError> {
+    ) -> Result<Option<Standing>, AccountError> {
         let accounts = self.0.get().ok_or_else(absent)?;
-        match accounts.refused(spec, principal, version, challenge).await {
+        match accounts.declined(spec, principal, version, challenge).await {
             After::Retry => self.ready(spec, principal).await,
             After::LoginNeeded => Err(AccountError::LoginNeeded),
             After::Failed(error) => Err(error),

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, Response};
 use tokio_util::sync::CancellationToken;
 
 use crate::processes::Processes;
-use crate::types::Authority;
+use crate::types::{Authority, Outgoing};
 
 /// Remembered capability digests.
 const MAX_DIGESTS: usize = 1024;
@@ -60,7 +60,13 @@ impl Way {
     ) -> Result<Response<Body>, EgressError> {
         if let Some(authority) = &self.authority {
             headers.remove(AUTHORIZATION);
-            headers.extend(authority.current().map(|value| (AUTHORIZATION, value)));
+            let request = Outgoing { url, method: &method, headers: &headers, body: &body };
+            // Without what it was to show, nothing is sent.
+            let shown = authority.show(request).await;
+            let shown = shown.map_err(|why| EgressError::Connect { host: url.host().to_string(), why })?;
+            for (name, value) in shown {
+                headers.insert(name, value);
+            }
         }
         self.client.send(url, method, headers, body).await
     }

@@ -41,8 +41,8 @@ pub use call::UpstreamCall;
 pub use env::UpstreamDeps;
 pub use error::UpstreamError;
 pub use types::{
-    Authority, CallRequest, Discovered, ListKind, ListResult, Resume, ServerHealth, ServerNote, Target, UpstreamEvent,
-    UpstreamReply,
+    Authority, CallRequest, Discovered, ListKind, ListResult, Outgoing, Resume, ServerHealth, ServerNote, Shown,
+    Target, UpstreamEvent, UpstreamReply,
 };
 
 use channel::Channel;
@@ -131,7 +131,8 @@ impl Upstreams {
         self.inner.sweeping.call_once(|| {
             tokio::spawn(sweep(Arc::downgrade(&self.inner)));
         });
-        let whose = target.authority.as_ref().map(|_| Arc::clone(&target.principal));
+        let personal = target.authority.as_ref().filter(|authority| !authority.is_shared());
+        let whose = personal.map(|_| Arc::clone(&target.principal));
         let mut servers = self.inner.servers();
         if let Some(server) = servers.get(&target.spec.id).and_then(|of| of.get(&whose))
             && server.spec.version == target.spec.version

@@ -1,13 +1,33 @@
 //! What callers hand in and get back.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bartizan_catalog::ServerSpec;
+use bartizan_egress::Url;
 use bartizan_model::{Era, ServerId};
 use bartizan_wire::{Ask, AskAnswer, ClientProfile, RawJson, Revision, RpcError};
-use http::{HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::error::UpstreamError;
+
+/// A request as it is about to be sent.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// Where to.
+    pub url: &'a Url,
+    /// Method.
+    pub method: &'a Method,
+    /// Headers, without `Host` and what the connection adds.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a Bytes,
+}
+
+/// Headers to set, or why the request must not be sent.
+pub type Shown<'a> = Pin<Box<dyn Future<Output = Result<Vec<(HeaderName, HeaderValue)>, String>> + Send + 'a>>;
 
 /// Who goes to a server in the name of one principal.
 pub trait Authority: Send + Sync {
@@ -15,6 +35,19 @@ pub trait Authority: Send + Sync {
     /// every stream, so that none keeps a token that was replaced; must not wait. Without
     /// one the request goes out without, and is refused.
     fn current(&self) -> Option<HeaderValue>;
+
+    /// What goes with exactly this request, for those who sign or use other headers. Values
+    /// are marked sensitive. Warm, it must not wait.
+    fn show<'a>(&'a self, request: Outgoing<'a>) -> Shown<'a> {
+        let _ = request;
+        Box::pin(std::future::ready(Ok(self.current().map(|value| (AUTHORIZATION, value)).into_iter().collect())))
+    }
+
+    /// True when it is the same whoever calls, so that what is found out about the server with
+    /// it is kept once.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// Which server, and whose session on it.

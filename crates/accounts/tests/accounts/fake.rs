@@ -55,6 +55,8 @@ pub struct Behaviour {
     pub registrations: Vec<Value>,
     /// Path and body of everything that was asked.
     pub asked: Vec<(String, String)>,
+    /// Heads of the same requests.
+    pub heads: Vec<String>,
     pub redemptions: u32,
     number: u32,
 }
@@ -163,7 +165,11 @@ impl Fake {
         let body = String::from_utf8(data[head_end..].to_vec()).unwrap();
         let path = head.split(' ').nth(1).unwrap().split('?').next().unwrap().to_owned();
         let authorization = header("authorization");
-        self.set().asked.push((path.clone(), body.clone()));
+        {
+            let mut state = self.set();
+            state.asked.push((path.clone(), body.clone()));
+            state.heads.push(head.clone());
+        }
         let pause = if path == "/token" { self.set().token_pause } else { Duration::ZERO };
         tokio::time::sleep(pause).await;
         let instead = self.set().instead.get(&path).cloned();

@@ -8,5 +8,7 @@ mod connecting;
 mod fake;
 mod gateway;
 mod refreshing;
+mod shared;
 #[path = "../../../store/tests/common/mod.rs"]
 mod stores;
+mod strategies;

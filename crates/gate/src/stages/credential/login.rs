@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_accounts::{AccountError, Authorization};
+use bartizan_accounts::{AccountError, Standing};
 use bartizan_catalog::ServerSpec;
 use bartizan_model::event::Outcome;
 use bartizan_model::{Era, EventId, ReasonCode};
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What the client is told, or the token it waited for.
 enum Way {
     /// The account is there now.
-    Connected(Option<Authorization>),
+    Connected(Option<Standing>),
     /// `input_required`.
     Ask(RawJson),
     /// A refusal with the address.
@@ -40,7 +40,7 @@ enum Way {
 ///
 /// # Errors
 /// What the client is told instead of an answer.
-pub(super) async fn login(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Result<Option<Authorization>, Reject> {
+pub(super) async fn login(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Result<Option<Standing>, Reject> {
     let told = |reply, note: &str| {
         let refused = Reject::refused(Stage::Credential, ReasonCode::LoginRequired, None);
         Reject { answer: Answer::Reply(Box::new(reply)), ..refused }.noted(note)
@@ -87,7 +87,7 @@ pub(crate) async fn refused(x: &mut Exchange, spec: &Arc<ServerSpec>, error: Ups
 }
 
 /// Notes whose account goes upstream.
-pub(super) fn take(x: &mut Exchange, account: Option<Authorization>) {
+pub(super) fn take(x: &mut Exchange, account: Option<Standing>) {
     if let Some(account) = account {
         x.account = Some(account.version);
         x.identity = Some(account.identity.to_string());
