@@ -21,6 +21,7 @@ fn event(n: usize) -> AuditEvent {
         ip: Some("192.0.2.7".to_owned()),
         client: Some("claude-code".to_owned()),
         client_version: Some("2.1.0".to_owned()),
+        owner: None,
     };
     let mut event =
         AuditEvent::new(EventId::new(at_ms), at_ms, EventKind::Call, PrincipalKind::User, who, "tools/call");

@@ -151,8 +151,9 @@ impl Audit {
             AuditMode::Fast => options.linger,
         };
         let writer = Writer::new(Arc::clone(&shared), disk, folder, &tail, options.segment_bytes, linger)?;
-        let indexer =
-            index.map(|store| index::spawn(dir.to_owned(), name.clone(), store, Arc::clone(&shared), options.watch.clone())).transpose()?;
+        let indexer = index
+            .map(|store| index::spawn(dir.to_owned(), name.clone(), store, Arc::clone(&shared), options.watch.clone()))
+            .transpose()?;
         let thread = thread::Builder::new()
             .name("audit-writer".to_owned())
             .spawn(move || writer.run())

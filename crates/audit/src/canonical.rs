@@ -118,7 +118,7 @@ fn push_verdict(out: &mut Vec<u8>, verdict: &Verdict) {
 
 /// Appends an identity as a JSON object.
 pub(crate) fn push_who(out: &mut Vec<u8>, who: &Who) {
-    let Who { principal, groups, ip, client, client_version } = who;
+    let Who { principal, groups, ip, client, client_version, owner, purpose } = who;
     out.push(b'{');
     for (name, value) in [("\"client\":", client), ("\"client_version\":", client_version)] {
         if let Some(value) = value {
@@ -137,8 +137,17 @@ pub(crate) fn push_who(out: &mut Vec<u8>, who: &Who) {
         push_text(out, ip, MAX_WHO_TEXT);
         out.push(b',');
     }
+    if let Some(owner) = owner {
+        out.extend_from_slice(b"\"owner\":");
+        push_text(out, owner, MAX_WHO_TEXT);
+        out.push(b',');
+    }
     out.extend_from_slice(b"\"principal\":");
     push_text(out, principal, MAX_WHO_TEXT);
+    if let Some(purpose) = purpose {
+        out.extend_from_slice(b",\"purpose\":");
+        push_text(out, purpose, MAX_WHO_TEXT);
+    }
     out.push(b'}');
 }
 

@@ -153,12 +153,7 @@ async fn finish(dir: &Path, writer: &str, store: &Store, watch: Option<&Watch>) 
 }
 
 /// Reads and indexes batch by batch up to the bound.
-async fn run(
-    store: &Store,
-    mut reader: Reader,
-    bound: Option<Acked>,
-    watch: Option<&Watch>,
-) -> Result<(), AuditError> {
+async fn run(store: &Store, mut reader: Reader, bound: Option<Acked>, watch: Option<&Watch>) -> Result<(), AuditError> {
     loop {
         let (next, advanced) = step(store, reader, bound, watch).await?;
         if !advanced {

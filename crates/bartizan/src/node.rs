@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bartizan_audit::Audit;
+use bartizan_accounts::{Accounts, AccountsDeps};
+use bartizan_assert::{Signer, SignerDeps};
+use bartizan_alerts::{Alerts, AlertsDeps};
+use bartizan_audit::{Audit, Options};
 use bartizan_catalog::{ServerSpec, Snapshot, Transport};
 use bartizan_config::Live;
 use bartizan_config::settings::File;
@@ -14,6 +17,7 @@ use bartizan_gate::{Gate, GateDeps};
 use bartizan_identity::{DemoUser, Identity};
 use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{Clock, EventId, Principal, PrincipalKind, Secret};
+use bartizan_oauth::jwt::SigningAlg;
 use bartizan_portal::{Check, Drain, Ops, OpsDeps, Phase, Portal, PortalDeps, Settings};
 use bartizan_store::Store;
 use bartizan_telemetry::Metrics;
@@ -44,6 +48,8 @@ pub(crate) struct NodeInput {
     pub(crate) demo_users: Vec<DemoUser>,
     /// Providers and clients, with their secrets.
     pub(crate) people: Arc<People>,
+    /// Alerts, with their secrets.
+    pub(crate) alerts: bartizan_config::alerts::Alerts,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -56,6 +62,7 @@ pub(crate) struct Node {
     pub(crate) ops: Ops,
     pub(crate) drain: Drain,
     pub(crate) audit: Audit,
+    pub(crate) alerts: Alerts,
     pub(crate) identity: Arc<Identity>,
     pub(crate) people: Arc<People>,
     /// Events of signing in that are on their way to the record.
@@ -87,9 +94,12 @@ impl Node {
         let collector = egress.client();
         crate::panic::install(metrics.clone());
         let vault = Vault::new(keys).map_err(|e| cannot("bad_key")(e.to_string()))?;
-        let audit = Audit::open(&input.audit_dir, file.audit.mode, Some(store.clone()), Arc::clone(&clock))
+        let (rules, watch) = Alerts::rules();
+        let options = Options { watch: Some(watch), ..Options::default() };
+        let index = Some(store.clone());
+        let audit = Audit::open_with(&input.audit_dir, file.audit.mode, index, Arc::clone(&clock), &options)
             .map_err(|e| cannot("audit_unavailable")(e.to_string()))?;
-        let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users));
+        let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users).with_agents(input.people.agents()));
         let live = Arc::new(Live::new(Arc::new(snapshot)));
         let upstreams = Upstreams::new(UpstreamDeps {
             egress: egress.clone(),
@@ -99,6 +109,17 @@ impl Node {
             environment: std::env::vars_os().collect(),
         });
         let started_ms = clock.now_ms();
+        let alerts = Alerts::new(
+            AlertsDeps {
+                store: store.clone(),
+                egress: egress.clone(),
+                clock: Arc::clone(&clock),
+                node: EventId::new(started_ms).to_string(),
+                installation: input.public_url.clone(),
+            },
+            rules,
+        );
+        alerts.configure(&input.alerts);
         let gate = Gate::new(GateDeps {
             snapshot: live.cell(),
             upstreams: upstreams.clone(),
@@ -114,7 +135,28 @@ impl Node {
             Settings::new(&file, &input.public_url, input.listen).map_err(|e| cannot("bad_url")(e.to_string()))?;
         let (settings, drain) = (Arc::new(settings), Drain::new());
         let events = TaskTracker::new();
+        let signer = Signer::new(SignerDeps {
+            store: store.clone(),
+            vault: vault.clone(),
+            clock: Arc::clone(&clock),
+            public_url: input.public_url.clone(),
+            alg: SigningAlg::Es256,
+        });
+        let record = sign_in::recorder(audit.clone(), Arc::clone(&live), events.clone());
+        let servers = Arc::clone(&live);
+        let accounts = Accounts::new(AccountsDeps {
+            store: store.clone(),
+            vault: vault.clone(),
+            egress: egress.clone(),
+            clock: Arc::clone(&clock),
+            public_url: input.public_url.trim_end_matches('/').to_owned(),
+            servers: Arc::new(move |id| servers.load().servers.get(id).cloned()),
+            record: Arc::clone(&record),
+        });
+        let gate = gate.with_accounts(accounts.clone());
         let pages = sign_in::pages(SignInDeps {
+            upstream: sign_in::upstream(accounts, gate.clone()),
+            record,
             store: store.clone(),
             vault,
             egress,
@@ -123,10 +165,9 @@ impl Node {
             public_url: input.public_url.clone(),
             settings: file.sign_in.clone(),
             live: Arc::clone(&live),
-            audit: audit.clone(),
             people: Arc::clone(&input.people),
             demo_users: input.demo_users,
-            events: events.clone(),
+            signer,
         });
         let portal = Portal::new(PortalDeps {
             gate: gate.clone(),
@@ -169,6 +210,7 @@ impl Node {
             ops,
             drain,
             audit,
+            alerts,
             identity,
             people: input.people,
             events,

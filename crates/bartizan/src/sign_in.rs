@@ -5,18 +5,22 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use bartizan_accounts::Accounts;
+use bartizan_assert::Signer;
 use bartizan_audit::Audit;
 use bartizan_catalog::{PortalSpec, Snapshot};
 use bartizan_config::Live;
+use bartizan_config::agents::Agent;
 use bartizan_config::resources::{Client, IdentityProvider, Resources};
 use bartizan_config::settings::SignIn;
-use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView};
+use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, UpstreamAccounts};
 use bartizan_egress::Egress;
+use bartizan_gate::{Circumstances, Gate};
 use bartizan_identity::{
-    AuthorizationServer, AuthorizationServerDeps, DemoUser, IdentityEvent, Login, LoginDeps, Recorder, SCOPES,
+    Agents, AuthorizationServer, AuthorizationServerDeps, BrowserSession, DemoUser, IdentityEvent, Login, LoginDeps, Machines, Recorder, SCOPES,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
-use bartizan_model::{Clock, EventId, PortalId, PrincipalKind, ReasonCode, ServerId};
+use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, ServerId, SignInFacts};
 use bartizan_portal::{Pages, Web, WebAnswer};
 use bartizan_store::Store;
 use bartizan_vault::Vault;
@@ -39,12 +43,15 @@ pub(crate) struct SignInDeps {
     pub(crate) public_url: String,
     pub(crate) settings: SignIn,
     pub(crate) live: Arc<Live<Snapshot>>,
-    pub(crate) audit: Audit,
+    /// Takes events.
+    pub(crate) record: Recorder,
+    /// People's accounts at servers.
+    pub(crate) upstream: UpstreamAccounts,
     pub(crate) people: Arc<People>,
     /// Only `dev` has some.
     pub(crate) demo_users: Vec<DemoUser>,
-    /// Events that are on their way to the record.
-    pub(crate) events: TaskTracker,
+    /// Tells upstream servers who calls; its keys are published.
+    pub(crate) signer: Signer,
 }
 
 /// Providers and clients with their secrets, as the last good configuration has them.
@@ -52,6 +59,7 @@ pub(crate) struct SignInDeps {
 pub(crate) struct People {
     providers: ArcSwap<Vec<IdentityProvider>>,
     clients: ArcSwap<Vec<Client>>,
+    agents: ArcSwap<Vec<Agent>>,
 }
 
 impl People {
@@ -59,14 +67,27 @@ impl People {
     pub(crate) fn take(&self, filled: &Resources) {
         self.providers.store(Arc::new(filled.identity_providers.clone()));
         self.clients.store(Arc::new(filled.clients.clone()));
+        self.agents.store(Arc::new(filled.agents.clone()));
+    }
+
+    /// The agents, as the last good configuration has them.
+    pub(crate) fn agents(self: &Arc<Self>) -> Agents {
+        let people = Arc::clone(self);
+        Arc::new(move || people.agents.load_full())
     }
 }
 
 /// The pages, and what the portal says about them.
 pub(crate) fn pages(deps: SignInDeps) -> Pages {
     let issuer = deps.public_url.trim_end_matches('/').to_owned();
-    let record = recorder(deps.audit, Arc::clone(&deps.live), deps.events);
+    let record = deps.record;
     let (providers, clients) = (Arc::clone(&deps.people), Arc::clone(&deps.people));
+    let vouching = Arc::clone(&deps.people);
+    let machines = Machines {
+        egress: deps.egress.clone(),
+        providers: Arc::new(move || vouching.providers.load_full()),
+        agents: deps.people.agents(),
+    };
     let login = Login::new(LoginDeps {
         store: deps.store.clone(),
         vault: deps.vault.clone(),
@@ -90,8 +111,10 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         clients: Arc::new(move || clients.clients.load_full()),
         resources: Arc::new(move |url| is_endpoint(url, &base, &hosts.load())),
         record,
-    });
+    })
+    .with_machines(machines);
     let (live, base) = (deps.live, issuer.clone());
+    let signer = deps.signer;
     let router = bartizan_console::router(ConsoleDeps {
         server,
         login,
@@ -100,8 +123,34 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         clock: deps.clock,
         public_url: issuer.clone(),
         brand: Brand::default(),
+        upstream: Some(deps.upstream),
+        jwks: Arc::new(move || {
+            let signer = signer.clone();
+            Box::pin(async move {
+                let keys = signer.jwks().await;
+                keys.inspect_err(|error| tracing::warn!(%error, "the key set cannot be served")).ok()
+            })
+        }),
     });
     Pages { web: Arc::new(Site(router)), issuer, scopes: SCOPES.iter().map(|(name, _)| *name).collect() }
+}
+
+/// People's accounts with the servers they may have them at: those the gate would let them use.
+pub(crate) fn upstream(accounts: Accounts, gate: Gate) -> UpstreamAccounts {
+    let servers = move |session: &BrowserSession, ip, server: &ServerId| {
+        let groups = session.person.groups.iter().map(|group| Arc::from(group.as_str()));
+        let principal = Arc::new(Principal::new(PrincipalKind::User, session.person.email.as_str(), groups));
+        let facts = SignInFacts {
+            provider: session.provider.as_str().into(),
+            auth_time_ms: Some(session.auth_time_ms).filter(|at| *at > 0),
+            amr: session.amr.iter().map(|method| method.as_str().into()).collect(),
+            acr: session.acr.as_deref().map(Into::into),
+            ..SignInFacts::default()
+        };
+        let circumstances = Circumstances { facts: Some(Arc::new(facts)), ..Circumstances::default() };
+        gate.server_for(&principal, &circumstances, ip, server)
+    };
+    UpstreamAccounts { accounts, servers: Arc::new(servers) }
 }
 
 /// Whether a canonical URL is that of an endpoint. Every well-formed name is one, whether it
@@ -147,7 +196,7 @@ fn home(ask: &HomeAsk<'_>, base: &str, snapshot: &Snapshot) -> Option<PortalView
 
 /// Puts events of signing in on record. What strangers can cause at will is summed up, so that
 /// they cannot fill the record and stop calls with it.
-fn recorder(audit: Audit, live: Arc<Live<Snapshot>>, events: TaskTracker) -> Recorder {
+pub(crate) fn recorder(audit: Audit, live: Arc<Live<Snapshot>>, events: TaskTracker) -> Recorder {
     let refusals = Arc::new(Refusals::default());
     let write = {
         let events = events.clone();

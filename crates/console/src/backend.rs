@@ -3,35 +3,92 @@
 
 use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use bartizan_identity::{
     ApprovedClient, Ask, AuthorizationServer, Begin, BrowserSession, BrowserSessions, Login, PageProblem, ReturnTo,
-    SignedIn, Step,
+    SignedIn, Step, StepUpNext, StepUpView,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::upstream::{Upstream, UpstreamAccounts};
+
 /// The methods are those of [`AuthorizationServer`], [`Login`] and [`BrowserSessions`].
-pub(crate) trait Backend: Send + Sync + 'static {
+pub(crate) trait Backend: Upstream + Send + Sync + 'static {
     fn metadata(&self) -> Bytes;
     fn openid_configuration(&self) -> Bytes;
+    /// The key set of assertions to upstreams; `None` while it cannot be had.
+    fn jwks(&self) -> impl Future<Output = Option<Bytes>> + Send;
     fn register(&self, peer: IpAddr, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
     fn token(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
     fn revoke(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> impl Future<Output = Response<Bytes>> + Send;
 
-    fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> impl Future<Output = Step> + Send;
-    fn resume(&self, transaction: &str, session: &BrowserSession) -> impl Future<Output = Step> + Send;
-    fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> impl Future<Output = Step> + Send;
+    fn authorize(
+        &self,
+        peer: IpAddr,
+        query: &str,
+        session: Option<&BrowserSession>,
+    ) -> impl Future<Output = Step> + Send;
+    fn resume(
+        &self,
+        peer: IpAddr,
+        transaction: &str,
+        session: &BrowserSession,
+    ) -> impl Future<Output = Step> + Send;
+    fn decide(
+        &self,
+        peer: IpAddr,
+        transaction: &str,
+        session: &BrowserSession,
+        approved: bool,
+    ) -> impl Future<Output = Step> + Send;
 
-    fn wants_login(&self, transaction: &str) -> bool;
-    fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> impl Future<Output = Begin> + Send;
-    fn callback(&self, query: &str, headers: &HeaderMap) -> impl Future<Output = Result<SignedIn, PageProblem>> + Send;
+    fn wants_login(&self, transaction: &str) -> Option<bool>;
+    fn begin(
+        &self,
+        peer: IpAddr,
+        return_to: ReturnTo,
+        email: Option<&str>,
+        ask: Ask,
+    ) -> impl Future<Output = Begin> + Send;
+    fn callback(
+        &self,
+        peer: IpAddr,
+        provider: Option<&str>,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Result<SignedIn, PageProblem>> + Send;
     fn demo(
         &self,
+        peer: IpAddr,
         user: &str,
         return_to: ReturnTo,
         headers: &HeaderMap,
     ) -> impl Future<Output = Result<SignedIn, PageProblem>> + Send;
+
+    /// Whether a step-up link is fresh, whoever's it is.
+    fn is_step_up(&self, handle: &str) -> bool;
+    fn step_up(
+        &self,
+        peer: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+    ) -> impl Future<Output = Result<StepUpView, PageProblem>> + Send;
+    fn step_up_go(
+        &self,
+        peer: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+        purpose: Option<&str>,
+    ) -> impl Future<Output = StepUpNext> + Send;
+    fn step_up_return(
+        &self,
+        peer: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+    ) -> impl Future<Output = Result<StepUpView, PageProblem>> + Send;
 
     fn session(&self, headers: &HeaderMap) -> impl Future<Output = Option<BrowserSession>> + Send;
     fn csrf(&self, session: &BrowserSession) -> String;
@@ -43,11 +100,17 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn sign_out_everywhere(&self, person: &str) -> impl Future<Output = Result<(), PageProblem>> + Send;
 }
 
+/// Gives the key set of assertions to upstreams; `None` while it cannot be had.
+pub type KeySource = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Option<Bytes>> + Send>> + Send + Sync>;
+
 /// The real parts.
 pub(crate) struct Real {
     pub(crate) server: AuthorizationServer,
     pub(crate) login: Login,
     pub(crate) sessions: BrowserSessions,
+    /// Absent where nobody can have accounts at servers.
+    pub(crate) upstream: Option<UpstreamAccounts>,
+    pub(crate) jwks: KeySource,
 }
 
 impl Backend for Real {
@@ -57,6 +120,10 @@ impl Backend for Real {
 
     fn openid_configuration(&self) -> Bytes {
         self.server.openid_configuration()
+    }
+
+    async fn jwks(&self) -> Option<Bytes> {
+        (self.jwks)().await
     }
 
     async fn register(&self, peer: IpAddr, body: Bytes) -> Response<Bytes> {
@@ -71,32 +138,76 @@ impl Backend for Real {
         self.server.revoke(headers, peer, body).await
     }
 
-    async fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> Step {
-        self.server.authorize(query, session).await
+    async fn authorize(&self, peer: IpAddr, query: &str, session: Option<&BrowserSession>) -> Step {
+        self.server.from_peer(peer).authorize(query, session).await
     }
 
-    async fn resume(&self, transaction: &str, session: &BrowserSession) -> Step {
-        self.server.resume(transaction, session).await
+    async fn resume(&self, peer: IpAddr, transaction: &str, session: &BrowserSession) -> Step {
+        self.server.from_peer(peer).resume(transaction, session).await
     }
 
-    async fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
-        self.server.decide(transaction, session, approved).await
+    async fn decide(&self, peer: IpAddr, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
+        self.server.from_peer(peer).decide(transaction, session, approved).await
     }
 
-    fn wants_login(&self, transaction: &str) -> bool {
+    fn wants_login(&self, transaction: &str) -> Option<bool> {
         self.server.wants_login(transaction)
     }
 
-    async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
-        self.login.begin(return_to, email, ask).await
+    async fn begin(&self, peer: IpAddr, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
+        self.login.from_peer(peer).begin(return_to, email, ask).await
     }
 
-    async fn callback(&self, query: &str, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
-        self.login.callback(query, headers).await
+    async fn callback(
+        &self,
+        peer: IpAddr,
+        provider: Option<&str>,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        self.login.from_peer(peer).callback(provider, query, headers).await
     }
 
-    async fn demo(&self, user: &str, return_to: ReturnTo, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
-        self.login.demo(user, return_to, headers).await
+    async fn demo(
+        &self,
+        peer: IpAddr,
+        user: &str,
+        return_to: ReturnTo,
+        headers: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        self.login.from_peer(peer).demo(user, return_to, headers).await
+    }
+
+    fn is_step_up(&self, handle: &str) -> bool {
+        self.login.step_ups().is_fresh(handle)
+    }
+
+    async fn step_up(
+        &self,
+        peer: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+    ) -> Result<StepUpView, PageProblem> {
+        self.login.from_peer(peer).step_up(handle, session).await
+    }
+
+    async fn step_up_go(
+        &self,
+        peer: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+        purpose: Option<&str>,
+    ) -> StepUpNext {
+        self.login.from_peer(peer).step_up_go(handle, session, purpose).await
+    }
+
+    async fn step_up_return(
+        &self,
+        peer: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+    ) -> Result<StepUpView, PageProblem> {
+        self.login.from_peer(peer).step_up_return(handle, session).await
     }
 
     async fn session(&self, headers: &HeaderMap) -> Option<BrowserSession> {
@@ -131,7 +242,7 @@ impl Backend for Real {
 }
 
 /// The store does not answer.
-fn unavailable(error: impl std::fmt::Display) -> PageProblem {
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> PageProblem {
     tracing::warn!(%error, "an account page met the database");
     let text = "The gateway cannot reach its database. Nothing was changed.";
     PageProblem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Not just now", text)

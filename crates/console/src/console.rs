@@ -1,12 +1,14 @@
 //! What every route uses: the parts, who is visiting, and how a page is answered.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use askama::Template;
+use axum::extract::Request;
 use axum::response::Response;
 use bartizan_identity::{BrowserSession, PageProblem};
 use bartizan_model::{Clock, EventId};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::assets;
@@ -18,6 +20,12 @@ use crate::pages::{self, Chrome, Visitor};
 /// extensions of each request; without it all requests count as one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddress(pub IpAddr);
+
+/// The address a request comes from.
+pub(crate) fn peer(request: &Request) -> IpAddr {
+    let address = request.extensions().get::<ClientAddress>();
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0)
+}
 
 /// Name of the installation, as people know it.
 #[derive(Clone, Debug)]
@@ -144,6 +152,9 @@ impl<B: Backend> Console<B> {
         let mut answer = self.answer(problem.status, &page, Window::Own, None);
         if let Ok(event) = HeaderValue::try_from(event) {
             answer.headers_mut().insert(REQUEST_ID, event);
+        }
+        for cookie in &problem.set_cookies {
+            answer.headers_mut().append(SET_COOKIE, cookie.clone());
         }
         answer
     }

@@ -1,6 +1,8 @@
 //! What every POST of a person goes through: our own page, and where somebody is signed in
 //! the token of that session. A refusal is a page, and nothing has happened.
 
+use std::net::IpAddr;
+
 use axum::extract::Request;
 use axum::response::Response;
 use bartizan_identity::{BrowserSession, PageProblem};
@@ -9,23 +11,26 @@ use http::{HeaderMap, StatusCode};
 
 use crate::backend::Backend;
 use crate::body::{self, BodyError};
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::same_origin::is_own;
 
 /// A form from one of our pages.
 pub(crate) struct Form {
     pub(crate) headers: HeaderMap,
+    /// Where it comes from.
+    pub(crate) peer: IpAddr,
     pub(crate) fields: Params,
 }
 
 /// Reads a form; refuses those of other sites before the body is looked at.
 pub(crate) async fn receive<B: Backend>(console: &Console<B>, request: Request) -> Result<Form, Box<Response>> {
+    let peer = console::peer(&request);
     let (parts, body) = request.into_parts();
     if !is_own(&parts.headers, &console.0.origin) {
         return Err(Box::new(console.problem(&foreign())));
     }
     match body::form(&parts.headers, body).await {
-        Ok(fields) => Ok(Form { headers: parts.headers, fields }),
+        Ok(fields) => Ok(Form { headers: parts.headers, peer, fields }),
         Err(error) => Err(Box::new(console.problem(&unreadable(error)))),
     }
 }

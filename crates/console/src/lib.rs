@@ -22,6 +22,7 @@ mod same_origin;
 #[cfg(test)]
 mod tests;
 mod text;
+mod upstream;
 mod when;
 
 use std::sync::Arc;
@@ -30,7 +31,9 @@ use axum::Router;
 use bartizan_identity::{AuthorizationServer, BrowserSessions, Login};
 use bartizan_model::Clock;
 
+pub use backend::KeySource;
 pub use console::{Brand, ClientAddress, HomeAsk, HomeSource, PortalView};
+pub use upstream::{ServerSource, UpstreamAccounts};
 
 /// What the pages need.
 #[derive(Clone)]
@@ -50,13 +53,17 @@ pub struct ConsoleDeps {
     pub public_url: String,
     /// How the installation is called.
     pub brand: Brand,
+    /// The keys that verify what upstream servers are told (A13).
+    pub jwks: KeySource,
+    /// People's accounts at servers (P16); `None` where there are none.
+    pub upstream: Option<UpstreamAccounts>,
 }
 
 /// The pages and endpoints. Requests must have passed the check of their `Host`; each
 /// should carry its [`ClientAddress`] as an extension. `Origin` is checked here, by route:
 /// the endpoints for clients take every one, forms only our own.
 pub fn router(deps: ConsoleDeps) -> Router {
-    let ConsoleDeps { server, login, sessions, home, clock, public_url, brand } = deps;
-    let backend = backend::Real { server, login, sessions };
+    let ConsoleDeps { server, login, sessions, home, clock, public_url, brand, jwks, upstream } = deps;
+    let backend = backend::Real { server, login, sessions, jwks, upstream };
     routes::routes(console::Console::new(backend, home, clock, &public_url, brand))
 }

@@ -2,10 +2,11 @@
 //! escaped by the template.
 
 use askama::Template;
-use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, ProviderView};
+use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, ProviderView, StepUpView, Want};
 
 use crate::clients::{Guide, Line};
 use crate::text;
+use crate::upstream::ConnectView;
 
 /// What surrounds every page.
 #[derive(Clone, Debug)]
@@ -126,6 +127,8 @@ pub(crate) struct Consent {
 
 /// Longest host name (RFC 1035 section 2.3.4) with a port.
 const HOST: usize = 260;
+/// Scopes that are shown.
+const SCOPES: usize = 30;
 
 impl Consent {
     pub(crate) fn new(chrome: Chrome, view: &ConsentView) -> Self {
@@ -160,10 +163,61 @@ pub(crate) fn target(host: &str) -> String {
     }
 }
 
+#[derive(Template)]
+#[template(path = "connect.html")]
+pub(crate) struct Connect {
+    pub(crate) chrome: Chrome,
+    pub(crate) csrf: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) origin: String,
+    pub(crate) scopes: Vec<String>,
+    /// An account is connected already.
+    pub(crate) ready: bool,
+    pub(crate) return_to: Option<String>,
+}
+
+impl Connect {
+    pub(crate) fn new(chrome: Chrome, view: &ConnectView, ready: bool, return_to: Option<String>) -> Self {
+        Self {
+            csrf: chrome.person.as_ref().map(|person| person.csrf.clone()).unwrap_or_default(),
+            id: view.id.clone(),
+            name: text::name(&view.name, &view.id),
+            origin: text::shown(&view.origin, HOST),
+            scopes: view.scopes.iter().take(SCOPES).map(|scope| text::shown(scope, text::NAME)).collect(),
+            ready,
+            return_to,
+            chrome,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "connected.html")]
+pub(crate) struct Connected {
+    pub(crate) chrome: Chrome,
+    pub(crate) name: String,
+}
+
+impl Connected {
+    pub(crate) fn new(chrome: Chrome, name: &str) -> Self {
+        Self { chrome, name: text::name(name, "the server") }
+    }
+}
+
 /// One client somebody has allowed.
 pub(crate) struct Allowed {
     pub(crate) id: String,
     pub(crate) name: String,
+    pub(crate) lines: Vec<String>,
+}
+
+/// One account at a server.
+pub(crate) struct Linked {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// It can be connected again.
+    pub(crate) reachable: bool,
     pub(crate) lines: Vec<String>,
 }
 
@@ -177,12 +231,79 @@ pub(crate) struct Account {
     pub(crate) groups: String,
     pub(crate) signed_in: String,
     pub(crate) clients: Vec<Allowed>,
+    pub(crate) accounts: Vec<Linked>,
 }
 
 #[derive(Template)]
 #[template(path = "signed_out.html")]
 pub(crate) struct SignedOut {
     pub(crate) chrome: Chrome,
+}
+
+/// What a link for more asks (A16, A17).
+#[derive(Template)]
+#[template(path = "step_up.html")]
+pub(crate) struct StepUp {
+    pub(crate) chrome: Chrome,
+    pub(crate) csrf: String,
+    pub(crate) action: String,
+    pub(crate) about: String,
+    pub(crate) client: String,
+    pub(crate) provider: String,
+    pub(crate) purpose: bool,
+    /// How young the second factor must be.
+    pub(crate) age: String,
+}
+
+#[derive(Template)]
+#[template(path = "step_up_done.html")]
+pub(crate) struct StepUpDone {
+    pub(crate) chrome: Chrome,
+    pub(crate) about: String,
+    pub(crate) client: String,
+    pub(crate) purpose: bool,
+}
+
+impl StepUp {
+    pub(crate) fn new(chrome: Chrome, handle: &str, view: &StepUpView) -> Self {
+        let csrf = chrome.person.as_ref().map(|person| person.csrf.clone()).unwrap_or_default();
+        let (purpose, age) = match &view.want {
+            Want::Purpose => (true, String::new()),
+            Want::Mfa { max_age_s, .. } => (false, span(*max_age_s)),
+        };
+        Self {
+            csrf,
+            action: format!("{}/step-up/{handle}", chrome.base),
+            chrome,
+            about: text::name(&view.about, "something that this gateway protects"),
+            client: text::name(&view.client_name, "a client without a name"),
+            provider: text::name(&view.provider_name, "your identity provider"),
+            purpose,
+            age,
+        }
+    }
+}
+
+impl StepUpDone {
+    pub(crate) fn new(chrome: Chrome, view: &StepUpView) -> Self {
+        Self {
+            chrome,
+            about: text::name(&view.about, "what you asked for"),
+            client: text::name(&view.client_name, "your client"),
+            purpose: view.want == Want::Purpose,
+        }
+    }
+}
+
+/// A time in words.
+fn span(seconds: u32) -> String {
+    let (count, unit) = match seconds {
+        0..=119 => (seconds, "seconds"),
+        120..=7_199 => (seconds / 60, "minutes"),
+        7_200..=172_799 => (seconds / 3_600, "hours"),
+        _ => (seconds / 86_400, "days"),
+    };
+    format!("{count} {unit}")
 }
 
 #[derive(Template)]

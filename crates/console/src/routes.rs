@@ -2,9 +2,11 @@
 
 mod account;
 mod authorize;
+mod connect;
 mod home;
 mod login;
 mod oauth;
+mod step_up;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -35,9 +37,14 @@ pub(crate) fn routes<B: Backend>(console: Console<B>) -> Router {
         .route("/consent", post(authorize::consent))
         .route("/login", get(login::begin).post(login::by_email))
         .route("/login/callback", get(login::callback))
+        .route("/login/callback/{provider}", get(login::callback))
+        .route("/step-up/{handle}", get(step_up::show).post(step_up::go))
         .route("/login/continue", get(login::resume))
         .route("/login/demo", post(login::demo))
         .route("/account", get(account::show).post(account::change))
+        .route("/connect/{server}", get(connect::ask).post(connect::leave))
+        .route("/connect/{server}/done", get(connect::done))
+        .route("/oauth/callback", get(connect::back))
         .route("/logout", post(account::sign_out))
         .route("/signed-out", get(account::signed_out))
         .route("/assets/{name}", get(asset));
@@ -47,8 +54,11 @@ pub(crate) fn routes<B: Backend>(console: Console<B>) -> Router {
         .route("/revoke", post(oauth::revoke).options(cors::preflight))
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata).options(cors::preflight))
         .route("/.well-known/oauth-authorization-server/{*path}", get(oauth::metadata).options(cors::preflight))
+        .route("/.well-known/bartizan-client.json", get(oauth::client_document).options(cors::preflight))
         .route("/.well-known/openid-configuration", get(oauth::openid).options(cors::preflight))
         .route("/.well-known/openid-configuration/{*path}", get(oauth::openid).options(cors::preflight))
+        .route("/.well-known/jwks.json", get(oauth::jwks).options(cors::preflight))
+        .route("/cdn-cgi/access/certs", get(oauth::jwks).options(cors::preflight))
         .route_layer(map_response(cors::layer));
     pages
         .merge(clients)

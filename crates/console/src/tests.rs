@@ -2,9 +2,11 @@
 
 mod account;
 mod client_endpoints;
+mod connect;
 mod consent;
 mod fake;
 mod golden;
 mod headers;
 mod login;
 mod pages;
+mod step_up;

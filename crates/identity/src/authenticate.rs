@@ -1,12 +1,13 @@
 //! From headers to a principal. A warm answer touches nothing but memory.
 
 mod access;
+mod agent;
 mod feed;
 mod still;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_model::{Clock, Principal, PrincipalKind, Secret};
@@ -19,8 +20,9 @@ use tokio::sync::Semaphore;
 
 use crate::credential::{self, Credential};
 use crate::error::{AuthError, AuthErrorKind};
+use crate::login::KnownProvider;
 use crate::secret::{self, ID_PREFIX};
-use crate::server::is_access_token;
+use crate::server::{Agents, is_access_token};
 use crate::tokens::Tokens;
 pub use access::GrantInfo;
 use access::{KnownAccess, KnownGrant};
@@ -97,6 +99,10 @@ struct Inner {
     confirmed: Cache<[u8; 32], tokio::time::Instant>,
     lookups: Semaphore,
     freshness: Freshness,
+    /// Whether a provider speaks for people still.
+    known_provider: OnceLock<KnownProvider>,
+    /// The agents of the configuration in use.
+    agents: OnceLock<Agents>,
 }
 
 impl Identity {
@@ -116,6 +122,8 @@ impl Identity {
             confirmed: Cache::builder().max_capacity(CONFIRMED).time_to_live(CACHE_IDLE).build(),
             lookups: Semaphore::new(LOOKUPS),
             freshness: Freshness::default(),
+            known_provider: OnceLock::new(),
+            agents: OnceLock::new(),
         });
         feed::spawn(&inner);
         Self { inner, dev: Arc::default() }
@@ -130,6 +138,22 @@ impl Identity {
             (secret::hash(token.expose()), Authenticated::unbound(Arc::new(principal), credential_id, held))
         });
         self.dev = Arc::new(self.dev.iter().map(|(hash, user)| (*hash, user.clone())).chain(users).collect());
+        self
+    }
+
+    /// Refuses access tokens of people for whom no provider speaks any more. Asked at every
+    /// request, so it must only look into memory.
+    #[must_use]
+    pub fn with_providers(self, known: KnownProvider) -> Self {
+        // Given once, before anything is served.
+        let _ = self.inner.known_provider.set(known);
+        self
+    }
+
+    /// Adds agents (A27). Without this call their tokens are not believed.
+    #[must_use]
+    pub fn with_agents(self, agents: Agents) -> Self {
+        let _ = self.inner.agents.set(agents);
         self
     }
 

@@ -25,6 +25,16 @@ pub enum Action {
     Replay,
     /// A grant, client approval or token was withdrawn.
     Revoke,
+    /// Somebody opened a link for more (A16, A17): `note` says what for.
+    StepUp,
+    /// The company's directory made or changed a user or a group (A14).
+    Provision,
+    /// A person may not sign in any more; everything of theirs ended.
+    Deactivate,
+    /// A deactivated person may sign in again.
+    Reactivate,
+    /// A person was removed.
+    Delete,
     /// Somebody connected an account at an upstream server, or tried to. `client` is the
     /// server, `provider` its authorization server.
     Connect,
@@ -44,6 +54,11 @@ impl Action {
             Self::Token => "token",
             Self::Replay => "replay",
             Self::Revoke => "revoke",
+            Self::StepUp => "step_up",
+            Self::Provision => "provision",
+            Self::Deactivate => "deactivate",
+            Self::Reactivate => "reactivate",
+            Self::Delete => "delete",
             Self::Connect => "connect",
             Self::Disconnect => "disconnect",
         }

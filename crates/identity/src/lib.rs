@@ -21,11 +21,12 @@ pub use error::{AuthError, AuthErrorKind};
 pub use event::{Action, IdentityEvent, Recorder};
 pub use facts::KeptFacts;
 pub use login::{
-    Ask, Begin, BrowserSession, BrowserSessions, DemoUser, LocalPath, Login, LoginDeps, Person, ProviderView,
-    Providers, ReturnTo, SignedIn,
+    Ask, Begin, BrowserSession, BrowserSessions, DemoUser, KnownProvider, LocalPath, Login, LoginDeps, Person,
+    ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView,
 };
 pub use problem::PageProblem;
 pub use server::step_up::{MAX_PURPOSE, Opened, StepUp, StepUpError, StepUps, Want};
+pub use server::{Agents, Machines};
 pub use server::{
     ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
     ScopeView, Step,

@@ -8,14 +8,17 @@
 
 mod begin;
 mod callback;
-mod claims;
+pub(crate) mod claims;
 mod cookie;
+mod limits;
 mod problem;
-mod provider;
+pub(crate) mod provider;
 mod return_to;
 mod session;
+mod step_up;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
@@ -36,10 +39,12 @@ use zeroize::Zeroizing;
 use crate::event::{Action, IdentityEvent, Recorder};
 use crate::facts::KeptFacts;
 use crate::problem::PageProblem;
+use crate::server::step_up::StepUps;
 use cookie::Cookies;
 use provider::Directory;
 pub use return_to::{LocalPath, ReturnTo};
 pub use session::{BrowserSession, BrowserSessions, Person};
+pub use step_up::{StepUpNext, StepUpView};
 
 /// Issuer and provider of demo users.
 const DEMO: &str = "demo";
@@ -49,6 +54,10 @@ const TURNS: usize = 32;
 /// The providers in use, with their secrets resolved. Asked at every sign-in, so that a
 /// change of configuration is effective at once.
 pub type Providers = Arc<dyn Fn() -> Arc<Vec<IdentityProvider>> + Send + Sync>;
+
+/// Whether a provider (by id) with this issuer may speak for anybody still. People of one
+/// that left the configuration lose their sessions and grants at once.
+pub type KnownProvider = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
 /// What [`Login`] works with.
 pub struct LoginDeps {
@@ -60,7 +69,8 @@ pub struct LoginDeps {
     pub egress: Egress,
     /// Time.
     pub clock: Arc<dyn Clock>,
-    /// Public URL without a final slash; the redirect URI is `{public_url}/login/callback`.
+    /// Public URL without a final slash; the redirect URI is `{public_url}/login/callback`, with
+    /// several providers `{public_url}/login/callback/{id}` (RFC 9700 section 4.4.2).
     pub public_url: String,
     /// Identity providers.
     pub providers: Providers,
@@ -94,6 +104,9 @@ pub struct Ask {
     pub acr_values: Vec<String>,
     /// `login`, `consent`, `select_account` or `none` (OpenID Connect Core, section 3.1.2.1).
     pub prompt: Option<String>,
+    /// Issuer and subject of the only person who may come back. Anybody else is refused, and
+    /// the browser keeps the session it has.
+    pub same_person: Option<(String, String)>,
 }
 
 /// A provider as shown to people.
@@ -138,6 +151,8 @@ pub struct SignedIn {
 #[derive(Clone)]
 pub struct Login {
     inner: Arc<Inner>,
+    /// Where the browser is that is served.
+    peer: Option<IpAddr>,
 }
 
 struct Inner {
@@ -145,6 +160,8 @@ struct Inner {
     sessions: BrowserSessions,
     cookies: Cookies,
     directory: Directory,
+    step_ups: StepUps,
+    limits: limits::Limits,
     /// Sign-ins that may ask providers at once.
     turns: Semaphore,
     pruned_ms: AtomicI64,
@@ -155,12 +172,33 @@ impl Login {
     pub fn new(deps: LoginDeps) -> Self {
         let LoginDeps { store, vault, clock, public_url, lifetimes, .. } = &deps;
         let (store, clock) = (store.clone(), Arc::clone(clock));
+        let known = known(&deps);
+        let step_ups = StepUps::new(store.clone(), vault, Arc::clone(&clock), public_url);
         let sessions = BrowserSessions::new(store, vault, clock, public_url, lifetimes.browser_session_s);
+        let sessions = sessions.with_providers(known);
         let cookies = Cookies::new(&deps.public_url);
         let directory = Directory::new(deps.egress.clone(), Arc::clone(&deps.clock));
         let turns = Semaphore::new(TURNS);
-        let inner = Inner { deps, sessions, cookies, directory, turns, pruned_ms: AtomicI64::new(0) };
-        Self { inner: Arc::new(inner) }
+        let limits = limits::Limits::new();
+        let pruned_ms = AtomicI64::new(0);
+        let inner = Inner { deps, sessions, cookies, directory, step_ups, limits, turns, pruned_ms };
+        Self { inner: Arc::new(inner), peer: None }
+    }
+
+    /// The same, for a browser at this address. Without, all count as one.
+    #[must_use]
+    pub fn from_peer(&self, peer: IpAddr) -> Self {
+        Self { inner: Arc::clone(&self.inner), peer: Some(peer) }
+    }
+
+    /// Which providers speak for people.
+    pub fn known_provider(&self) -> KnownProvider {
+        known(&self.inner.deps)
+    }
+
+    /// The links for more, as the pages take them.
+    pub fn step_ups(&self) -> StepUps {
+        self.inner.step_ups.clone()
     }
 
     /// The browser sessions.
@@ -171,7 +209,7 @@ impl Login {
     /// Begins to sign somebody in: straight to the provider when there is one, or when the
     /// domain of `email` or the person's choice names one of several.
     pub async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
-        self.inner.begin(return_to, email, ask).await
+        self.inner.begin(return_to, email, ask, self.peer).await
     }
 
     /// Records that somebody ended the session of a browser.
@@ -181,17 +219,23 @@ impl Login {
         event.person = Some(session.person.email.clone());
         event.groups.clone_from(&session.person.groups);
         event.provider = Some(session.provider.clone());
+        event.ip = self.peer;
         (deps.record)(event);
     }
 
-    /// Takes the provider's answer: the query of `/login/callback`, and the headers of the
-    /// browser that brings it.
+    /// Takes the provider's answer: the last part of the path (`/login/callback/{provider}`)
+    /// if there is one, the query, and the headers of the browser that brings it.
     ///
     /// # Errors
     /// A problem to show. Nothing happened then, except that the sign-in cannot be repeated
     /// with the same answer.
-    pub async fn callback(&self, query: &str, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
-        self.inner.callback(query, headers).await
+    pub async fn callback(
+        &self,
+        provider: Option<&str>,
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        self.inner.callback(provider, query, headers, self.peer).await
     }
 
     /// Where a person signs out at the provider as well, if it has such a page; an `https`
@@ -210,8 +254,14 @@ impl Login {
     /// # Errors
     /// A problem to show.
     pub async fn demo(&self, email: &str, return_to: ReturnTo, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
-        let deps = &self.inner.deps;
-        let user = deps.demo_users.iter().find(|user| user.email == email).ok_or_else(problem::no_demo_user)?;
+        let (deps, limits, now) = (&self.inner.deps, &self.inner.limits, self.inner.now());
+        limits.check(self.peer, now)?;
+        limits.check_account(email, now)?;
+        let found = deps.demo_users.iter().find(|user| user.email == email);
+        let user = found.ok_or_else(|| {
+            limits.failed(self.peer, email, now);
+            problem::no_demo_user()
+        })?;
         let address = check_user_id(&user.email).map_err(|_| problem::no_demo_user())?;
         let said = Said {
             issuer: DEMO,
@@ -220,6 +270,7 @@ impl Login {
             email: &address,
             name: &user.name,
             groups: &user.groups,
+            peer: self.peer,
         };
         let how = session::Authentication {
             auth_time_ms: deps.clock.now_ms(),
@@ -240,9 +291,23 @@ struct Said<'a> {
     email: &'a str,
     name: &'a str,
     groups: &'a [String],
+    peer: Option<IpAddr>,
+}
+
+/// Demo people are spoken for by nobody but themselves.
+fn known(deps: &LoginDeps) -> KnownProvider {
+    let (providers, demo) = (Arc::clone(&deps.providers), !deps.demo_users.is_empty());
+    Arc::new(move |id, issuer| {
+        let listed = || providers().iter().any(|provider| provider.id == id && provider.issuer == issuer);
+        if id == DEMO && issuer == DEMO { demo } else { listed() }
+    })
 }
 
 impl Inner {
+    fn now(&self) -> i64 {
+        self.deps.clock.now_ms()
+    }
+
     /// Person and session of somebody who proved who they are.
     async fn establish(
         &self,
@@ -286,6 +351,7 @@ impl Inner {
         event.person = Some(said.email.to_owned());
         event.groups = said.groups.to_vec();
         event.provider = Some(said.provider.to_owned());
+        event.ip = said.peer;
         event
     }
 

@@ -1,6 +1,6 @@
 //! What a page says when a person's request cannot go on.
 
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 
 /// A refusal for a person in front of a browser. The texts are plain: whoever makes a page
 /// of them escapes them.
@@ -17,12 +17,14 @@ pub struct PageProblem {
     pub text: String,
     /// What the person can do.
     pub hint: Option<String>,
+    /// Values for `Set-Cookie`.
+    pub set_cookies: Vec<HeaderValue>,
 }
 
 impl PageProblem {
     /// A problem without a hint.
     pub fn new(status: StatusCode, code: &'static str, title: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { status, code, title: title.into(), text: text.into(), hint: None }
+        Self { status, code, title: title.into(), text: text.into(), hint: None, set_cookies: Vec::new() }
     }
 
     /// Adds what the person can do.

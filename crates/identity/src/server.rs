@@ -11,7 +11,8 @@ mod client;
 mod client_auth;
 mod document;
 mod grant;
-mod limit;
+pub(crate) mod limit;
+mod machines;
 mod people;
 mod register;
 mod revoke;
@@ -24,7 +25,8 @@ mod transaction;
 mod tests;
 
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_config::resources;
@@ -45,6 +47,7 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::event::{Action, IdentityEvent, Recorder};
 use crate::problem::PageProblem;
 pub(crate) use grant::GrantContent;
+pub use machines::{Agents, Machines};
 pub use people::ApprovedClient;
 
 /// Scopes a client may ask for (A23), with the words of the consent page.
@@ -95,6 +98,8 @@ pub struct AuthorizationServerDeps {
 #[derive(Clone)]
 pub struct AuthorizationServer {
     inner: Arc<Inner>,
+    /// Where the browser is that is served, for the record.
+    peer: Option<IpAddr>,
 }
 
 struct Inner {
@@ -105,6 +110,8 @@ struct Inner {
     documents: document::Documents,
     registrations: limit::Limiter,
     failures: limit::Limiter,
+    /// Whoever gets tokens without a browser.
+    trust: OnceLock<machines::Trust>,
 }
 
 /// How a request of a browser goes on.
@@ -193,6 +200,7 @@ impl AuthorizationServer {
             documents: document::Documents::new(deps.documents.clone(), document::TIMEOUT),
             registrations: limit::Limiter::new(limit::REGISTRATIONS_EACH, limit::REGISTRATIONS_ALL),
             failures: limit::Limiter::new(limit::FAILURES_EACH, u32::MAX),
+            trust: OnceLock::new(),
             deps,
         });
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -207,7 +215,13 @@ impl AuthorizationServer {
                 }
             });
         }
-        Self { inner }
+        Self { inner, peer: None }
+    }
+
+    /// The same server, asked by a browser at this address; events name it.
+    #[must_use]
+    pub fn from_peer(&self, peer: IpAddr) -> Self {
+        Self { inner: Arc::clone(&self.inner), peer: Some(peer) }
     }
 
     /// `/.well-known/oauth-authorization-server`.
@@ -250,6 +264,7 @@ impl Inner {
             issuer: &self.deps.issuer,
             registration: self.deps.settings.registration.enabled,
             client_documents: self.deps.settings.client_metadata.enabled,
+            machines: self.offered(),
             scopes: &scopes,
         })
         .into()

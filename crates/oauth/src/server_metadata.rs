@@ -14,8 +14,34 @@ pub struct Server<'a> {
     pub registration: bool,
     /// Whether clients may be named by their document.
     pub client_documents: bool,
+    /// Grants that need no browser.
+    pub machines: Machines,
     /// Scopes a client may ask for.
     pub scopes: &'a [&'a str],
+}
+
+/// Grants that need no browser.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Machines {
+    /// Identity assertions of a company's provider (ID-JAG).
+    pub id_jag: bool,
+    /// RFC 6749 section 4.4.
+    pub client_credentials: bool,
+    /// RFC 8693.
+    pub token_exchange: bool,
+}
+
+impl Machines {
+    fn grant_types(self) -> Vec<&'static str> {
+        let mut all = vec!["authorization_code", "refresh_token"];
+        let more = [
+            (self.id_jag, "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+            (self.client_credentials, "client_credentials"),
+            (self.token_exchange, "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ];
+        all.extend(more.into_iter().filter_map(|(offered, name)| offered.then_some(name)));
+        all
+    }
 }
 
 impl Server<'_> {
@@ -29,7 +55,7 @@ impl Server<'_> {
             "scopes_supported": self.scopes,
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "grant_types_supported": self.machines.grant_types(),
             "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
             "token_endpoint_auth_signing_alg_values_supported": ASSERTION_ALGORITHMS,
             "revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
@@ -38,6 +64,10 @@ impl Server<'_> {
             "authorization_response_iss_parameter_supported": true,
             "client_id_metadata_document_supported": self.client_documents,
         });
+        if let (true, Some(map)) = (self.machines.id_jag, document.as_object_mut()) {
+            let profiles = json!(["urn:ietf:params:oauth:grant-profile:id-jag"]);
+            map.insert("authorization_grant_profiles_supported".to_owned(), profiles);
+        }
         if let (true, Some(map)) = (self.registration, document.as_object_mut()) {
             map.insert("registration_endpoint".to_owned(), at("/register").into());
         }
@@ -86,6 +116,7 @@ mod tests {
             issuer: "https://h.example/gw",
             registration: true,
             client_documents: true,
+            machines: Machines::default(),
             scopes: &["mcp:read"],
         };
         let read = |bytes: Vec<u8>| serde_json::from_slice::<serde_json::Value>(&bytes).unwrap();
@@ -100,6 +131,15 @@ mod tests {
             assert_eq!(document["response_types_supported"], json!(["code"]));
         }
         assert!(openid["jwks_uri"].is_string() && openid["subject_types_supported"].is_array());
+        assert_eq!(oauth["grant_types_supported"], json!(["authorization_code", "refresh_token"]));
+        assert!(oauth.get("authorization_grant_profiles_supported").is_none());
+        let machines = Machines { id_jag: true, client_credentials: true, token_exchange: true };
+        let open = read(Server { machines, ..server.clone() }.oauth());
+        assert_eq!(open["grant_types_supported"].as_array().unwrap().len(), 5);
+        assert_eq!(
+            open["authorization_grant_profiles_supported"],
+            json!(["urn:ietf:params:oauth:grant-profile:id-jag"])
+        );
         let closed = Server { registration: false, client_documents: false, ..server };
         let closed = read(closed.oauth());
         assert!(closed.get("registration_endpoint").is_none());

@@ -54,6 +54,7 @@ pub(crate) async fn authenticate(
                 facts: known.grant.as_ref().map(|grant| Arc::clone(&grant.facts)),
                 grant: known.grant.as_ref().map(|grant| Arc::clone(&grant.id)),
                 client_id: known.grant.as_ref().map(|grant| grant.client_id.as_str().into()),
+                owner: known.grant.as_ref().and_then(|grant| grant.owner.clone()),
                 ..Circumstances::default()
             };
             let credential = Some(known.credential_id);

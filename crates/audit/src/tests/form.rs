@@ -146,8 +146,9 @@ proptest! {
     fn l9_an_identity_is_canonical_json(
         principal in text(), groups in proptest::collection::vec(text(), 0..5), client in proptest::option::of(text()),
         client_version in proptest::option::of(text()), ip in proptest::option::of(text()),
+        owner in proptest::option::of(text()), purpose in proptest::option::of(text()),
     ) {
-        let who = Who { principal, groups, ip, client, client_version };
+        let who = Who { principal, groups, ip, client, client_version, owner, purpose };
         let mut out = Vec::new();
         push_who(&mut out, &who);
         prop_assert_eq!(String::from_utf8(out).unwrap(), canonical(&serde_json::to_value(&who).unwrap()));

@@ -39,6 +39,7 @@ pub fn event(n: i64) -> AuditEvent {
         ip: (n % 2 == 0).then(|| "192.0.2.7".to_owned()),
         client: Some("some \"client\"".to_owned()),
         client_version: (n % 4 == 0).then(|| "1.0".to_owned()),
+        owner: (n % 6 == 0).then(|| "bo@corp.example".to_owned()),
     };
     let mut event = AuditEvent::new(EventId::new(at_ms), at_ms, kind, PrincipalKind::User, who, "tools/call");
     event.portal = (n % 2 == 0).then(|| PortalId::parse("default").unwrap());

@@ -44,6 +44,10 @@ fn agent(agent: &Agent, path: &str, found: &mut Vec<Diagnostic>) {
         let problem = Diagnostic::new(format!("{path}.owner"), "bad_owner", message);
         found.push(problem.suggest("name the person who answers for the agent, as in their sign-in"));
     }
+    if agent.expires.as_deref().is_some_and(|text| crate::time::parse_rfc3339(text).is_none()) {
+        let problem = Diagnostic::new(format!("{path}.expires"), "invalid_time", "this is not an RFC 3339 time");
+        found.push(problem.suggest("write it like `2026-12-31T23:59:59Z`"));
+    }
     match &agent.auth {
         // References are resolved and checked elsewhere.
         AgentAuth::ClientSecret(secret) if secret.len() < MIN_SECRET && !secret.contains("${") => {

@@ -56,7 +56,7 @@ fn cluster(file: &File, found: &mut Vec<Diagnostic>) {
         let message = "the listener for other processes would share another listener's port";
         found.push(Diagnostic::new("cluster.listen", "same_listener", message).suggest("choose another port"));
     }
-    if !file.store.url.as_deref().is_some_and(|url| !url.starts_with("sqlite:")) {
+    if file.store.url.as_deref().is_none_or(|url| url.starts_with("sqlite:")) {
         let message = "several processes need a database that they share";
         found.push(Diagnostic::new("cluster", "needs_postgres", message).suggest("set `store.url` to `postgres://…`"));
     }

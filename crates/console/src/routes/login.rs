@@ -1,6 +1,8 @@
 //! Signing in: to the provider and back, and on to where it was needed.
 
-use axum::extract::{Request, State};
+use std::net::IpAddr;
+
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bartizan_identity::{Ask, Begin, PageProblem, ReturnTo, SignedIn};
 use bartizan_oauth::params::{Builder, Params, ParamsError};
@@ -8,10 +10,11 @@ use http::StatusCode;
 use http::header::{HeaderValue, SET_COOKIE};
 
 use crate::backend::Backend;
-use crate::console::Console;
+use crate::console::{self, Console};
 use crate::headers::Window;
 use crate::pages::{self, Fields};
-use crate::{forms, routes::authorize};
+use crate::forms;
+use crate::routes::{authorize, step_up};
 
 /// How the browser came here, which decides how it can be sent on: `form-action` of the
 /// page with the form holds for redirects after it, and where they end is not known yet.
@@ -25,13 +28,14 @@ enum By {
 pub(crate) async fn begin<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
     let Ok(params) = query(&request) else { return console.problem(&authorize::unclear()) };
     let return_to = return_to(&params);
-    let ask = Ask { provider: params.get("provider").map(str::to_owned), ..asking(&console, &return_to) };
+    let Some(asking) = asking(&console, &return_to) else { return console.problem(&expired()) };
+    let ask = Ask { provider: params.get("provider").map(str::to_owned), ..asking };
     if let (ReturnTo::Path(path), None) = (&return_to, &ask.provider)
         && console.session(request.headers()).await.is_some()
     {
         return console.go(path.as_str(), Window::Own);
     }
-    let began = console.0.backend.begin(return_to.clone(), None, ask).await;
+    let began = console.0.backend.begin(console::peer(&request), return_to.clone(), None, ask).await;
     answer(&console, began, &return_to, By::Link)
 }
 
@@ -43,15 +47,21 @@ pub(crate) async fn by_email<B: Backend>(State(console): State<Console<B>>, requ
     };
     let Some(email) = form.fields.get("email") else { return console.problem(&forms::incomplete()) };
     let return_to = return_to(&form.fields);
-    let began = console.0.backend.begin(return_to.clone(), Some(email), asking(&console, &return_to)).await;
+    let Some(ask) = asking(&console, &return_to) else { return console.problem(&expired()) };
+    let began = console.0.backend.begin(form.peer, return_to.clone(), Some(email), ask).await;
     answer(&console, began, &return_to, By::Form)
 }
 
-/// `GET /login/callback`: the provider's answer.
-pub(crate) async fn callback<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    match console.0.backend.callback(query, request.headers()).await {
-        Ok(signed_in) => go_on(&console, signed_in, By::Link),
+/// `GET /login/callback` and `GET /login/callback/{provider}`: the provider's answer.
+pub(crate) async fn callback<B: Backend>(
+    State(console): State<Console<B>>,
+    provider: Option<Path<String>>,
+    request: Request,
+) -> Response {
+    let (peer, query) = (console::peer(&request), request.uri().query().unwrap_or_default());
+    let provider = provider.as_deref().map(String::as_str);
+    match console.0.backend.callback(peer, provider, query, request.headers()).await {
+        Ok(signed_in) => go_on(&console, peer, signed_in, By::Link).await,
         Err(problem) => console.problem(&problem),
     }
 }
@@ -63,8 +73,12 @@ pub(crate) async fn demo<B: Backend>(State(console): State<Console<B>>, request:
         Err(refusal) => return *refusal,
     };
     let Some(user) = form.fields.get("user") else { return console.problem(&forms::incomplete()) };
-    match console.0.backend.demo(user, return_to(&form.fields), &form.headers).await {
-        Ok(signed_in) => go_on(&console, signed_in, By::Form),
+    let return_to = return_to(&form.fields);
+    if asking(&console, &return_to).is_none() {
+        return console.problem(&expired());
+    }
+    match console.0.backend.demo(form.peer, user, return_to, &form.headers).await {
+        Ok(signed_in) => go_on(&console, form.peer, signed_in, By::Form).await,
         Err(problem) => console.problem(&problem),
     }
 }
@@ -78,18 +92,20 @@ pub(crate) async fn resume<B: Backend>(State(console): State<Console<B>>, reques
         // Not back to the provider: a browser that keeps no cookies would go round for ever.
         return console.problem(&no_cookie());
     };
-    let step = console.0.backend.resume(transaction, &session).await;
-    authorize::answer(&console, step, Some(&session)).await
+    let peer = console::peer(&request);
+    let step = console.0.backend.resume(peer, transaction, &session).await;
+    authorize::answer(&console, peer, step, Some(&session)).await
 }
 
 /// What a client wants the provider to do. Read from its request at every step, so that no
-/// link or form can leave it out.
-pub(crate) fn asking<B: Backend>(console: &Console<B>, return_to: &ReturnTo) -> Ask {
+/// link or form can leave it out. `None` for what is no request of ours, or an old one:
+/// nothing is kept for that.
+pub(crate) fn asking<B: Backend>(console: &Console<B>, return_to: &ReturnTo) -> Option<Ask> {
     let login = match return_to {
-        ReturnTo::Authorize(transaction) => console.0.backend.wants_login(transaction),
-        ReturnTo::Path(_) => false,
+        ReturnTo::Authorize(transaction) => console.0.backend.wants_login(transaction)?,
+        ReturnTo::StepUp(_) | ReturnTo::Path(_) => false,
     };
-    Ask { prompt: login.then(|| "login".to_owned()), ..Ask::default() }
+    Some(Ask { prompt: login.then(|| "login".to_owned()), ..Ask::default() })
 }
 
 /// Answers how a sign-in begins.
@@ -97,10 +113,15 @@ pub(crate) fn begun<B: Backend>(console: &Console<B>, began: Begin, return_to: &
     answer(console, began, return_to, By::Link)
 }
 
+/// The same after a form.
+pub(crate) fn begun_by_form<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo) -> Response {
+    answer(console, began, return_to, By::Form)
+}
+
 fn answer<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo, by: By) -> Response {
     let window = match return_to {
         ReturnTo::Authorize(_) => Window::Client,
-        ReturnTo::Path(_) => Window::Own,
+        ReturnTo::StepUp(_) | ReturnTo::Path(_) => Window::Own,
     };
     match began {
         Begin::Redirect { url, set_cookie } => {
@@ -134,8 +155,9 @@ fn answer<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo, 
     }
 }
 
-fn go_on<B: Backend>(console: &Console<B>, signed_in: SignedIn, by: By) -> Response {
+async fn go_on<B: Backend>(console: &Console<B>, peer: IpAddr, signed_in: SignedIn, by: By) -> Response {
     let mut answer = match signed_in.return_to {
+        ReturnTo::StepUp(handle) => step_up::returned(console, peer, &handle, &signed_in.session).await,
         ReturnTo::Path(path) => console.go(path.as_str(), Window::Own),
         ReturnTo::Authorize(transaction) => {
             let path = Builder::new().add("transaction", &transaction).append_to("/login/continue");
@@ -164,6 +186,8 @@ fn fields(return_to: &ReturnTo) -> Fields {
     match return_to {
         ReturnTo::Authorize(transaction) => vec![("transaction", transaction.clone())],
         ReturnTo::Path(path) => vec![("return_to", path.as_str().to_owned())],
+        // Goes to a certain provider, so there is nothing to choose.
+        ReturnTo::StepUp(_) => Fields::new(),
     }
 }
 
@@ -177,6 +201,17 @@ fn return_to(params: &Params) -> ReturnTo {
 
 fn query(request: &Request) -> Result<Params, ParamsError> {
     Params::parse(request.uri().query().unwrap_or_default().as_bytes())
+}
+
+/// A sealed request that is none, or none any more.
+pub(crate) fn expired() -> PageProblem {
+    PageProblem::new(
+        StatusCode::BAD_REQUEST,
+        "request_expired",
+        "This page is no longer good",
+        "It is older than ten minutes, or was not made here.",
+    )
+    .hint("Go back to your AI client and connect again.")
 }
 
 fn no_cookie() -> PageProblem {

@@ -1,8 +1,6 @@
 //! What clients ask of the authorization server. Nothing here looks at a cookie; pages of
 //! any origin may read the answers (`cors`).
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
@@ -13,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 
 use crate::backend::Backend;
 use crate::body::{self, BodyError};
-use crate::console::{ClientAddress, Console};
+use crate::console::{Console, peer};
 
 /// `POST /token`
 pub(crate) async fn token<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
@@ -56,6 +54,15 @@ pub(crate) async fn metadata<B: Backend>(
     document(console.0.backend.metadata())
 }
 
+/// `GET /.well-known/bartizan-client.json`: as which client bartizan asks other
+/// authorization servers.
+pub(crate) async fn client_document<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    match console.0.backend.client_document() {
+        Some(json) => document(json),
+        None => super::not_found(&console, request.headers()),
+    }
+}
+
 /// The same as OpenID Connect Discovery spells it.
 pub(crate) async fn openid<B: Backend>(
     State(console): State<Console<B>>,
@@ -66,6 +73,24 @@ pub(crate) async fn openid<B: Backend>(
         return super::not_found(&console, request.headers());
     }
     document(console.0.backend.openid_configuration())
+}
+
+/// `GET /.well-known/jwks.json` and, as libraries for Cloudflare Access ask for it,
+/// `/cdn-cgi/access/certs`: the keys of assertions to upstreams (A13). A new key is in it a
+/// week before it signs, so that it may be kept for an hour.
+pub(crate) async fn jwks<B: Backend>(State(console): State<Console<B>>) -> Response {
+    let mut answer = match console.0.backend.jwks().await {
+        Some(keys) => document(keys),
+        None => {
+            let error = OAuthError::new(OAuthCode::TemporarilyUnavailable, "the keys cannot be had now, try again");
+            let mut answer = Response::new(Body::from(error.body()));
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            return answer;
+        }
+    };
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
 }
 
 /// Whether a document asked for with this path is ours: at the root, at the path of the
@@ -85,11 +110,6 @@ fn is_issuer(path: Option<&str>, base: &str) -> bool {
 }
 
 /// The peer; all that nobody named count as one.
-fn peer(request: &Request) -> IpAddr {
-    let address = request.extensions().get::<ClientAddress>();
-    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0)
-}
-
 fn pass(answer: http::Response<Bytes>) -> Response {
     answer.map(Body::from)
 }

@@ -68,6 +68,8 @@ async fn a1_browser_based_clients_may_ask_and_read() {
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/.well-known/oauth-authorization-server/mcp",
+        "/.well-known/jwks.json",
+        "/cdn-cgi/access/certs",
     ] {
         let request = Request::options(path).header("origin", "https://client.example");
         let request = request.header("access-control-request-method", "POST").body(Body::empty()).unwrap();
@@ -113,5 +115,19 @@ async fn a1_metadata_is_where_clients_look_and_nowhere_else() {
             assert!(!body.contains("evil.example"), "{body}");
             assert_eq!(body == r#"{"issuer":"https://mcp.example.com"}"#, status == 200, "{body}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a13_the_keys_of_assertions_are_at_both_addresses_for_everybody() {
+    for path in ["/.well-known/jwks.json", "/cdn-cgi/access/certs"] {
+        let answer = send(&app(&Fake::default()), Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status(), 200, "{path}");
+        is_open(&answer);
+        assert_eq!(header(&answer, "content-type"), "application/json");
+        assert_eq!(header(&answer, "cache-control"), "public, max-age=3600");
+        let none = Fake { no_keys: true, ..Fake::default() };
+        let answer = send(&app(&none), Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!((answer.status().as_u16(), header(&answer, "cache-control")), (503, "no-store"), "{path}");
     }
 }

@@ -4,11 +4,9 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use bartizan_identity::{
-    ApprovedClient, Ask, Begin, BrowserSession, ClientKind, ConsentView, DemoUser, PageProblem, Person, ProviderView,
-    ReturnTo, ScopeView, SignedIn, Step,
-};
-use bartizan_model::ManualClock;
+use bartizan_identity::{ApprovedClient, Ask, Begin, BrowserSession, ClientKind, ConsentView, DemoUser, LocalPath, PageProblem, Person, ProviderView, ReturnTo, ScopeView, SignedIn, Step, StepUpNext, StepUpView, Want};
+use bartizan_accounts::Connected;
+use bartizan_model::{ManualClock, ServerId};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -17,6 +15,7 @@ use tower::ServiceExt as _;
 use crate::backend::Backend;
 use crate::console::{Brand, Console, HomeAsk, PortalView};
 use crate::routes::routes;
+use crate::upstream::{ConnectView, OwnAccount, Upstream, Visit};
 
 /// 22 Nov 2026, 16:05 UTC.
 pub(crate) const NOW: i64 = 1_795_363_500_000;
@@ -33,6 +32,11 @@ pub(crate) struct Fake {
     pub(crate) begin: Option<fn() -> Begin>,
     pub(crate) clients: Vec<ApprovedClient>,
     pub(crate) person_name: Option<String>,
+    /// The keys cannot be had.
+    pub(crate) no_keys: bool,
+    pub(crate) own: Vec<OwnAccount>,
+    pub(crate) connect_origin: Option<String>,
+    pub(crate) connect_url: Option<String>,
     /// The check of the token in forms is off.
     pub(crate) any_token: bool,
 }
@@ -66,6 +70,7 @@ impl Fake {
             auth_time_ms: NOW,
             amr: Vec::new(),
             acr: None,
+            kept: bartizan_identity::KeptFacts::default(),
             provider: "corp".into(),
             created_ms: NOW,
             expires_ms: NOW + 3_600_000,
@@ -78,6 +83,47 @@ impl Fake {
     }
 }
 
+impl Upstream for Fake {
+    fn client_document(&self) -> Option<Bytes> {
+        Some(Bytes::from_static(br#"{"client_id":"https://mcp.example.com/.well-known/bartizan-client.json"}"#))
+    }
+
+    fn server_name(&self, _: Visit<'_>, server: &str) -> Option<String> {
+        (server == "notes").then(|| "Notes".to_owned())
+    }
+
+    async fn ask(&self, _: Visit<'_>, server: &str) -> Option<Result<ConnectView, PageProblem>> {
+        self.did(format!("ask {server}"));
+        let origin = self.connect_origin.clone().unwrap_or_else(|| "https://auth.notes.example".to_owned());
+        let view = ConnectView { id: server.into(), name: "Notes".into(), origin, scopes: vec!["notes.read".into()] };
+        (server == "notes").then_some(Ok(view))
+    }
+
+    async fn leave(&self, visit: Visit<'_>, server: &str, return_to: &str) -> Option<Result<String, PageProblem>> {
+        self.did(format!("leave {} {server} {return_to}", visit.session.id));
+        let url = self.connect_url.clone().unwrap_or_else(|| "https://auth.notes.example/authorize?state=s".to_owned());
+        (server == "notes").then_some(Ok(url))
+    }
+
+    async fn back(&self, visit: Visit<'_>, query: &str) -> Result<Connected, PageProblem> {
+        self.did(format!("back {} {query}", visit.session.id));
+        if query == "bad" {
+            return Err(PageProblem::new(StatusCode::BAD_REQUEST, "connect_state", "No", "No such connection."));
+        }
+        let return_to = LocalPath::parse("/connect/notes/done").unwrap();
+        Ok(Connected { server: ServerId::parse("notes").unwrap(), return_to })
+    }
+
+    async fn own(&self, _: Visit<'_>) -> Result<Vec<OwnAccount>, PageProblem> {
+        Ok(self.own.clone())
+    }
+
+    async fn disconnect(&self, visit: Visit<'_>, server: &str) -> Result<(), PageProblem> {
+        self.did(format!("disconnect {} {server}", visit.session.id));
+        Ok(())
+    }
+}
+
 impl Backend for Fake {
     fn metadata(&self) -> Bytes {
         Bytes::from_static(br#"{"issuer":"https://mcp.example.com"}"#)
@@ -85,6 +131,10 @@ impl Backend for Fake {
 
     fn openid_configuration(&self) -> Bytes {
         self.metadata()
+    }
+
+    async fn jwks(&self) -> Option<Bytes> {
+        (!self.no_keys).then(|| Bytes::from_static(br#"{"keys":[]}"#))
     }
 
     async fn register(&self, peer: IpAddr, body: Bytes) -> http::Response<Bytes> {
@@ -103,26 +153,26 @@ impl Backend for Fake {
         json(200)
     }
 
-    async fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> Step {
+    async fn authorize(&self, _: IpAddr, query: &str, session: Option<&BrowserSession>) -> Step {
         self.did(format!("authorize {query} {}", session.is_some()));
         self.step()
     }
 
-    async fn resume(&self, transaction: &str, session: &BrowserSession) -> Step {
+    async fn resume(&self, _: IpAddr, transaction: &str, session: &BrowserSession) -> Step {
         self.did(format!("resume {transaction} {}", session.id));
         self.step()
     }
 
-    async fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
+    async fn decide(&self, _: IpAddr, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
         self.did(format!("decide {transaction} {} {approved}", session.id));
         self.step()
     }
 
-    fn wants_login(&self, transaction: &str) -> bool {
-        transaction.starts_with("fresh")
+    fn wants_login(&self, transaction: &str) -> Option<bool> {
+        (transaction != "made-up").then(|| transaction.starts_with("fresh"))
     }
 
-    async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
+    async fn begin(&self, _: IpAddr, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
         self.did(format!("begin {return_to:?} {email:?} {:?}", ask.provider));
         if let Some(prompt) = &ask.prompt {
             self.did(format!("prompt {prompt}"));
@@ -133,16 +183,63 @@ impl Backend for Fake {
         }
     }
 
-    async fn callback(&self, query: &str, _: &HeaderMap) -> Result<SignedIn, PageProblem> {
-        self.did(format!("callback {query}"));
+    async fn callback(
+        &self,
+        _: IpAddr,
+        provider: Option<&str>,
+        query: &str,
+        _: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        let at = provider.map(|provider| format!(" at {provider}")).unwrap_or_default();
+        self.did(format!("callback {query}{at}"));
         match query {
-            "bad" => Err(PageProblem::new(StatusCode::BAD_REQUEST, "sign_in_state", "No", "No such sign-in.")),
+            "bad" => {
+                let mut problem = PageProblem::new(StatusCode::BAD_REQUEST, "sign_in_state", "No", "No such sign-in.");
+                problem.set_cookies.push(HeaderValue::from_static("__Host-bartizan-login=; Max-Age=0"));
+                Err(problem)
+            }
+            "step-up" => Ok(self.signed_in(ReturnTo::StepUp("h1".into()))),
             "page" => Ok(self.signed_in(ReturnTo::path("/account"))),
             _ => Ok(self.signed_in(ReturnTo::Authorize("t&1".into()))),
         }
     }
 
-    async fn demo(&self, user: &str, return_to: ReturnTo, _: &HeaderMap) -> Result<SignedIn, PageProblem> {
+    fn is_step_up(&self, handle: &str) -> bool {
+        handle != "old"
+    }
+
+    async fn step_up(&self, _: IpAddr, handle: &str, session: &BrowserSession) -> Result<StepUpView, PageProblem> {
+        match handle {
+            "other" => Err(PageProblem::new(StatusCode::FORBIDDEN, "other_person", "Not yours", "Not yours.")),
+            handle => Ok(step_up_view(handle, session)),
+        }
+    }
+
+    async fn step_up_go(
+        &self,
+        _: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+        purpose: Option<&str>,
+    ) -> StepUpNext {
+        self.did(format!("step up {handle} {purpose:?}"));
+        match purpose {
+            Some(_) => StepUpNext::Done(step_up_view(handle, session)),
+            None => StepUpNext::Provider(Ask { prompt: Some("login".into()), ..Ask::default() }),
+        }
+    }
+
+    async fn step_up_return(
+        &self,
+        _: IpAddr,
+        handle: &str,
+        session: &BrowserSession,
+    ) -> Result<StepUpView, PageProblem> {
+        self.did(format!("returned {handle} {}", session.id));
+        Ok(step_up_view(handle, session))
+    }
+
+    async fn demo(&self, _: IpAddr, user: &str, return_to: ReturnTo, _: &HeaderMap) -> Result<SignedIn, PageProblem> {
         self.did(format!("demo {user} {return_to:?}"));
         Ok(self.signed_in(return_to))
     }
@@ -177,6 +274,16 @@ impl Backend for Fake {
     async fn sign_out_everywhere(&self, person: &str) -> Result<(), PageProblem> {
         self.did(format!("everywhere {person}"));
         Ok(())
+    }
+}
+
+/// A handle that begins with `p` asks for a purpose.
+fn step_up_view(handle: &str, _: &BrowserSession) -> StepUpView {
+    StepUpView {
+        about: "tool <pay> of bank".into(),
+        client_name: "Claude Code".into(),
+        provider_name: "Example Corp".into(),
+        want: if handle.starts_with('p') { Want::Purpose } else { Want::Mfa { max_age_s: 900, acr: None } },
     }
 }
 

@@ -27,6 +27,14 @@ fn everything() -> Vec<(&'static str, Request<Body>)> {
         ("continue", get("/login/continue?transaction=t", Some(COOKIE))),
         ("account", get("/account", Some(COOKIE))),
         ("account signed out", get("/account", None)),
+        ("connect", get("/connect/notes", Some(COOKIE))),
+        ("connect signed out", get("/connect/notes", None)),
+        ("connect nowhere", get("/connect/nope", Some(COOKIE))),
+        ("connect leaves", form("/connect/notes", "csrf=csrf-of-s1")),
+        ("connect back", get("/oauth/callback?code=c", Some(COOKIE))),
+        ("connect refused", get("/oauth/callback?bad", Some(COOKIE))),
+        ("connected", get("/connect/notes/done", Some(COOKIE))),
+        ("client document", plain("GET", "/.well-known/bartizan-client.json")),
         ("logout", form("/logout", "csrf=csrf-of-s1")),
         ("signed out", get("/signed-out", None)),
         ("style", plain("GET", "/assets/style.css")),
@@ -39,6 +47,7 @@ fn everything() -> Vec<(&'static str, Request<Body>)> {
         ("preflight", plain("OPTIONS", "/token")),
         ("metadata", plain("GET", "/.well-known/oauth-authorization-server")),
         ("openid", plain("GET", "/.well-known/openid-configuration")),
+        ("keys", plain("GET", "/.well-known/jwks.json")),
         ("unknown page", get("/nowhere", None)),
         ("unknown json", plain("GET", "/nowhere")),
         ("wrong method", plain("DELETE", "/account")),
@@ -67,7 +76,7 @@ async fn a19_every_answer_has_its_headers() {
             assert!(["same-origin", "unsafe-none"].contains(&window), "{name}");
             let page = header(&answer, "content-type").starts_with("text/html");
             let kept = header(&answer, "cache-control");
-            let asset = ["style", "script", "icon", "metadata", "openid"].contains(&name);
+            let asset = ["style", "script", "icon", "metadata", "openid", "client document"].contains(&name);
             assert_eq!(kept == "no-store", !asset, "{name}: {kept}");
             assert!(!page || policy.contains("form-action 'self'"), "{name}: {policy}");
         }

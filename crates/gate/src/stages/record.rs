@@ -100,6 +100,8 @@ pub(crate) fn caller_event(caller: &Caller, id: EventId, at_ms: i64, kind: Event
         ip: caller.ip.map(|ip| ip.to_string()),
         client: caller.client.as_deref().map(|name| name.chars().take(MAX_NAME).collect()),
         client_version: caller.client_version.as_deref().map(|version| version.chars().take(MAX_NAME).collect()),
+        owner: caller.circumstances.owner.as_deref().map(str::to_owned),
+        purpose: caller.circumstances.facts.as_ref().and_then(|facts| facts.purpose.as_deref()).map(str::to_owned),
     };
     let mut event = AuditEvent::new(id, at_ms, kind, principal.kind, who, method);
     event.era = Some(caller.profile.era);

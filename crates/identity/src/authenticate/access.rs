@@ -8,6 +8,7 @@ use bartizan_oauth::scope::ScopeSet;
 use bartizan_store::repo::oauth_grant::{self, Grant};
 use bartizan_store::repo::person::{self, Person};
 
+use super::agent::AgentList;
 use super::{Authenticated, Held, Inner};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::server::GrantContent;
@@ -23,21 +24,40 @@ pub struct GrantInfo {
     pub client_name: String,
     /// What the sign-in told.
     pub facts: Arc<SignInFacts>,
+    /// E-mail address of the person who answers for it, when it is an agent's.
+    pub owner: Option<Arc<str>>,
 }
 
 /// An access token's row, as long as nothing changed.
 pub(super) struct KnownAccess {
     authenticated: Authenticated,
+    spokesman: Spokesman,
+    /// The configuration by which an agent's token was read.
+    agents: Option<AgentList>,
     /// End of the token or of its grant, whichever comes first.
     expires_ms: i64,
     pub(super) generation: u64,
 }
 
 /// A grant that runs, as long as nothing changed.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct KnownGrant {
+    spokesman: Spokesman,
     expires_ms: i64,
     generation: u64,
+}
+
+/// The provider somebody signed in with, and its issuer.
+#[derive(Clone)]
+struct Spokesman {
+    provider: Arc<str>,
+    issuer: Arc<str>,
+}
+
+impl Spokesman {
+    fn of(content: &GrantContent, person: &Person) -> Self {
+        Self { provider: content.provider.as_str().into(), issuer: person.issuer.as_str().into() }
+    }
 }
 
 fn unavailable(error: &bartizan_store::StoreError) -> AuthError {
@@ -59,7 +79,8 @@ impl Inner {
             return Ok(None);
         }
         let generation = self.freshness.generation();
-        if let Some(known) = self.access.get(hash).filter(|known| known.generation == generation) {
+        let same = |known: &Arc<KnownAccess>| known.generation == generation && self.is_current(known.agents.as_ref());
+        if let Some(known) = self.access.get(hash).filter(same) {
             return Ok(Some(known));
         }
         if self.unknown.get(hash) == Some(generation) {
@@ -83,7 +104,20 @@ impl Inner {
             self.unknown.insert(*hash, generation);
             return Err(AuthErrorKind::Unknown.into());
         };
-        let principal = Arc::new(principal_of(&access.person)?);
+        let (Ok(content), Ok(scopes)) =
+            (serde_json::from_str::<GrantContent>(&access.grant.content), ScopeSet::parse(&access.scopes))
+        else {
+            return Err(AuthErrorKind::Unavailable.into());
+        };
+        let person = principal_of(&access.person)?;
+        let (principal, agents) = match &content.agent {
+            None => (person, None),
+            Some(id) => {
+                let (principal, list) = self.agent(id, &person)?;
+                (principal, Some(list))
+            }
+        };
+        let principal = Arc::new(principal);
         let refuse = |kind| Err(AuthError { kind, principal: Some(Arc::clone(principal.key())) });
         if access.person.deactivated_ms.is_some() {
             return refuse(AuthErrorKind::Suspended);
@@ -91,12 +125,9 @@ impl Inner {
         if access.grant.revoked_ms.is_some() {
             return refuse(AuthErrorKind::Expired);
         }
-        let expires_ms = access.expires_ms.min(access.grant.expires_ms);
-        let (Ok(content), Ok(scopes)) =
-            (serde_json::from_str::<GrantContent>(&access.grant.content), ScopeSet::parse(&access.scopes))
-        else {
-            return Err(AuthErrorKind::Unavailable.into());
-        };
+        let ends_ms = content.agent.as_deref().and_then(|id| agents.as_ref()?.get(id)?.expires_ms());
+        let expires_ms = access.expires_ms.min(access.grant.expires_ms).min(ends_ms.unwrap_or(i64::MAX));
+        let spokesman = Spokesman::of(&content, &access.person);
         let credential_id: Arc<str> = format!("grant:{}", access.grant.id).into();
         let authenticated = Authenticated {
             principal,
@@ -104,16 +135,16 @@ impl Inner {
             credential_id,
             resource: Some(content.resource.as_str().into()),
             scopes: Some(Arc::new(scopes)),
-            grant: Some(Arc::new(info(&access.grant, content))),
+            grant: Some(Arc::new(info(&access.grant, content, &access.person))),
         };
-        let known = Arc::new(KnownAccess { authenticated, expires_ms, generation });
+        let known = Arc::new(KnownAccess { authenticated, spokesman, agents, expires_ms, generation });
         self.access.insert(*hash, Arc::clone(&known));
         Ok(known)
     }
 
     /// What time decides, on every request.
     pub(super) fn check_access(&self, known: &KnownAccess) -> Result<Authenticated, AuthError> {
-        if self.clock.now_ms() >= known.expires_ms {
+        if self.clock.now_ms() >= known.expires_ms || !self.speaks(&known.spokesman) {
             let principal = Some(Arc::clone(known.authenticated.principal.key()));
             return Err(AuthError { kind: AuthErrorKind::Expired, principal });
         }
@@ -125,30 +156,41 @@ impl Inner {
         let generation = self.freshness.generation();
         let fresh = self.freshness.is_fresh();
         let known = self.grants.get(id).filter(|known| fresh && known.generation == generation);
-        let expires_ms = match known {
-            Some(known) => known.expires_ms,
+        let known = match known {
+            Some(known) => known,
             None => {
-                let expires_ms = self.read_grant(id).await?;
-                self.grants.insert(Arc::clone(id), KnownGrant { expires_ms, generation });
-                expires_ms
+                let (expires_ms, spokesman) = self.read_grant(id).await?;
+                let known = KnownGrant { spokesman, expires_ms, generation };
+                self.grants.insert(Arc::clone(id), known.clone());
+                known
             }
         };
-        if self.clock.now_ms() < expires_ms { Ok(()) } else { Err(AuthErrorKind::Expired.into()) }
+        let runs = self.clock.now_ms() < known.expires_ms && self.speaks(&known.spokesman);
+        if runs { Ok(()) } else { Err(AuthErrorKind::Expired.into()) }
     }
 
-    async fn read_grant(&self, id: &str) -> Result<i64, AuthError> {
+    fn speaks(&self, spokesman: &Spokesman) -> bool {
+        self.known_provider.get().is_none_or(|known| known(&spokesman.provider, &spokesman.issuer))
+    }
+
+    async fn read_grant(&self, id: &str) -> Result<(i64, Spokesman), AuthError> {
         let found = oauth_grant::by_id(&self.store, id).await.map_err(|error| unavailable(&error))?;
         let grant = found.filter(|grant| grant.revoked_ms.is_none()).ok_or(AuthErrorKind::Expired)?;
         let person = person::by_id(&self.store, &grant.person).await.map_err(|error| unavailable(&error))?;
         match person {
-            Some(person) if person.deactivated_ms.is_none() => Ok(grant.expires_ms),
+            Some(person) if person.deactivated_ms.is_none() => {
+                let content: GrantContent =
+                    serde_json::from_str(&grant.content).map_err(|_| AuthError::from(AuthErrorKind::Unavailable))?;
+                Ok((grant.expires_ms, Spokesman::of(&content, &person)))
+            }
             _ => Err(AuthErrorKind::Suspended.into()),
         }
     }
 }
 
-fn info(grant: &Grant, content: GrantContent) -> GrantInfo {
+fn info(grant: &Grant, content: GrantContent, person: &Person) -> GrantInfo {
     let (id, client_id) = (grant.id.as_str().into(), grant.client_id.clone());
     let facts = Arc::new(content.facts());
-    GrantInfo { id, client_id, client_name: content.client_name, facts }
+    let owner = content.agent.is_some().then(|| person.email.as_str().into());
+    GrantInfo { id, client_id, client_name: content.client_name, facts, owner }
 }

@@ -1,5 +1,6 @@
 //! To the provider.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bartizan_config::resources::IdentityProvider;
@@ -36,6 +37,8 @@ pub(super) struct Pending {
     pub(super) issuer: String,
     pub(super) client_id: String,
     pub(super) max_age_s: Option<u64>,
+    pub(super) same_person: Option<(String, String)>,
+    pub(super) redirect_uri: String,
     pub(super) return_to: ReturnTo,
 }
 
@@ -94,7 +97,13 @@ fn choose<'a>(providers: &'a [IdentityProvider], email: Option<&str>, ask: &Ask)
 }
 
 impl Inner {
-    pub(super) async fn begin(&self, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
+    pub(super) async fn begin(
+        &self,
+        return_to: ReturnTo,
+        email: Option<&str>,
+        ask: Ask,
+        peer: Option<IpAddr>,
+    ) -> Begin {
         let providers = (self.deps.providers)();
         if providers.is_empty() {
             return match self.deps.demo_users.as_slice() {
@@ -104,16 +113,23 @@ impl Inner {
         }
         match choose(&providers, email, &ask) {
             Choice::Ask => Begin::Choose(providers.iter().map(view).collect()),
-            Choice::One(provider) => match self.redirect(provider, return_to, email, &ask).await {
-                Ok((url, set_cookie)) => Begin::Redirect { url, set_cookie },
-                Err(problem) => Begin::Unavailable(problem),
-            },
+            Choice::One(provider) => {
+                if let Err(problem) = self.limits.begin(peer, self.now()) {
+                    return Begin::Unavailable(problem);
+                }
+                let several = providers.len() > 1;
+                match self.redirect(provider, several, return_to, email, &ask).await {
+                    Ok((url, set_cookie)) => Begin::Redirect { url, set_cookie },
+                    Err(problem) => Begin::Unavailable(problem),
+                }
+            }
         }
     }
 
     async fn redirect(
         &self,
         provider: &IdentityProvider,
+        several: bool,
         return_to: ReturnTo,
         email: Option<&str>,
         ask: &Ask,
@@ -129,6 +145,8 @@ impl Inner {
             issuer: provider.issuer.clone(),
             client_id: provider.client_id.clone(),
             max_age_s: ask.max_age_s,
+            same_person: ask.same_person.clone(),
+            redirect_uri: self.redirect_uri(several.then_some(provider.id.as_str())),
             return_to,
         };
         let plain = Zeroizing::new(serde_json::to_vec(&pending).map_err(|_| problem::unknown_state())?);
@@ -153,7 +171,7 @@ impl Inner {
         let url = Builder::new()
             .add("response_type", "code")
             .add("client_id", &provider.client_id)
-            .add("redirect_uri", &self.redirect_uri())
+            .add("redirect_uri", &pending.redirect_uri)
             .add("scope", scopes.trim())
             .add("state", state.expose())
             .add("nonce", nonce.expose())
@@ -178,8 +196,11 @@ impl Inner {
         Ok(metadata)
     }
 
-    pub(super) fn redirect_uri(&self) -> String {
-        format!("{}/login/callback", self.deps.public_url)
+    /// Where a provider sends people back to. With several each has its own, so that an
+    /// answer of one cannot pass for another's (RFC 9700 section 4.4.2).
+    pub(super) fn redirect_uri(&self, provider: Option<&str>) -> String {
+        let base = format!("{}/login/callback", self.deps.public_url);
+        provider.map_or_else(|| base.clone(), |id| format!("{base}/{id}"))
     }
 
     /// Removes what expired, now and then. Failing does no harm: nothing expired is used.

@@ -1,5 +1,7 @@
 //! Back from the provider.
 
+use std::net::IpAddr;
+
 use bartizan_config::resources::IdentityProvider;
 use bartizan_model::Secret;
 use bartizan_oauth::authorization_answer::{AuthorizationAnswer, Outcome};
@@ -31,7 +33,33 @@ const MAX_USERINFO: usize = 512 * 1024;
 const WAIT_S: u64 = 10;
 
 impl Inner {
-    pub(super) async fn callback(&self, query: &str, headers: &HeaderMap) -> Result<SignedIn, PageProblem> {
+    pub(super) async fn callback(
+        &self,
+        path: Option<&str>,
+        query: &str,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+    ) -> Result<SignedIn, PageProblem> {
+        self.limits.check(peer, self.now())?;
+        let mut account = String::new();
+        let taken = self.taken(path, query, headers, peer, &mut account).await;
+        taken.inspect_err(|problem| {
+            // Not what the provider, the database or the load are to blame for.
+            if problem.status.is_client_error() && problem.code != "too_often" {
+                self.limits.failed(peer, &account, self.now());
+            }
+        })
+    }
+
+    /// `account` becomes who it is about, as soon as that is proved.
+    async fn taken(
+        &self,
+        path: Option<&str>,
+        query: &str,
+        headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        account: &mut String,
+    ) -> Result<SignedIn, PageProblem> {
         let answer = AuthorizationAnswer::parse(query).map_err(|_| problem::bad_answer())?;
         let hash = secret::hash(answer.state());
         let name = cookie_name(&hash);
@@ -42,13 +70,26 @@ impl Inner {
         let pending = self.deps.vault.open(&aad(&record_id(&hash)), &sealed).map_err(|_| problem::unknown_state())?;
         let pending: Pending = serde_json::from_slice(&pending).map_err(|_| problem::unknown_state())?;
 
-        let _turn = self.turn().await?;
-        let mut signed_in = self
-            .answered(&provider, pending, answer, headers)
-            .await
-            .inspect_err(|problem| self.record_refusal(&provider, problem))?;
-        signed_in.set_cookies.push(self.cookies.clear(&name));
-        Ok(signed_in)
+        // The sign-in is used up, so its cookie is of no more use. That of another one stays.
+        let clear = self.cookies.clear(&name);
+        let signed_in = async {
+            if pending.redirect_uri != self.redirect_uri(path) {
+                return Err(problem::other_provider());
+            }
+            let _turn = self.turn().await?;
+            self.answered(&provider, pending, answer, headers, peer, account).await
+        };
+        match signed_in.await {
+            Ok(mut signed_in) => {
+                signed_in.set_cookies.push(clear);
+                Ok(signed_in)
+            }
+            Err(mut problem) => {
+                self.record_refusal(&provider, &problem, peer);
+                problem.set_cookies.push(clear);
+                Err(problem)
+            }
+        }
     }
 
     /// Only so many ask providers at once.
@@ -66,6 +107,8 @@ impl Inner {
         pending: Pending,
         answer: AuthorizationAnswer,
         headers: &HeaderMap,
+        peer: Option<IpAddr>,
+        account: &mut String,
     ) -> Result<SignedIn, PageProblem> {
         let providers = (self.deps.providers)();
         let same = |known: &&IdentityProvider| {
@@ -81,6 +124,13 @@ impl Inner {
         };
         let tokens = self.redeem(known, &metadata, &code, &pending).await?;
         let id = self.id_token(known, &metadata, &tokens, &pending).await?;
+        let subject = id.text("sub").ok_or_else(|| problem::bad_claim("sub"))?;
+        *account = format!("{}\n{subject}", known.issuer);
+        self.limits.check_account(account, self.now())?;
+        let same = |person: &(String, String)| person.0 == known.issuer && person.1 == subject;
+        if !pending.same_person.as_ref().is_none_or(same) {
+            return Err(problem::other_person());
+        }
         let userinfo = self.userinfo(known, &metadata, &tokens, &id).await?;
         let who = claims::person(known, &id, userinfo.as_ref(), providers.len() > 1)?;
         let auth_time_ms = id.seconds("auth_time").map_or(0, |seconds| seconds.saturating_mul(1000));
@@ -90,11 +140,12 @@ impl Inner {
         let how = Authentication { auth_time_ms, amr, acr, kept };
         let said = Said {
             issuer: &known.issuer,
-            subject: id.text("sub").ok_or_else(|| problem::bad_claim("sub"))?,
+            subject,
             provider: &known.id,
             email: &who.email,
             name: &who.name,
             groups: &who.groups,
+            peer,
         };
         let (session, cookie) = self.establish(&said, how, headers).await?;
         Ok(SignedIn { session, set_cookies: vec![cookie], return_to: pending.return_to.clone() })
@@ -114,7 +165,7 @@ impl Inner {
         let mut body = Builder::new()
             .add("grant_type", "authorization_code")
             .add("code", code.expose())
-            .add("redirect_uri", &self.redirect_uri())
+            .add("redirect_uri", &pending.redirect_uri)
             .add("code_verifier", &pending.verifier);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
@@ -196,7 +247,7 @@ impl Inner {
         Ok(Some(userinfo))
     }
 
-    fn record_refusal(&self, provider: &str, problem: &PageProblem) {
+    fn record_refusal(&self, provider: &str, problem: &PageProblem, peer: Option<IpAddr>) {
         // Who it was is on record already when that is known.
         if matches!(problem.code, "deactivated" | "address_taken") {
             return;
@@ -204,6 +255,7 @@ impl Inner {
         let mut event = IdentityEvent::new(self.deps.clock.now_ms(), Action::SignIn, false);
         event.provider = Some(provider.to_owned());
         event.note = Some(problem.code.to_owned());
+        event.ip = peer;
         (self.deps.record)(event);
     }
 }

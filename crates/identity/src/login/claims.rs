@@ -29,10 +29,10 @@ const MAX_VALUE: usize = 256;
 
 /// A person in our words.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Who {
-    pub(super) email: String,
-    pub(super) name: String,
-    pub(super) groups: Vec<String>,
+pub(crate) struct Who {
+    pub(crate) email: String,
+    pub(crate) name: String,
+    pub(crate) groups: Vec<String>,
 }
 
 /// A claim; `null` says nothing (OpenID Connect Core, section 5.3.2).
@@ -48,7 +48,7 @@ pub(super) fn is_incomplete(provider: &IdentityProvider, id: &Claims) -> bool {
 
 /// Reads a person. What cannot be used refuses the sign-in rather than being left out: a
 /// group that is missing could be one that a rule excludes.
-pub(super) fn person(
+pub(crate) fn person(
     provider: &IdentityProvider,
     id: &Claims,
     userinfo: Option<&Claims>,
@@ -165,7 +165,7 @@ pub(super) fn kept(
 }
 
 /// Authentication methods. What is malformed counts as nothing, which is never enough.
-pub(super) fn amr(id: &Claims) -> Vec<String> {
+pub(crate) fn amr(id: &Claims) -> Vec<String> {
     let (most, longest) = MAX_AMR;
     let values = id.get("amr").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let texts = values.iter().filter_map(Value::as_str);
@@ -173,6 +173,6 @@ pub(super) fn amr(id: &Claims) -> Vec<String> {
 }
 
 /// Authentication context class.
-pub(super) fn acr(id: &Claims) -> Option<String> {
+pub(crate) fn acr(id: &Claims) -> Option<String> {
     id.text("acr").filter(|acr| acr.len() <= MAX_ACR).map(str::to_owned)
 }

@@ -26,6 +26,18 @@ pub(super) fn no_randomness() -> PageProblem {
     PageProblem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", TITLE, text).hint(ADMIN)
 }
 
+/// Too many failures, or too many beginnings.
+pub(super) fn too_often() -> PageProblem {
+    let text = "Signing in from here, or to this account, failed too often within a minute.";
+    PageProblem::new(StatusCode::TOO_MANY_REQUESTS, "too_often", TITLE, text).hint("Wait a minute, then try again.")
+}
+
+/// Somebody else came back than was asked for.
+pub(super) fn other_person() -> PageProblem {
+    let text = "The identity provider knows you as somebody else than the person this was for. Nothing was done.";
+    refused("other_person", text).hint("Sign in at the identity provider as the same person as here.")
+}
+
 pub(super) fn no_demo_user() -> PageProblem {
     refused("unknown_user", "There is no such demo user.")
 }

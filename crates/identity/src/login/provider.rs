@@ -27,7 +27,7 @@ const ISSUERS: usize = 64;
 
 /// A provider cannot be used now. The texts are for the log.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(super) enum ProviderError {
+pub(crate) enum ProviderError {
     #[error(transparent)]
     Egress(#[from] EgressError),
     #[error("no answer within ten seconds")]
@@ -43,7 +43,7 @@ pub(super) enum ProviderError {
 }
 
 /// What is known about the providers.
-pub(super) struct Directory {
+pub(crate) struct Directory {
     egress: Egress,
     clock: Arc<dyn Clock>,
     issuers: Mutex<HashMap<String, Arc<Issuer>>>,
@@ -109,7 +109,7 @@ impl<T> Kept<T> {
 }
 
 impl Directory {
-    pub(super) fn new(egress: Egress, clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(egress: Egress, clock: Arc<dyn Clock>) -> Self {
         Self { egress, clock, issuers: Mutex::default() }
     }
 
@@ -127,7 +127,7 @@ impl Directory {
     }
 
     /// The description of a provider, whose name in it must be the configured one.
-    pub(super) async fn metadata(&self, issuer: &str) -> Result<Arc<ServerMetadata>, ProviderError> {
+    pub(crate) async fn metadata(&self, issuer: &str) -> Result<Arc<ServerMetadata>, ProviderError> {
         let known = self.issuer(issuer);
         let mut kept = known.metadata.lock().await;
         let (url, now) = (discovery::openid_configuration_url(issuer), self.clock.now_ms());
@@ -163,7 +163,7 @@ impl Directory {
 
     /// Checks a token against the provider's keys. A key that is not known may be new: then
     /// the keys are asked for once more.
-    pub(super) async fn verify(
+    pub(crate) async fn verify(
         &self,
         token: &str,
         uri: &str,

@@ -11,6 +11,8 @@ const MAX: usize = 2048;
 pub enum ReturnTo {
     /// Back to an authorization request, by its transaction.
     Authorize(String),
+    /// Back to a link for more, by its handle.
+    StepUp(String),
     /// To a page of ours.
     Path(LocalPath),
 }

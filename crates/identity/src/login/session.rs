@@ -10,7 +10,7 @@ use bartizan_vault::{HandleSealer, Vault};
 use http::{HeaderMap, HeaderValue};
 
 use super::cookie::{self, Cookies};
-use super::random;
+use super::{KnownProvider, random};
 use crate::facts::{self, KeptFacts};
 use crate::problem::PageProblem;
 use crate::secret;
@@ -94,6 +94,7 @@ pub struct BrowserSessions {
     handles: HandleSealer,
     cookies: Cookies,
     life_ms: i64,
+    known: Option<KnownProvider>,
 }
 
 impl BrowserSessions {
@@ -102,7 +103,13 @@ impl BrowserSessions {
     /// Sessions last `life_s` seconds.
     pub fn new(store: Store, vault: &Vault, clock: Arc<dyn Clock>, public_url: &str, life_s: u64) -> Self {
         let life_ms = i64::try_from(life_s.saturating_mul(1000)).unwrap_or(i64::MAX);
-        Self { store, clock, handles: vault.handles(), cookies: Cookies::new(public_url), life_ms }
+        Self { store, clock, handles: vault.handles(), cookies: Cookies::new(public_url), life_ms, known: None }
+    }
+
+    /// Sessions of people for whom no provider speaks any more are none.
+    #[must_use]
+    pub fn with_providers(self, known: KnownProvider) -> Self {
+        Self { known: Some(known), ..self }
     }
 
     /// The session of a request. `None` without one, when it ended, when its person is
@@ -114,7 +121,10 @@ impl BrowserSessions {
             Err(error) => Some(Err(error)),
         };
         match found? {
-            Ok(session) => Some(session),
+            Ok(session) => {
+                let speaks = |known: &KnownProvider| known(&session.provider, &session.person.issuer);
+                self.known.as_ref().is_none_or(speaks).then_some(session)
+            }
             Err(error) => {
                 tracing::warn!(%error, "a browser session could not be read");
                 None

@@ -3,9 +3,10 @@
 //! Until client and redirect URI are known to belong together, everything that is wrong is
 //! a page; afterwards it is an error for the client, always with `iss` (RFC 9207).
 
-mod request;
+pub(super) mod request;
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use bartizan_oauth::OAuthCode;
 use bartizan_oauth::params::{Builder, Params};
@@ -59,7 +60,7 @@ impl AuthorizationServer {
     /// Begins: the query as it came, and who is signed in with this browser.
     pub async fn authorize(&self, query: &str, session: Option<&BrowserSession>) -> Step {
         let step = self.inner.authorize(query, session, self.inner.now()).await;
-        self.inner.note_refusal(query, session, &step);
+        self.inner.note_refusal(query, session, &step, self.peer);
         step
     }
 
@@ -69,7 +70,7 @@ impl AuthorizationServer {
         match self.inner.open_pending(transaction) {
             Some(pending) => {
                 let step = self.inner.authorize(&pending.query, Some(session), pending.begun_ms).await;
-                self.inner.note_refusal(&pending.query, Some(session), &step);
+                self.inner.note_refusal(&pending.query, Some(session), &step, self.peer);
                 step
             }
             None => expired(),
@@ -77,22 +78,22 @@ impl AuthorizationServer {
     }
 
     /// Whether the request in a transaction wants the person to prove at the provider that
-    /// they are there (`prompt=login`).
-    pub fn wants_login(&self, transaction: &str) -> bool {
-        let pending = self.inner.open_pending(transaction);
-        pending.is_some_and(|pending| request::wants_login(&pending.query))
+    /// they are there (`prompt=login`). `None` for what is no fresh transaction of ours: a
+    /// sign-in must not begin for it.
+    pub fn wants_login(&self, transaction: &str) -> Option<bool> {
+        self.inner.open_pending(transaction).map(|pending| request::wants_login(&pending.query))
     }
 
     /// Takes the answer of the consent page; the caller has checked that the form came from
     /// a page of this session. Good once, in the session that saw the page, for ten minutes.
     pub async fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
-        self.inner.decide(transaction, session, approved).await
+        self.inner.decide(transaction, session, approved, self.peer).await
     }
 }
 
 impl Inner {
     /// Records that a request was refused, and who seems to have sent it.
-    fn note_refusal(&self, query: &str, session: Option<&BrowserSession>, step: &Step) {
+    fn note_refusal(&self, query: &str, session: Option<&BrowserSession>, step: &Step, peer: Option<IpAddr>) {
         let code = match step {
             Step::Problem(problem) => problem.code.to_owned(),
             Step::Redirect(to) => match error_of(to) {
@@ -105,6 +106,7 @@ impl Inner {
         let mut event = self.event(Action::Authorize, false, &client, &code);
         event.person = session.map(|session| session.person.email.clone());
         event.provider = session.map(|session| session.provider.clone());
+        event.ip = peer;
         self.record(event);
     }
 
@@ -235,7 +237,7 @@ impl Inner {
         }
     }
 
-    async fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool) -> Step {
+    async fn decide(&self, transaction: &str, session: &BrowserSession, approved: bool, peer: Option<IpAddr>) -> Step {
         let Some(consent) = self.open_consent(transaction, &session.id) else { return expired() };
         let (marker, until) = (transaction::marker(&consent), transaction::marker_until(&consent));
         match replay::consume(&self.deps.store, &marker, until).await {
@@ -247,6 +249,7 @@ impl Inner {
         let mut event = self.event(Action::Consent, approved, &request.client_id, &request.scopes);
         event.person = Some(session.person.email.clone());
         event.provider = Some(session.provider.clone());
+        event.ip = peer;
         if !approved {
             self.record(event);
             return self.answer(&request, |query| {

@@ -42,6 +42,11 @@ impl Presented {
         &self.id
     }
 
+    /// True when it brings no proof at all.
+    pub(super) fn proves_nothing(&self) -> bool {
+        matches!(self.proof, Proof::None)
+    }
+
     /// Reads who the client says to be. More than one method is refused (section 2.3).
     pub(super) fn read(headers: &HeaderMap, params: &Params) -> Result<Self, OAuthError> {
         let wrong = |text: &str| OAuthError::new(OAuthCode::InvalidRequest, text);
@@ -99,10 +104,7 @@ impl Inner {
     /// bring none. Who fails to prove itself again and again has to wait: from one network,
     /// as one client. Nobody else waits for that.
     pub(super) async fn authenticate_client(&self, presented: &Presented, peer: IpAddr) -> Result<Client, OAuthError> {
-        let guesses = !matches!(presented.proof, Proof::None);
-        if guesses && self.failures.is_full(peer, &presented.id, self.now()) {
-            return Err(OAuthError::new(OAuthCode::SlowDown, "too many failures, try again in a minute"));
-        }
+        self.check_pace(presented, peer)?;
         let client = match self.client(&presented.id).await {
             Ok(client) => client,
             Err(ClientError::Store(error)) => return Err(super::unavailable(&error)),
@@ -115,19 +117,38 @@ impl Inner {
             }
             Err(ClientError::Unknown | ClientError::Document(_)) => return Err(invalid_client()),
         };
+        self.check_proof(&client, presented, peer).await?;
+        Ok(client)
+    }
+
+    fn check_pace(&self, presented: &Presented, peer: IpAddr) -> Result<(), OAuthError> {
+        if !presented.proves_nothing() && self.failures.is_full(peer, &presented.id, self.now()) {
+            return Err(OAuthError::new(OAuthCode::SlowDown, "too many failures, try again in a minute"));
+        }
+        Ok(())
+    }
+
+    /// The same for a client that is known already.
+    pub(super) async fn check_proof(
+        &self,
+        client: &Client,
+        presented: &Presented,
+        peer: IpAddr,
+    ) -> Result<(), OAuthError> {
+        self.check_pace(presented, peer)?;
         let good = match &presented.proof {
             Proof::None => client.is_public(),
             Proof::Secret(given) => {
                 let hash = secret::hash(given.expose());
                 client.secret.is_some_and(|known| secret::same(&known, &hash))
             }
-            Proof::Assertion(given) => self.is_asserted(&client, given.expose()).await?,
+            Proof::Assertion(given) => self.is_asserted(client, given.expose()).await?,
         };
         if good {
-            return Ok(client);
+            return Ok(());
         }
         // Only what can be guessed is counted, so that invented names fill no memory.
-        if guesses && !client.is_public() {
+        if !presented.proves_nothing() && !client.is_public() {
             self.failures.take(peer, &presented.id, self.now());
         }
         Err(invalid_client())

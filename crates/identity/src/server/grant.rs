@@ -1,7 +1,11 @@
 //! Grants of the token endpoint, one file each, and what a grant holds.
 
 mod authorization_code;
+mod client_credentials;
+mod foreign;
+mod jwt_bearer;
 mod refresh_token;
+mod token_exchange;
 
 use bartizan_oauth::{OAuthCode, OAuthError};
 use serde::{Deserialize, Serialize};
@@ -28,6 +32,9 @@ pub(crate) struct GrantContent {
     /// What else the sign-in told, or a step-up since.
     #[serde(default)]
     pub(crate) kept: KeptFacts,
+    /// The agent it was given to; the person is its owner then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) agent: Option<String>,
 }
 
 impl GrantContent {
@@ -43,6 +50,7 @@ impl GrantContent {
             acr: session.acr.clone(),
             groups: session.person.groups.clone(),
             kept: KeptFacts { purpose: None, ..session.kept.clone() },
+            agent: None,
         }
     }
 

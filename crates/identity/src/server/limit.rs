@@ -21,7 +21,7 @@ const SHARED: u64 = 1_024;
 const MINUTE_MS: i64 = 60_000;
 
 /// Counts per minute.
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     each: u32,
     all: u32,
     shares: RandomState,
@@ -44,12 +44,12 @@ struct State {
 }
 
 impl Limiter {
-    pub(super) fn new(each: u32, all: u32) -> Self {
+    pub(crate) fn new(each: u32, all: u32) -> Self {
         Self { each, all, shares: RandomState::new(), state: Mutex::default() }
     }
 
     /// Counts one more of a name (may be empty); false when that is too many.
-    pub(super) fn take(&self, peer: IpAddr, name: &str, now_ms: i64) -> bool {
+    pub(crate) fn take(&self, peer: IpAddr, name: &str, now_ms: i64) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.turn(now_ms);
         let slot = self.slot(&state, peer, name);
@@ -63,7 +63,7 @@ impl Limiter {
     }
 
     /// Whether one more would be too many, without counting it.
-    pub(super) fn is_full(&self, peer: IpAddr, name: &str, now_ms: i64) -> bool {
+    pub(crate) fn is_full(&self, peer: IpAddr, name: &str, now_ms: i64) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.turn(now_ms);
         let slot = self.slot(&state, peer, name);

@@ -17,7 +17,7 @@ impl AuthorizationServer {
     /// `POST /revoke`. A refresh token ends its grant, an access token only itself. What is
     /// not known is no error (section 2.2).
     pub async fn revoke(&self, headers: &HeaderMap, peer: IpAddr, body: Bytes) -> Response<Bytes> {
-        let mut from = token::From { peer, client: String::new() };
+        let mut from = token::From::new(peer);
         match self.inner.revoke(headers, &mut from, &body).await {
             Ok(()) => json(StatusCode::OK, Bytes::from_static(b"{}")),
             Err(error) => self.inner.refuse_client(headers, &from, &error, Action::Revoke),

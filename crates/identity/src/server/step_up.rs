@@ -106,10 +106,7 @@ pub enum StepUpError {
     /// It is not one of ours, too old, used, or its grant ended: all look the same.
     Gone,
     /// Somebody else's.
-    OtherPerson {
-        /// Whose it is.
-        owner: String,
-    },
+    OtherPerson,
     /// The sign-in was not what is asked for.
     NotEnough,
     /// The database does not answer.
@@ -166,10 +163,9 @@ impl StepUps {
         Ok(Some((grant, content)))
     }
 
-    /// Whose link it is, if it is fresh: for the choice of a provider before anybody is
-    /// signed in. Says nothing about single use.
-    pub fn owner(&self, handle: &str) -> Option<String> {
-        self.unseal(handle).map(|sealed| sealed.step_up.person)
+    /// Whether it is a fresh link, whoever's: nobody signs in for another one.
+    pub fn is_fresh(&self, handle: &str) -> bool {
+        self.unseal(handle).is_some()
     }
 
     /// Opens a link for whoever is signed in.
@@ -178,14 +174,13 @@ impl StepUps {
     /// [`StepUpError::Gone`] and [`StepUpError::OtherPerson`].
     pub async fn open(&self, handle: &str, session: &BrowserSession) -> Result<Opened, StepUpError> {
         let sealed = self.unseal(handle).ok_or(StepUpError::Gone)?;
-        let owner = &sealed.step_up.person;
-        if *owner != session.person.email {
-            return Err(StepUpError::OtherPerson { owner: owner.clone() });
+        if sealed.step_up.person != session.person.email {
+            return Err(StepUpError::OtherPerson);
         }
         let (grant, content) = self.running(&sealed.step_up.grant).await?.ok_or(StepUpError::Gone)?;
         // The address may have got another holder since the grant was given.
         if grant.person != session.person.id {
-            return Err(StepUpError::OtherPerson { owner: owner.clone() });
+            return Err(StepUpError::OtherPerson);
         }
         Ok(Opened {
             client_name: content.client_name,

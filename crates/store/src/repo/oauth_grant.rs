@@ -239,6 +239,27 @@ pub(super) async fn end_all_in(tx: &mut Tx, person: &str, why: &str, now: i64) -
     Ok(ended)
 }
 
+/// A new grant with its only access token. False when its person may not do anything now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn issue(
+    store: &Store,
+    grant: &Grant,
+    hash: &[u8],
+    scopes: &str,
+    expires_ms: i64,
+) -> Result<bool, StoreError> {
+    let mut tx = store.begin().await?;
+    if tx.execute(&person::ACTIVE, &[Arg::Text(&grant.person)]).await? == 0 {
+        return Ok(false);
+    }
+    insert_in(&mut tx, grant).await?;
+    insert_access_in(&mut tx, &grant.id, hash, scopes, expires_ms).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
 /// One more access token for a grant. False when the grant ended.
 ///
 /// # Errors

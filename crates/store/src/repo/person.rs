@@ -48,10 +48,16 @@ const LIST: Statement = Statement::read(
     "SELECT id, issuer, subject, provider, email, name, groups_json, created_ms, signed_in_ms, deactivated_ms \
      FROM person WHERE email > $1 ORDER BY email LIMIT $2",
 );
+/// A write that changes nothing: the lock that makes a new grant and a deactivation wait for
+/// each other, so that the later one sees the earlier.
+pub(super) const ACTIVE: Statement = Statement::write(
+    "person.active",
+    "UPDATE person SET deactivated_ms = deactivated_ms WHERE id = $1 AND deactivated_ms IS NULL",
+);
 const DELETE: Statement = Statement::write("person.delete", "DELETE FROM person WHERE id = $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, LIST, DELETE].into()
+    super::list![UPSERT, BY_SUBJECT, BY_ID, BY_EMAIL, DEACTIVATE, REACTIVATE, ACTIVE, LIST, DELETE].into()
 }
 
 /// One person. Times are milliseconds since the epoch.
@@ -158,6 +164,15 @@ pub async fn sign_in(store: &Store, new: &SignIn<'_>) -> Result<Option<Person>, 
     }
     tx.commit().await?;
     Ok(Some(after))
+}
+
+/// The person of this name at an issuer.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn by_subject(store: &Store, issuer: &str, subject: &str) -> Result<Option<Person>, StoreError> {
+    let row = store.fetch_optional(&BY_SUBJECT, &[Arg::Text(issuer), Arg::Text(subject)]).await?;
+    row.as_ref().map(|row| person(row, 0)).transpose()
 }
 
 /// The person with this id.
