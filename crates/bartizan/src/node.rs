@@ -99,7 +99,7 @@ impl Node {
         let index = Some(store.clone());
         let audit = Audit::open_with(&input.audit_dir, file.audit.mode, index, Arc::clone(&clock), &options)
             .map_err(|e| cannot("audit_unavailable")(e.to_string()))?;
-        let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users).with_agents(input.people.agents()));
+        let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users).with_providers(input.people.known_provider(!input.demo_users.is_empty())).with_agents(input.people.agents()));
         let live = Arc::new(Live::new(Arc::new(snapshot)));
         let upstreams = Upstreams::new(UpstreamDeps {
             egress: egress.clone(),

@@ -17,7 +17,8 @@ use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, U
 use bartizan_egress::Egress;
 use bartizan_gate::{Circumstances, Gate};
 use bartizan_identity::{
-    Agents, AuthorizationServer, AuthorizationServerDeps, BrowserSession, DemoUser, IdentityEvent, Login, LoginDeps, Machines, Recorder, SCOPES,
+    Agents, AuthorizationServer, AuthorizationServerDeps, BrowserSession, DemoUser, IdentityEvent, KnownProvider,
+    Login, LoginDeps, Machines, Recorder, SCOPES,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, ServerId, SignInFacts};
@@ -63,6 +64,15 @@ pub(crate) struct People {
 }
 
 impl People {
+    /// Whether a provider speaks for people still; demo people speak for themselves.
+    pub(crate) fn known_provider(self: &Arc<Self>, demo: bool) -> KnownProvider {
+        let people = Arc::clone(self);
+        Arc::new(move |id, issuer| {
+            let listed = |it: &IdentityProvider| it.id == id && it.issuer == issuer;
+            (demo && id == "demo" && issuer == "demo") || people.providers.load().iter().any(listed)
+        })
+    }
+
     /// Takes what a configuration says; its secrets are resolved.
     pub(crate) fn take(&self, filled: &Resources) {
         self.providers.store(Arc::new(filled.identity_providers.clone()));

@@ -31,6 +31,7 @@ mod sabotage;
 mod slot;
 mod spans;
 mod stages;
+mod step_up;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -48,6 +49,8 @@ pub use portal_tools::ServerLine;
 #[cfg(any(test, feature = "sabotage"))]
 pub use sabotage::{Sabotage, Stop};
 pub use stages::Stage;
+pub use step_up::{StepUp, StepUps};
+pub use bartizan_policy::Need;
 pub use subscribe::{Note, Subscription, SubscriptionControl};
 pub use toggles::{
     Changed, NewSession, Off, PortalStates, SEEN_EVERY_MS, Selection, State, Unavailable, credential_holder,

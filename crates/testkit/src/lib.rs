@@ -8,11 +8,14 @@
     reason = "members of a serde_json::Value: absent reads as null; only objects made here are written to"
 )]
 
+pub mod accounts;
+pub mod balancer;
 pub mod client;
 pub mod conformance;
 pub mod faulty;
 pub mod fixture;
 pub mod http;
+pub mod mmdb;
 pub mod postgres;
 pub mod process;
 pub mod product;

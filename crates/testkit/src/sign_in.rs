@@ -106,6 +106,8 @@ pub struct Person {
     name: String,
     folder: TempDir,
     decide: &'static str,
+    /// Other names of the person, by the origin where they are used.
+    names: Vec<(String, String)>,
 }
 
 impl Person {
@@ -114,13 +116,20 @@ impl Person {
     /// # Errors
     /// When no folder can be made.
     pub fn new(name: &str) -> Result<Self> {
-        Ok(Self { name: name.to_owned(), folder: TempDir::new()?, decide: "allow" })
+        Ok(Self { name: name.to_owned(), folder: TempDir::new()?, decide: "allow", names: Vec::new() })
     }
 
     /// The same person refuses what bartizan asks.
     #[must_use]
     pub fn refusing(mut self) -> Self {
         self.decide = "deny";
+        self
+    }
+
+    /// The same person is called otherwise at another authorization server.
+    #[must_use]
+    pub fn called(mut self, origin: &str, name: &str) -> Self {
+        self.names.push((origin.to_owned(), name.to_owned()));
         self
     }
 
@@ -134,6 +143,7 @@ impl Person {
             ("BARTIZAN_TRACE", path("trace")),
             ("BARTIZAN_SHOTS", path("shots")),
             ("BARTIZAN_DECIDE", self.decide.to_owned()),
+            ("BARTIZAN_NAMES", Value::from_iter(self.names.iter().cloned()).to_string()),
             ("BARTIZAN_TOOLS_DIR", tools::folder().display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
@@ -145,9 +155,18 @@ impl Person {
     /// # Errors
     /// When the browser cannot be started.
     pub async fn open(&self, url: &str) -> Result<Value> {
+        self.press(url, "").await
+    }
+
+    /// The same, and presses the first button of this selector once.
+    ///
+    /// # Errors
+    /// When the browser cannot be started.
+    pub async fn press(&self, url: &str, selector: &str) -> Result<Value> {
         let before = self.trace().len();
         let mut command = Command::new(tools::node());
         command.arg(tools::script("sign-in/browser.mjs")).arg(url).envs(self.environment());
+        command.env("BARTIZAN_PRESS", selector);
         let output = process::run_command(&mut command, Duration::from_secs(90)).await?;
         let trace = self.trace();
         trace.get(before).cloned().with_context(|| format!("no trace: {}", output.stderr))

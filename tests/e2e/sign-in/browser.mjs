@@ -5,8 +5,10 @@
 //   browser.mjs URL
 //
 // BARTIZAN_PERSON   who signs in at the provider (default ana)
+// BARTIZAN_NAMES    JSON object: origin to the name that is used there instead
 // BARTIZAN_PROFILE  folder of the browser's profile: the same folder is the same person's browser
 // BARTIZAN_DECIDE   `allow` (default) or `deny` on the consent page
+// BARTIZAN_PRESS    selector of one more button, which is pressed once
 // BARTIZAN_SHOTS    folder for a picture of each page of bartizan
 // BARTIZAN_TRACE    file that gets one JSON line: {clicks, pages: [{url, title, heading}], ended}
 //
@@ -19,6 +21,7 @@ import { installed } from "../lib/drive.mjs";
 const { chromium } = installed("playwright-core");
 const url = process.argv[2];
 const person = process.env.BARTIZAN_PERSON || "ana";
+const names = JSON.parse(process.env.BARTIZAN_NAMES || "{}");
 const decide = process.env.BARTIZAN_DECIDE || "allow";
 const shots = process.env.BARTIZAN_SHOTS;
 const own = process.env.BARTIZAN_PROFILE;
@@ -36,7 +39,14 @@ try {
   const page = context.pages()[0] ?? (await context.newPage());
   page.setDefaultTimeout(30_000);
   await page.goto(url, { waitUntil: "load" });
-  for (let step = 0; step < 12; step += 1) {
+  let press = process.env.BARTIZAN_PRESS;
+  for (let step = 0; step < 24; step += 1) {
+    if ((await page.locator('meta[http-equiv="refresh"]').count()) > 0) {
+      // A page that only leads on.
+      const here = page.url();
+      await page.waitForURL((now) => String(now) !== here, { waitUntil: "load" }).catch(() => {});
+      continue;
+    }
     const seen = { url: page.url(), title: await page.title(), heading: await page.locator("h1").first().textContent({ timeout: 500 }).catch(() => null) };
     trace.pages.push(seen);
     const click = async (target) => {
@@ -49,7 +59,7 @@ try {
     const name = page.locator('input[name="login"]');
     if (await name.count()) {
       // The provider's page.
-      await name.fill(person);
+      await name.fill(names[new URL(page.url()).origin] ?? person);
       await page.locator('input[name="password"]').fill("anything");
       await click(page.locator('button[type="submit"]').first());
       continue;
@@ -62,7 +72,13 @@ try {
       mkdirSync(shots, { recursive: true });
       await page.screenshot({ path: join(shots, `${String(step).padStart(2, "0")}.png`), fullPage: true });
     }
-    const mine = page.locator(`button[name="decision"][value="${decide}"], button[name="user"][value="${person}"]`);
+    if (press && (await page.locator(press).count()) > 0) {
+      const target = page.locator(press).first();
+      press = undefined;
+      await click(target);
+      continue;
+    }
+    const mine = page.locator(`button[name="decision"][value="${decide}"], button[name="user"][value="${person}"], button[name="connect"][value="yes"]`);
     if (await mine.count()) {
       await click(mine.first());
       continue;
