@@ -1,6 +1,8 @@
 //! The side that signs people in, and a browser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +27,10 @@ pub struct Gateway {
     pub clock: Arc<ManualClock>,
     pub providers: Arc<ArcSwap<Vec<IdentityProvider>>>,
     pub events: Arc<Mutex<Vec<IdentityEvent>>>,
+    pub vault: Vault,
+    /// Last part of the path to come back at, by `state`: browsers follow the redirect URI.
+    paths: Mutex<HashMap<String, String>>,
+    peers: AtomicU32,
 }
 
 pub fn config(id: &str, provider: &Provider, domains: &[&str]) -> IdentityProvider {
@@ -42,9 +48,10 @@ pub async fn gateway(public_url: &str, providers: Vec<IdentityProvider>, demo: &
     let outgoing = settings::Egress { private_allow: vec!["127.0.0.1".to_owned()], ..Default::default() };
     let user =
         |email: &&str| DemoUser { email: (*email).to_owned(), name: "Demo".to_owned(), groups: vec!["eng".to_owned()] };
+    let vault = Vault::new(KeyRing::ephemeral().unwrap()).unwrap();
     let deps = LoginDeps {
         store: store.clone(),
-        vault: Vault::new(KeyRing::ephemeral().unwrap()).unwrap(),
+        vault: vault.clone(),
         egress: Egress::new(&outgoing, Duration::from_secs(5)).unwrap(),
         clock: clock.clone() as Arc<dyn Clock>,
         public_url: public_url.to_owned(),
@@ -59,7 +66,8 @@ pub async fn gateway(public_url: &str, providers: Vec<IdentityProvider>, demo: &
             Arc::new(move |event| events.lock().unwrap().push(event))
         },
     };
-    Gateway { login: Login::new(deps), store, clock, providers, events }
+    let (paths, peers) = (Mutex::default(), AtomicU32::new(0x0a00_0000));
+    Gateway { login: Login::new(deps), store, clock, providers, events, vault, paths, peers }
 }
 
 /// With one provider that speaks for everybody.
@@ -98,15 +106,27 @@ impl Browser {
 }
 
 impl Gateway {
+    /// Another address each time, so that nothing is limited that is not meant to be.
+    pub fn peer(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(self.peers.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// Begins in a browser; the URL at the provider.
     pub async fn begin(&self, browser: &mut Browser) -> String {
         self.begin_with(browser, None, Ask::default()).await
     }
 
     pub async fn begin_with(&self, browser: &mut Browser, email: Option<&str>, ask: Ask) -> String {
-        match self.login.begin(ReturnTo::path("/account"), email, ask).await {
+        self.begin_for(browser, ReturnTo::path("/account"), email, ask).await
+    }
+
+    pub async fn begin_for(&self, browser: &mut Browser, to: ReturnTo, email: Option<&str>, ask: Ask) -> String {
+        match self.login.from_peer(self.peer()).begin(to, email, ask).await {
             Begin::Redirect { url, set_cookie } => {
                 browser.take(&[set_cookie]);
+                let (state, uri) = (param(&url, "state").unwrap(), param(&url, "redirect_uri").unwrap());
+                let last = uri.split_once("/login/callback").unwrap().1.trim_start_matches('/').to_owned();
+                self.paths.lock().unwrap().insert(state, last);
                 url
             }
             other => panic!("{other:?}"),
@@ -114,9 +134,24 @@ impl Gateway {
     }
 
     pub async fn callback(&self, browser: &mut Browser, query: &str) -> Result<SignedIn, PageProblem> {
-        let signed_in = self.login.callback(query, &browser.headers()).await?;
-        browser.take(&signed_in.set_cookies);
-        Ok(signed_in)
+        let state = param(&format!("x?{query}"), "state").unwrap_or_default();
+        let path = self.paths.lock().unwrap().get(&state).cloned().filter(|path| !path.is_empty());
+        self.callback_at(browser, self.peer(), path.as_deref(), query).await
+    }
+
+    pub async fn callback_at(
+        &self,
+        browser: &mut Browser,
+        peer: IpAddr,
+        path: Option<&str>,
+        query: &str,
+    ) -> Result<SignedIn, PageProblem> {
+        let back = self.login.from_peer(peer).callback(path, query, &browser.headers()).await;
+        browser.take(match &back {
+            Ok(signed_in) => &signed_in.set_cookies,
+            Err(problem) => &problem.set_cookies,
+        });
+        back
     }
 
     /// All of it.

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod gateway;
+mod limits;
 mod people;
 mod provider;
 mod providers;
 mod sessions;
 mod state;
+mod step_up;
 mod tokens;
 
 /// Seconds since the epoch.

@@ -121,10 +121,11 @@ async fn a2_a_state_is_good_once_and_for_ten_minutes() {
     assert_eq!(gateway.callback(&mut browser, &provider.approve(&url)).await.unwrap_err().code, "sign_in_state");
     for query in ["", "code=x", "code=x&state=y&state=z", "state=x", "code=x&error=y&state=z", "%", &"x".repeat(20_000)]
     {
-        let problem = gateway.login.callback(query, &HeaderMap::new()).await.unwrap_err();
+        let problem =
+            gateway.login.from_peer(gateway.peer()).callback(None, query, &HeaderMap::new()).await.unwrap_err();
         assert_eq!(problem.code, "bad_answer", "{query:.40}");
     }
-    let problem = gateway.login.callback("code=x&state=y", &browser.headers()).await.unwrap_err();
+    let problem = gateway.login.callback(None, "code=x&state=y", &browser.headers()).await.unwrap_err();
     assert_eq!(problem.code, "sign_in_state");
 }
 
