@@ -46,7 +46,7 @@ pub use level::LogLevel;
 pub use message::{Kind, MAX_BATCH, Message};
 pub use params::{Meta, Params, ParamsError, Reference};
 pub use profile::ClientProfile;
-pub use raw::{JsonError, Limits, RawJson};
+pub use raw::{JsonError, Limits, RawJson, one_line};
 pub use revision::{LATEST_LEGACY, LATEST_MODERN, MODERN_VERSIONS, Revision};
 pub use scan::JsonKind;
 
