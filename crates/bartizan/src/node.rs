@@ -153,6 +153,7 @@ impl Node {
             servers: Arc::new(move |id| servers.load().servers.get(id).cloned()),
             record: Arc::clone(&record),
         });
+        let accounts = accounts.with_signer(signer.clone());
         let gate = gate.with_accounts(accounts.clone());
         let pages = sign_in::pages(SignInDeps {
             upstream: sign_in::upstream(accounts, gate.clone()),

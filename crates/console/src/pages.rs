@@ -6,7 +6,7 @@ use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, Provider
 
 use crate::clients::{Guide, Line};
 use crate::text;
-use crate::upstream::ConnectView;
+use crate::upstream::{ConnectView, TypedView};
 
 /// What surrounds every page.
 #[derive(Clone, Debug)]
@@ -186,6 +186,32 @@ impl Connect {
             origin: text::shown(&view.origin, HOST),
             scopes: view.scopes.iter().take(SCOPES).map(|scope| text::shown(scope, text::NAME)).collect(),
             ready,
+            return_to,
+            chrome,
+        }
+    }
+}
+
+/// A form for a token that the person has from the server (P17).
+#[derive(Template)]
+#[template(path = "connect_token.html")]
+pub(crate) struct ConnectToken {
+    pub(crate) chrome: Chrome,
+    pub(crate) csrf: String,
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// A web link, checked with the configuration.
+    pub(crate) help_url: Option<String>,
+    pub(crate) return_to: Option<String>,
+}
+
+impl ConnectToken {
+    pub(crate) fn new(chrome: Chrome, view: &TypedView, return_to: Option<String>) -> Self {
+        Self {
+            csrf: chrome.person.as_ref().map(|person| person.csrf.clone()).unwrap_or_default(),
+            id: view.id.clone(),
+            name: text::name(&view.name, &view.id),
+            help_url: view.help_url.clone(),
             return_to,
             chrome,
         }

@@ -5,10 +5,10 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bartizan_accounts::{AccountError, AccountView, Accounts, Connected};
+use bartizan_accounts::{AccountError, AccountKind, AccountView, Accounts, Connected};
 use bartizan_catalog::ServerSpec;
 use bartizan_identity::{BrowserSession, PageProblem};
-use bartizan_model::{Principal, PrincipalKind, ServerId};
+use bartizan_model::{Principal, PrincipalKind, Secret, ServerId};
 use bytes::Bytes;
 
 use crate::backend::{Real, unavailable};
@@ -43,6 +43,15 @@ pub(crate) struct ConnectView {
     pub(crate) scopes: Vec<String>,
 }
 
+/// A server that takes a token which the person types (P17).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TypedView {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// Page on which people make such a token.
+    pub(crate) help_url: Option<String>,
+}
+
 /// An account with the name of its server, if the person may still use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnAccount {
@@ -65,6 +74,21 @@ pub(crate) trait Upstream: Send + Sync + 'static {
         server: &str,
         return_to: &str,
     ) -> impl Future<Output = Option<Result<String, PageProblem>>> + Send;
+    /// Where a token is typed; `None` also for servers of other kinds.
+    fn typed(&self, visit: Visit<'_>, server: &str) -> Option<TypedView> {
+        let _ = (visit, server);
+        None
+    }
+    /// Keeps what was typed.
+    fn keep(
+        &self,
+        visit: Visit<'_>,
+        server: &str,
+        token: Secret<String>,
+    ) -> impl Future<Output = Option<Result<(), PageProblem>>> + Send {
+        let _ = (visit, server, token);
+        std::future::ready(None)
+    }
     fn back(&self, visit: Visit<'_>, query: &str) -> impl Future<Output = Result<Connected, PageProblem>> + Send;
     fn own(&self, visit: Visit<'_>) -> impl Future<Output = Result<Vec<OwnAccount>, PageProblem>> + Send;
     fn disconnect(&self, visit: Visit<'_>, server: &str) -> impl Future<Output = Result<(), PageProblem>> + Send;
@@ -111,6 +135,17 @@ impl Upstream for Real {
         let (accounts, spec) = self.server(visit, server)?;
         // Whoever brings the cookie of this session is the browser that began.
         Some(accounts.begin(&spec, &principal(visit.session), return_to, &visit.session.id).await)
+    }
+
+    fn typed(&self, visit: Visit<'_>, server: &str) -> Option<TypedView> {
+        let (_, spec) = self.server(visit, server)?;
+        let AccountKind::Pat { help_url } = Accounts::kind(&spec) else { return None };
+        Some(TypedView { id: spec.id.to_string(), name: spec.name.to_string(), help_url })
+    }
+
+    async fn keep(&self, visit: Visit<'_>, server: &str, token: Secret<String>) -> Option<Result<(), PageProblem>> {
+        let (accounts, spec) = self.server(visit, server)?;
+        Some(accounts.store_pat(&spec, &principal(visit.session), token).await)
     }
 
     async fn back(&self, visit: Visit<'_>, query: &str) -> Result<Connected, PageProblem> {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bartizan_identity::{BrowserSession, LocalPath, PageProblem};
+use bartizan_model::Secret;
 use bartizan_oauth::params::{Builder, Params};
 use http::StatusCode;
 
@@ -26,6 +27,12 @@ pub(crate) async fn ask<B: Backend>(
 ) -> Response {
     let Some(session) = console.session(request.headers()).await else { return sign_in(&console, &request) };
     let visit = visit(&session, &request);
+    if let Some(view) = console.0.backend.typed(visit, &server) {
+        let return_to = query(&request).get("return_to").and_then(LocalPath::parse);
+        let return_to = return_to.map(|path| path.as_str().to_owned());
+        let page = pages::ConnectToken::new(console.chrome(Some(&session)), &view, return_to);
+        return console.show(&page, Window::Own);
+    }
     let Some(asked) = console.0.backend.ask(visit, &server).await else {
         return routes::not_found(&console, request.headers());
     };
@@ -56,6 +63,13 @@ pub(crate) async fn leave<B: Backend>(
     let visit = Visit { session: &session, ip };
     let done = format!("/connect/{server}/done");
     let return_to = form.fields.get("return_to").filter(|path| LocalPath::parse(path).is_some()).unwrap_or(&done);
+    if let Some(token) = form.fields.get("token") {
+        return match console.0.backend.keep(visit, &server, Secret::new(token.to_owned())).await {
+            None => routes::not_found(&console, &form.headers),
+            Some(Ok(())) => console.go(return_to, Window::Own),
+            Some(Err(problem)) => console.problem(&problem),
+        };
+    }
     match console.0.backend.leave(visit, &server, return_to).await {
         None => routes::not_found(&console, &form.headers),
         Some(Ok(url)) if is_web(&url) => {

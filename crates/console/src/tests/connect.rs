@@ -176,3 +176,35 @@ async fn p57_accounts_are_listed_with_what_can_be_done() {
     assert_eq!(answer.headers()[LOCATION], "/account");
     assert_eq!(fake.done(), ["disconnect s1 notes"]);
 }
+
+#[tokio::test]
+async fn p17_a_token_is_typed_on_a_page_and_never_shown() {
+    let fake = Fake::default();
+    let app = app(&fake);
+    let (status, page) = ask(&app, get("/connect/vault?return_to=/account", Some(COOKIE))).await;
+    assert_eq!(status, 200);
+    for wanted in ["Vault", "type=\"password\"", CSRF, "ada@example.com", "value=\"/account\"", "b=&#60;2&#62;"] {
+        assert!(page.contains(wanted), "{wanted}\n{page}");
+    }
+    assert!(fake.done().is_empty(), "looking keeps nothing");
+
+    let answer = send(&app, form("/connect/vault", "csrf=csrf-of-s1&token=t0p-s3cret&return_to=/account")).await;
+    assert_eq!((answer.status().as_u16(), answer.headers()[LOCATION].to_str().unwrap()), (303, "/account"));
+    assert!(!text(answer).await.contains("t0p-s3cret"));
+    assert_eq!(fake.done(), ["keep s1 vault t0p-s3cret"]);
+
+    for (path, body, status) in [
+        ("/connect/vault", "csrf=csrf-of-s1&token=bad", 400),
+        ("/connect/vault", "csrf=of-somebody-else&token=t0p-s3cret", 403),
+        ("/connect/vault", "token=t0p-s3cret", 403),
+        ("/connect/nope", "csrf=csrf-of-s1&token=t0p-s3cret", 404),
+    ] {
+        let answer = send(&app, form(path, body)).await;
+        assert_eq!(answer.status().as_u16(), status, "{body}");
+        assert!(!text(answer).await.contains("t0p-s3cret"), "{body}");
+    }
+    assert_eq!(fake.done().iter().filter(|done| done.starts_with("keep s1 vault t0p")).count(), 1);
+    // A page of another site cannot bring its own return address.
+    let answer = send(&app, form("/connect/vault", "csrf=csrf-of-s1&token=t&return_to=//evil.example")).await;
+    assert_eq!(answer.headers()[LOCATION].to_str().unwrap(), "/connect/vault/done");
+}

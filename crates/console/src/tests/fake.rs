@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bartizan_identity::{ApprovedClient, Ask, Begin, BrowserSession, ClientKind, ConsentView, DemoUser, LocalPath, PageProblem, Person, ProviderView, ReturnTo, ScopeView, SignedIn, Step, StepUpNext, StepUpView, Want};
 use bartizan_accounts::Connected;
-use bartizan_model::{ManualClock, ServerId};
+use bartizan_model::{ManualClock, Secret, ServerId};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -15,7 +15,7 @@ use tower::ServiceExt as _;
 use crate::backend::Backend;
 use crate::console::{Brand, Console, HomeAsk, PortalView};
 use crate::routes::routes;
-use crate::upstream::{ConnectView, OwnAccount, Upstream, Visit};
+use crate::upstream::{ConnectView, OwnAccount, TypedView, Upstream, Visit};
 
 /// 22 Nov 2026, 16:05 UTC.
 pub(crate) const NOW: i64 = 1_795_363_500_000;
@@ -103,6 +103,17 @@ impl Upstream for Fake {
         self.did(format!("leave {} {server} {return_to}", visit.session.id));
         let url = self.connect_url.clone().unwrap_or_else(|| "https://auth.notes.example/authorize?state=s".to_owned());
         (server == "notes").then_some(Ok(url))
+    }
+
+    fn typed(&self, _: Visit<'_>, server: &str) -> Option<TypedView> {
+        let help_url = Some("https://vault.example/tokens?a=1&b=<2>".to_owned());
+        (server == "vault").then(|| TypedView { id: server.into(), name: "Vault".into(), help_url })
+    }
+
+    async fn keep(&self, visit: Visit<'_>, server: &str, token: Secret<String>) -> Option<Result<(), PageProblem>> {
+        self.did(format!("keep {} {server} {}", visit.session.id, token.expose()));
+        let bad = || PageProblem::new(StatusCode::BAD_REQUEST, "connect_token", "No", "This is not a token.");
+        (server == "vault").then(|| if token.expose() == "bad" { Err(bad()) } else { Ok(()) })
     }
 
     async fn back(&self, visit: Visit<'_>, query: &str) -> Result<Connected, PageProblem> {
