@@ -14,6 +14,8 @@ use crate::digest::push_hex;
 const MAX_TEXT: usize = 2_048;
 /// Longest text of one member of an identity, bytes.
 const MAX_WHO_TEXT: usize = 512;
+/// Longest purpose, bytes: 500 characters.
+const MAX_PURPOSE: usize = 2_000;
 /// Most labels of an event and groups of an identity.
 const MAX_ITEMS: usize = 256;
 /// The largest integer that a JSON number holds exactly.
@@ -146,7 +148,7 @@ pub(crate) fn push_who(out: &mut Vec<u8>, who: &Who) {
     push_text(out, principal, MAX_WHO_TEXT);
     if let Some(purpose) = purpose {
         out.extend_from_slice(b",\"purpose\":");
-        push_text(out, purpose, MAX_WHO_TEXT);
+        push_text(out, purpose, MAX_PURPOSE);
     }
     out.push(b'}');
 }

@@ -17,6 +17,7 @@ use crate::call::{CallOutput, CallReply, Caller, Endpoint, Refusal, Signals, Unk
 use crate::gate::Inner;
 use crate::limits::Slots;
 use crate::park::ParkId;
+use crate::portal_tools::PortalTool;
 use crate::request_state::State;
 use crate::spans::Spans;
 use crate::stages::Stage;
@@ -87,8 +88,8 @@ impl Reject {
 pub(crate) enum Destination {
     /// An upstream server.
     Upstream(Arc<ServerSpec>),
-    /// `portal_list_servers`.
-    ListServers,
+    /// The portal itself.
+    Portal(PortalTool),
 }
 
 /// What `route` found.
@@ -114,7 +115,7 @@ impl Route {
     pub(crate) fn server(&self) -> Option<&Arc<ServerSpec>> {
         match &self.destination {
             Destination::Upstream(spec) => Some(spec),
-            Destination::ListServers => None,
+            Destination::Portal(_) => None,
         }
     }
 }
@@ -139,6 +140,8 @@ pub(crate) struct Exchange {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) id: EventId,
     pub(crate) at_ms: i64,
+    /// When it is decided: later than it began if it waited for its person.
+    pub(crate) decided_ms: i64,
     pub(crate) started: Instant,
     pub(crate) endpoint: Endpoint,
     pub(crate) caller: Caller,
@@ -189,7 +192,7 @@ impl Exchange {
 
     /// What policies may look at besides principal and target.
     pub(crate) fn context(&self) -> RequestContext<'_> {
-        self.caller.context(self.at_ms)
+        self.caller.context(self.decided_ms)
     }
 
     /// True when nobody will read the answer and the call shall end: cancelled, or a

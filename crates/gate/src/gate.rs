@@ -33,6 +33,7 @@ use crate::personal::Personal;
 use crate::portal_tools::ServerLine;
 use crate::replays::Replays;
 use crate::run;
+use crate::step_up::{Door, StepUps};
 use crate::subscribe::{self, Hubs, Subscription};
 use crate::toggles::PortalStates;
 use crate::views::Views;
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) upstreams: Upstreams,
     pub(crate) personal: Personal,
+    pub(crate) step_ups: Door,
     pub(crate) audit: Audit,
     pub(crate) handles: HandleSealer,
     pub(crate) limits: WireLimits,
@@ -75,6 +77,8 @@ pub(crate) struct Inner {
     pub(crate) lists: Arc<Lists>,
     pub(crate) views: Views,
     pub(crate) states: PortalStates,
+    /// Where pages are, once there are some.
+    pub(crate) page_base: std::sync::OnceLock<Arc<str>>,
     pub(crate) parks: Parks,
     pub(crate) replays: Replays,
     pub(crate) hubs: Hubs,
@@ -117,6 +121,7 @@ impl Gate {
             limiter: Limiter::new(Arc::clone(&deps.clock)),
             lists: Arc::new(lists),
             views: Views::new(),
+            page_base: std::sync::OnceLock::new(),
             states: PortalStates::new(deps.store.clone(), Arc::clone(&deps.clock)),
             parks: Parks::default(),
             replays: Replays::new(deps.store),
@@ -130,6 +135,7 @@ impl Gate {
             snapshot: deps.snapshot,
             upstreams: deps.upstreams,
             personal,
+            step_ups: Door::default(),
             audit: deps.audit,
             handles: deps.handles,
             limits: deps.limits,
@@ -147,6 +153,15 @@ impl Gate {
         self
     }
 
+    /// Tells the gate where the pages for people are: the public URL. Without them nobody is
+    /// sent to the selection page.
+    #[must_use]
+    pub fn with_selection_page(self, public_url: &str) -> Self {
+        // The first one stays.
+        let _ = self.0.page_base.set(public_url.trim_end_matches('/').into());
+        self
+    }
+
     /// Sessions of legacy clients and what is switched off.
     pub fn states(&self) -> &PortalStates {
         &self.0.states
@@ -160,6 +175,14 @@ impl Gate {
     /// Seals what clients carry for the portal.
     pub fn handles(&self) -> &HandleSealer {
         &self.0.handles
+    }
+
+    /// Gives the gate the links by which people add to their grants. Without them whoever
+    /// lacks a second factor or a purpose is refused.
+    #[must_use]
+    pub fn with_step_ups(self, step_ups: Arc<dyn StepUps>) -> Self {
+        self.0.step_ups.set(step_ups);
+        self
     }
 
     /// Starts a governed call in a task of its own.

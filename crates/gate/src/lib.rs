@@ -38,6 +38,7 @@ mod tests;
 mod toggles;
 mod views;
 
+pub use bartizan_policy::Need;
 pub use call::{
     CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, GovernedCall, Refusal, Scopes, Unknown,
 };
@@ -45,14 +46,14 @@ pub use discover::Discovery;
 pub use explain::StageVerdict;
 pub use gate::{Access, Gate, GateDeps};
 pub use listing::ListCall;
+pub use pages::SelectionView;
 pub use portal_tools::ServerLine;
 #[cfg(any(test, feature = "sabotage"))]
 pub use sabotage::{Sabotage, Stop};
 pub use stages::Stage;
 pub use step_up::{StepUp, StepUps};
-pub use bartizan_policy::Need;
 pub use subscribe::{Note, Subscription, SubscriptionControl};
 pub use toggles::{
-    Changed, NewSession, Off, PortalStates, SEEN_EVERY_MS, Selection, State, Unavailable, credential_holder,
+    Changed, LinkError, NewSession, Off, PortalStates, SEEN_EVERY_MS, Selection, State, Unavailable, credential_holder,
     session_holder,
 };

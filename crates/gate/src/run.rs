@@ -49,6 +49,7 @@ pub(crate) fn exchange(
         snapshot: gate.snapshot.load_full(),
         id: EventId::new(at_ms),
         at_ms,
+        decided_ms: at_ms,
         started: Instant::now(),
         endpoint: call.endpoint,
         caller: call.caller,

@@ -18,6 +18,7 @@ struct Switches {
     skipped: HashSet<Stage>,
     panics: HashSet<Stage>,
     stops: HashMap<Stage, Stop>,
+    forgets_facts: bool,
 }
 
 /// A place where calls wait.
@@ -47,6 +48,15 @@ impl Sabotage {
     /// Holds calls in front of a stage until told to go on.
     pub fn stop_at(&self, stage: Stage) -> Stop {
         self.with(|s| s.stops.entry(stage).or_default().clone())
+    }
+
+    /// Keeps views and answers without the facts of the session they were made for.
+    pub fn forget_facts(&self) {
+        self.with(|s| s.forgets_facts = true);
+    }
+
+    pub(crate) fn forgets_facts(&self) -> bool {
+        self.with(|s| s.forgets_facts)
     }
 
     /// Undoes everything.

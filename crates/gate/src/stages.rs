@@ -6,6 +6,7 @@ pub(crate) mod credential;
 pub(crate) mod forward;
 pub(crate) mod intend;
 pub(crate) mod limit;
+pub(crate) mod page;
 pub(crate) mod record;
 pub(crate) mod route;
 pub(crate) mod state;

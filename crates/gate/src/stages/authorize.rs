@@ -1,8 +1,11 @@
 //! `authorize`: the policies, with arguments. A decision that arguments cannot
 //! change was already made for the caller's view and is not made again.
 
+mod step_up;
+
+use bartizan_catalog::uri;
 use bartizan_model::{ReasonCode, ToolClass};
-use bartizan_policy::{Decision, Query};
+use bartizan_policy::{Action, Decision, Query};
 
 use super::Stage;
 use crate::exchange::{Destination, Exchange, Reject};
@@ -11,11 +14,16 @@ use crate::exchange::{Destination, Exchange, Reject};
 ///
 /// # Errors
 /// [`Reject`] with the code and rule of the decision.
-#[expect(clippy::unused_async, reason = "every stage is an async function over an exchange")]
 pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
-    let decision = decide(x);
-    if decision.allow {
+    let mut decision = decide(x);
+    if decision.allow || decision.need.is_some() {
+        // What the client must fix comes before what its person must do.
         within_scopes(x)?;
+    }
+    if decision.need.is_some() && !x.dry {
+        decision = step_up::run(x, decision).await?;
+    }
+    if decision.allow {
         x.finish.rule = decision.rule;
         return Ok(());
     }
@@ -35,24 +43,31 @@ fn within_scopes(x: &Exchange) -> Result<(), Reject> {
 
 fn decide(x: &Exchange) -> Decision {
     // A call that was never routed has no target that anything could allow.
-    let Some(route) = &x.route else {
-        return Decision { allow: false, code: Some(ReasonCode::PolicyDenied), rule: None, uses_args: false };
-    };
+    let Some(route) = &x.route else { return Decision::refused(ReasonCode::PolicyDenied, None) };
     if let Some(decision) = &route.decision {
         return decision.clone();
     }
     let server = match &route.destination {
         Destination::Upstream(spec) => Some(&spec.id),
-        Destination::ListServers => None,
+        Destination::Portal(_) => None,
     };
-    x.snapshot.policies.decide(&Query {
-        principal: &x.caller.principal,
-        action: route.action,
-        portal: x.endpoint.portal(),
-        server,
-        name: &route.name,
-        class: route.class,
-        context: &x.context(),
-        args: x.params.arguments.as_ref().map(|raw| raw.as_str()),
-    })
+    let ask = |name: &str| {
+        x.snapshot.policies.decide(&Query {
+            principal: &x.caller.principal,
+            action: route.action,
+            portal: x.endpoint.portal(),
+            server,
+            name,
+            class: route.class,
+            context: &x.context(),
+            args: x.params.arguments.as_ref().map(|raw| raw.as_str()),
+        })
+    };
+    let decision = ask(&route.name);
+    if route.action != Action::ReadResource || !decision.allow {
+        return decision;
+    }
+    // A server may read another spelling as the same resource, so both must be allowed.
+    let normal = uri::normal(&route.name);
+    if normal == *route.name { decision } else { Some(ask(&normal)).filter(|normal| !normal.allow).unwrap_or(decision) }
 }

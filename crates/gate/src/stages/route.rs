@@ -20,7 +20,7 @@ use super::Stage;
 use crate::call::{Endpoint, Unknown};
 use crate::exchange::{Destination, Exchange, Reject, Route};
 use crate::gate::{Access, access};
-use crate::portal_tools;
+use crate::portal_tools::PortalTool;
 
 /// What a call is about.
 enum Asked {
@@ -90,11 +90,10 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
 
 async fn find(x: &Exchange, asked: Asked) -> Result<Route, Reject> {
     match asked {
-        Asked::Tool(name) if name == portal_tools::LIST_SERVERS && x.endpoint.portal().is_some() => {
-            if may_enter(x) {
-                Ok(list_servers(x))
-            } else {
-                Err(hidden::endpoint(x))
+        Asked::Tool(name) if x.endpoint.portal().is_some() && PortalTool::parse(&name).is_some() => {
+            match PortalTool::parse(&name) {
+                Some(tool) if may_enter(x) => Ok(own(x, tool)),
+                _ => Err(hidden::endpoint(x)),
             }
         }
         Asked::Tool(name) => tool(x, &name).await,
@@ -110,12 +109,13 @@ fn may_enter(x: &Exchange) -> bool {
     access(&x.snapshot, &x.caller.principal, &x.endpoint, &x.context()) == Access::Allowed
 }
 
-/// The portal's own tool: whoever may use the portal may call it.
-fn list_servers(x: &Exchange) -> Route {
+/// One of the portal's own tools: whoever may use the portal may call them. They change
+/// nothing but the caller's own view, so that reading is scope enough.
+fn own(x: &Exchange, tool: PortalTool) -> Route {
     Route {
-        destination: Destination::ListServers,
+        destination: Destination::Portal(tool),
         action: Action::UsePortal,
-        name: portal_tools::LIST_SERVERS.into(),
+        name: tool.name().into(),
         class: ToolClass::Read,
         pin: None,
         input_schema: None,
@@ -181,7 +181,9 @@ fn resource(x: &Exchange, asked: &str, action: Action) -> Result<Route, Reject> 
     // A server may read another spelling as the same resource, so both must be allowed.
     let normal = uri::normal(&original);
     let by_normal = (normal != original).then(|| decide(x, &spec, Action::ReadResource, &normal, ToolClass::Read));
+    let mut asked_again = false;
     for decision in std::iter::once(&decision).chain(&by_normal) {
+        asked_again |= decision.uses_args;
         if !decision.allow {
             return Err(Reject::not_found(unknown(x), decision.code, decision.rule.clone()));
         }
@@ -197,7 +199,7 @@ fn resource(x: &Exchange, asked: &str, action: Action) -> Result<Route, Reject> 
         class: ToolClass::Read,
         pin: None,
         input_schema: None,
-        decision: (action == Action::ReadResource).then_some(decision),
+        decision: (action == Action::ReadResource && !asked_again).then_some(decision),
         params: renamed(x, path, &original),
     })
 }
@@ -220,7 +222,7 @@ fn other(x: &Exchange) -> Result<Route, Reject> {
         class: ToolClass::Unknown,
         pin: None,
         input_schema: None,
-        decision: Some(decision),
+        decision: (!decision.uses_args).then_some(decision),
         params: x.message.params(),
     })
 }

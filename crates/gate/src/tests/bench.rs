@@ -20,7 +20,9 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::mock::{Mock, Speaks};
-use crate::{CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, Gate, GateDeps, GovernedCall, ListCall, Scopes};
+use crate::{
+    CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, Gate, GateDeps, GovernedCall, ListCall, Scopes,
+};
 
 pub(crate) const NOW_MS: i64 = 1_790_000_000_000;
 
@@ -267,6 +269,18 @@ impl Bench {
     pub(crate) async fn events(&self) -> Vec<Value> {
         self.audit.flush().await.unwrap();
         events_in(self.dir.path())
+    }
+
+    /// Every byte on record so far.
+    pub(crate) async fn whole_record(&self) -> String {
+        self.audit.flush().await.unwrap();
+        let mut text = String::new();
+        for writer in std::fs::read_dir(self.dir.path()).unwrap() {
+            for file in std::fs::read_dir(writer.unwrap().path()).unwrap() {
+                text += &String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap());
+            }
+        }
+        text
     }
 
     /// The events of one kind.

@@ -274,14 +274,17 @@ async fn g7_anonymous_callers_reach_public_servers_only() {
     use crate::Access;
     let caller = nobody.caller();
     assert_eq!(
-        bench.gate.visible_endpoint(&caller.principal, &nobody.clone().at("old").endpoint, None),
+        bench.gate.visible_endpoint(&caller.principal, &nobody.clone().at("old").endpoint, None, &caller.circumstances),
         Access::Allowed
     );
     assert_eq!(
-        bench.gate.visible_endpoint(&caller.principal, &nobody.clone().at("new").endpoint, None),
+        bench.gate.visible_endpoint(&caller.principal, &nobody.clone().at("new").endpoint, None, &caller.circumstances),
         Access::Denied
     );
-    assert_eq!(bench.gate.visible_endpoint(&caller.principal, &nobody.clone().at("x").endpoint, None), Access::Unknown);
+    assert_eq!(
+        bench.gate.visible_endpoint(&caller.principal, &nobody.clone().at("x").endpoint, None, &caller.circumstances),
+        Access::Unknown
+    );
 }
 
 #[tokio::test]

@@ -2,25 +2,21 @@
 //! declared, and the call goes on where it can.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bartizan_accounts::{AccountError, Standing};
 use bartizan_catalog::ServerSpec;
+use bartizan_model::ReasonCode;
 use bartizan_model::event::Outcome;
-use bartizan_model::{Era, EventId, ReasonCode};
 use bartizan_upstream::UpstreamError;
-use bartizan_wire::translate::{LegacyAsk, ask_to_legacy};
-use bartizan_wire::{Ask, AskAnswer, RawJson};
+use bartizan_wire::RawJson;
 use tokio::time::Instant;
 
 use super::unusable;
 use crate::call::{CallReply, Refusal};
 use crate::exchange::{Answer, Exchange, Reject};
 use crate::stages::Stage;
-use crate::stages::forward::{End, ask_again, ask_all};
-
-/// How often a person's account is looked at while the call waits for it.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::stages::forward::End;
+use crate::stages::page::{self, LOOK, Opened};
 
 /// What the client is told, or the token it waited for.
 enum Way {
@@ -117,46 +113,12 @@ fn refusal(x: &Exchange, spec: &ServerSpec) -> Refusal {
 
 async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Way {
     let Some(url) = x.gate.personal.login_url(spec) else { return Way::Refuse };
-    let params = RawJson::object([
-        ("mode", &RawJson::string("url")),
-        ("url", &RawJson::string(&url)),
-        ("message", &RawJson::string(&message(spec))),
-    ]);
-    let ask = Ask { key: "login".to_owned(), method: "elicitation/create".to_owned(), params: Some(params) };
-    // Only these can be asked once more after the answer.
-    let asks = matches!(x.method(), "tools/call" | "prompts/get" | "resources/read");
-    if !asks || !ask.fits(&x.caller.profile) {
-        return Way::Refuse;
-    }
-    match x.era() {
-        Era::Modern => match ask_again(x, vec![ask]) {
-            End::InputRequired(raw) => Way::Ask(raw),
-            _ => Way::Refuse,
-        },
-        Era::Legacy => wait(x, spec, &ask).await,
-    }
-}
-
-/// A legacy client opens the page; the call waits for the account.
-async fn wait(x: &mut Exchange, spec: &Arc<ServerSpec>, ask: &Ask) -> Way {
-    let id = EventId::new(x.gate.clock.now_ms()).to_string();
-    let LegacyAsk::Request(request) = ask_to_legacy(ask, &x.caller.profile, &id) else { return Way::Refuse };
-    let last = Instant::now() + Duration::from_millis(x.gate.limits.park_ms);
-    let answered = tokio::select! {
-        biased;
-        answered = ask_all(x, vec![request]) => answered,
-        () = x.abandoned() => return Way::Gone,
-        () = tokio::time::sleep_until(last) => None,
+    let (id, last) = match page::open(x, "login", &url, &message(spec)).await {
+        Opened::Ask(raw) => return Way::Ask(raw),
+        Opened::Refuse => return Way::Refuse,
+        Opened::Gone => return Way::Gone,
+        Opened::Accepted { id, last } => (id, last),
     };
-    let accepts = |answer: &AskAnswer| match answer {
-        AskAnswer::Result(raw) => raw.get("action").and_then(|action| action.as_string().map(|a| a == "accept")),
-        AskAnswer::Error(_) => None,
-    };
-    let accepted = answered.iter().flatten().any(|(_, answer)| accepts(answer) == Some(true));
-    if !accepted {
-        return Way::Refuse;
-    }
-    // Accepting means to open the page, not to be through with it.
     while Instant::now() < last {
         match x.gate.personal.ready(spec, &x.caller.principal).await {
             Ok(account) => {
