@@ -51,6 +51,7 @@ const parts = {
   mcp: venvPart("mcp"),
   fastmcp: venvPart("fastmcp"),
   servers: venvPart("servers"),
+  scim: venvPart("scim"),
 };
 
 const stampFile = (part) => join(part.folder, ".pinned");

@@ -18,6 +18,7 @@ mod panic;
 mod refusals;
 mod reload;
 mod run;
+mod scim;
 mod sign_in;
 mod state;
 mod time;
@@ -81,6 +82,7 @@ async fn dispatch(command: &Command, out: Out) -> Done {
             Box::pin(commands::classify::run(&config.config, server_id, out)).await
         }
         Command::Token(command) => Box::pin(commands::token::run(command, out)).await,
+        Command::Stdio(arguments) => Box::pin(commands::stdio::run(arguments, out)).await,
         Command::Alert(command) => Box::pin(commands::alert::run(command, out)).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command, out)).await,
         Command::Status(arguments) => commands::status::run(arguments, out).await,

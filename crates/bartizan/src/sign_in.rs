@@ -21,8 +21,9 @@ use bartizan_identity::{
     Login, LoginDeps, Machines, Recorder, SCOPES,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
-use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, ServerId, SignInFacts};
+use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId, SignInFacts};
 use bartizan_portal::{Pages, Web, WebAnswer};
+use bartizan_scim::ScimDeps;
 use bartizan_store::Store;
 use bartizan_vault::Vault;
 use bytes::Bytes;
@@ -61,6 +62,8 @@ pub(crate) struct People {
     providers: ArcSwap<Vec<IdentityProvider>>,
     clients: ArcSwap<Vec<Client>>,
     agents: ArcSwap<Vec<Agent>>,
+    /// Tokens of the directory; of the start.
+    scim: ArcSwap<Vec<Secret<String>>>,
 }
 
 impl People {
@@ -80,6 +83,11 @@ impl People {
         self.agents.store(Arc::new(filled.agents.clone()));
     }
 
+    /// Takes the tokens of the directory.
+    pub(crate) fn take_scim(&self, tokens: Vec<Secret<String>>) {
+        self.scim.store(Arc::new(tokens));
+    }
+
     /// The agents, as the last good configuration has them.
     pub(crate) fn agents(self: &Arc<Self>) -> Agents {
         let people = Arc::clone(self);
@@ -97,6 +105,13 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         egress: deps.egress.clone(),
         providers: Arc::new(move || vouching.providers.load_full()),
         agents: deps.people.agents(),
+    };
+    let scim = ScimDeps {
+        store: deps.store.clone(),
+        clock: Arc::clone(&deps.clock),
+        public_url: issuer.clone(),
+        tokens: deps.people.scim.load_full(),
+        record: Arc::clone(&record),
     };
     let login = Login::new(LoginDeps {
         store: deps.store.clone(),
@@ -142,6 +157,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
             })
         }),
     });
+    let router = crate::scim::beside(router, scim);
     Pages { web: Arc::new(Site(router)), issuer, scopes: SCOPES.iter().map(|(name, _)| *name).collect() }
 }
 
@@ -273,6 +289,7 @@ impl Web for Site {
         Box::pin(async move {
             let mut request = request.map(|body| axum::body::Body::new(Full::new(body)));
             request.extensions_mut().insert(ClientAddress(from));
+            request.extensions_mut().insert(bartizan_scim::ClientAddress(from));
             let answer = match router.oneshot(request).await {
                 Ok(answer) => answer,
                 Err(never) => match never {},

@@ -92,6 +92,32 @@ impl Loaded {
         (place.length > 0).then(|| format!("{}:{}:{}", place.file, place.line, place.column))
     }
 
+    /// The tokens of the directory with their references resolved.
+    ///
+    /// # Errors
+    /// The findings below `sign_in.scim.tokens`.
+    pub fn scim_tokens(&self, environment: &Environment) -> Result<Vec<Secret<String>>, Vec<Diagnostic>> {
+        let Some(scim) = &self.file.sign_in.scim else { return Ok(Vec::new()) };
+        let (mut tokens, mut found) = (Vec::new(), Vec::new());
+        for (at, text) in scim.tokens.iter().enumerate() {
+            let path = format!("sign_in.scim.tokens[{at}]");
+            match secrets::expand(text, environment, &self.base) {
+                Ok(token) if token.expose().len() < 32 || !token.expose().bytes().all(|b| b.is_ascii_graphic()) => {
+                    let message = "a token of the directory has at least 32 bytes, all of them visible ASCII";
+                    let problem = Diagnostic::new(path, "weak_token", message);
+                    found.push(problem.suggest("make one: head -c 32 /dev/urandom | base64 > FILE"));
+                }
+                Ok(token) => tokens.push(token),
+                Err(error) => found.push(error.diagnostic(&path)),
+            }
+        }
+        if scim.tokens.is_empty() {
+            let message = "without a token nobody can provision";
+            found.push(Diagnostic::new("sign_in.scim.tokens", "missing_token", message));
+        }
+        if found.is_empty() { Ok(tokens) } else { Err(found) }
+    }
+
     /// The text of `store.url` with its references resolved.
     ///
     /// # Errors

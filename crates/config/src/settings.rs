@@ -313,6 +313,51 @@ pub struct SignIn {
     pub client_metadata: ClientMetadata,
     /// Life of tokens and sessions.
     pub lifetimes: Lifetimes,
+    /// Provisioning by the company's directory (A14). Off when absent.
+    pub scim: Option<Scim>,
+}
+
+/// SCIM 2.0 at `{public_url}/scim/v2` (A14).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scim {
+    /// Bearer tokens of the directory, at least 32 bytes each; several while one is exchanged for another. `${env:NAME}` and `${file:PATH}` are resolved at start.
+    pub tokens: Vec<String>,
+    /// Only provisioned people may sign in. Default false: only deactivated ones may not.
+    #[serde(default)]
+    pub required: bool,
+    /// What of a user is what of a person who signs in.
+    #[serde(default, rename = "match")]
+    pub by: ScimMatch,
+    /// Whose groups count.
+    #[serde(default)]
+    pub groups_from: GroupsFrom,
+}
+
+/// How provisioned users and people who sign in are joined.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum ScimMatch {
+    /// `userName` is the e-mail address.
+    #[default]
+    UserName,
+    /// The primary one of `emails` is the e-mail address.
+    Email,
+    /// `externalId` is the subject at the identity provider.
+    ExternalId,
+}
+
+/// Where the groups of people come from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupsFrom {
+    /// From the directory: a change is effective at once.
+    #[default]
+    Scim,
+    /// From the identity provider, at each sign-in.
+    Claims,
+    /// From both.
+    Both,
 }
 
 /// Dynamic client registration, RFC 7591 (A7).

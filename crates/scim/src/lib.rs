@@ -38,7 +38,7 @@ pub struct ScimDeps {
     /// Public URL without a final slash; resources are at `{public_url}/scim/v2/…`.
     pub public_url: String,
     /// The bearer tokens that are good. None: nobody comes in.
-    pub tokens: Vec<Secret<String>>,
+    pub tokens: Arc<Vec<Secret<String>>>,
     /// Takes events for the record.
     pub record: Recorder,
 }

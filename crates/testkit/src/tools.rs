@@ -14,6 +14,8 @@ pub enum Part {
     FastMcp,
     /// PyPI servers.
     Servers,
+    /// The SCIM client and conformance tester.
+    Scim,
     /// The product's own binary.
     Product,
     /// Debian's chromium, driven by playwright-core of the npm packages.
@@ -77,6 +79,7 @@ fn missing(part: Part) -> Option<String> {
         Part::Mcp => (folder().join("venv-mcp/.pinned"), "the Python client mcp"),
         Part::FastMcp => (folder().join("venv-fastmcp/.pinned"), "the FastMCP client"),
         Part::Servers => (folder().join("venv-servers/.pinned"), "the PyPI servers"),
+        Part::Scim => (folder().join("venv-scim/.pinned"), "the SCIM tester"),
         Part::Browser => (PathBuf::from(CHROMIUM), "the browser; apt-get install chromium"),
         Part::Product => (product(), "the product's binary; cargo build -p bartizan"),
         Part::Postgres => {

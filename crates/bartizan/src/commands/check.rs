@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bartizan_catalog::{CompileOptions, Snapshot};
 use bartizan_config::settings::Egress as Settings;
-use bartizan_config::{Diagnostic, Loaded, Severity, checks, render};
+use bartizan_config::{Diagnostic, Environment, Loaded, Severity, checks, render};
 use bartizan_egress::{Egress, Resolve, SystemResolver};
 use bartizan_store::Store;
 use bartizan_vault::KeyRing;
@@ -55,6 +55,8 @@ pub(crate) fn examine(loaded: &mut Loaded) -> Option<Snapshot> {
     let findings = key(loaded);
     loaded.add(findings, Severity::Error);
     let findings = egress(&loaded.file.egress);
+    loaded.add(findings, Severity::Error);
+    let findings = loaded.scim_tokens(&Environment::from_process()).err().unwrap_or_default();
     loaded.add(findings, Severity::Error);
     examine_again(loaded)
 }

@@ -51,9 +51,13 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     let address = |listener: &tokio::net::TcpListener, given| listener.local_addr().unwrap_or(given);
     let people = Arc::new(People::default());
     people.take(&loaded.filled());
+    // What is wrong with them was found above.
+    people.take_scim(loaded.scim_tokens(&Environment::from_process()).unwrap_or_default());
+    let store = places.open().await?;
+    crate::scim::apply(&store, loaded.file.sign_in.scim.as_ref()).await?;
     let node = Node::assemble(NodeInput {
         snapshot,
-        store: places.open().await?,
+        store,
         keys,
         audit_dir: places.audit(),
         state: places.state(),
