@@ -52,6 +52,8 @@ pub(crate) enum Command {
     /// Read and verify the audit record.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Bridge a client that only knows stdio to a server's URL. Signs in with your browser.
+    Stdio(Stdio),
     /// Show alerts, and try where they go.
     #[command(subcommand)]
     Alert(AlertCommand),
@@ -220,6 +222,30 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Stdio {
+    /// URL of the MCP server: https, or http on this machine.
+    pub(crate) url: String,
+    /// Program that shows web pages; it is given the address as its only argument. Default: the desktop's.
+    #[arg(long, value_name = "PROGRAM", env = "BROWSER", conflicts_with = "no_browser")]
+    pub(crate) browser: Option<std::ffi::OsString>,
+    /// Start no browser; the address to open is printed on stderr.
+    #[arg(long)]
+    pub(crate) no_browser: bool,
+    /// Client id to use at the authorization server, instead of registering one.
+    #[arg(long, value_name = "ID")]
+    pub(crate) client_id: Option<String>,
+    /// File with certificate authorities of the server, PEM.
+    #[arg(long = "ca", value_name = "FILE")]
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// Keep tokens in memory only, not in the key store of the operating system.
+    #[arg(long)]
+    pub(crate) no_keep: bool,
+    /// Forget the tokens that are kept for this URL, and end.
+    #[arg(long)]
+    pub(crate) forget: bool,
 }
 
 #[derive(Debug, Subcommand)]

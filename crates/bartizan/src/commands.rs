@@ -11,4 +11,5 @@ pub(crate) mod migrate;
 pub(crate) mod reload;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod stdio;
 pub(crate) mod token;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bartizan_config::settings::Egress as EgressSettings;
 use bartizan_egress::{Body, Egress, Url};
-use bartizan_model::Clock;
+use bartizan_model::{Clock, Secret};
 use bartizan_wire::sse::Decoder;
 use bartizan_wire::{Kind, Limits, Message, RequestId, RpcError, build, codes};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use crate::BridgeError;
 use crate::browser::Opener;
 use crate::keys::Keys;
 use crate::link::Link;
-use crate::sign_in::{SignIn, say};
+use crate::sign_in::{SignIn, Way, fixed, say};
 
 /// Largest message, either way.
 const MESSAGE: usize = 16 << 20;
@@ -47,6 +47,8 @@ pub struct BridgeDeps {
     pub open: Opener,
     /// An own client at the authorization server; without it one is registered.
     pub client_id: Option<String>,
+    /// A token for every request, instead of signing in.
+    pub token: Option<Secret<String>>,
 }
 
 /// A bridge to one server.
@@ -72,7 +74,17 @@ impl Bridge {
         let settings = EgressSettings { private_allow: vec![host], ca_files: deps.ca_files, ..EgressSettings::default() };
         let egress = Egress::new(&settings, CONNECT).map_err(bad)?;
         let client = egress.client();
-        let sign_in = SignIn::new(deps.url, egress, deps.clock, deps.keys, deps.open, deps.client_id);
+        let sign_in = match deps.token {
+            Some(token) => Way::Fixed(fixed(&token)?),
+            None => Way::SignIn(Box::new(SignIn::new(
+                deps.url,
+                egress,
+                deps.clock,
+                deps.keys,
+                deps.open,
+                deps.client_id,
+            ))),
+        };
         Ok(Self { link: Arc::new(Link::new(url, client, sign_in)) })
     }
 

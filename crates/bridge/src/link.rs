@@ -12,7 +12,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use crate::BridgeError;
-use crate::sign_in::{SignIn, Token};
+use crate::sign_in::{Token, Way};
 
 /// Most tools whose headers are remembered.
 const TOOLS: usize = 20_000;
@@ -21,7 +21,7 @@ const TOOLS: usize = 20_000;
 pub(crate) struct Link {
     pub(crate) url: Url,
     pub(crate) client: Client,
-    pub(crate) sign_in: SignIn,
+    sign_in: Way,
     session: RwLock<Session>,
     /// `x-mcp-header` of the tools that were listed.
     tools: Mutex<HashMap<String, Arc<[ParamHeader]>>>,
@@ -35,7 +35,7 @@ struct Session {
 }
 
 impl Link {
-    pub(crate) fn new(url: Url, client: Client, sign_in: SignIn) -> Self {
+    pub(crate) fn new(url: Url, client: Client, sign_in: Way) -> Self {
         Self { url, client, sign_in, session: RwLock::default(), tools: Mutex::default() }
     }
 

@@ -47,6 +47,45 @@ struct Kept {
     version: u64,
 }
 
+/// How requests are authorized.
+pub(crate) enum Way {
+    /// By the token that was given.
+    Fixed(Token),
+    /// By a person.
+    SignIn(Box<SignIn>),
+}
+
+impl Way {
+    /// The present token.
+    pub(crate) async fn current(&self) -> Option<Token> {
+        match self {
+            Self::Fixed(token) => Some(token.clone()),
+            Self::SignIn(sign_in) => sign_in.current().await,
+        }
+    }
+
+    /// After the server refused a token.
+    pub(crate) async fn renew(
+        &self,
+        refused: Option<u64>,
+        challenge: Option<&str>,
+        more_scope: bool,
+    ) -> Result<Token, BridgeError> {
+        match self {
+            Self::Fixed(_) => Err(BridgeError::SignIn("the server refuses the token that was given".to_owned())),
+            Self::SignIn(sign_in) => sign_in.renew(refused, challenge, more_scope).await,
+        }
+    }
+}
+
+/// A token that was given.
+pub(crate) fn fixed(token: &Secret<String>) -> Result<Token, BridgeError> {
+    let bad = |_| BridgeError::SignIn("the token that was given is none".to_owned());
+    let mut header = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(bad)?;
+    header.set_sensitive(true);
+    Ok(Token { header, version: 0 })
+}
+
 /// Signs in at one server. One sign-in at a time; whoever waits gets its token.
 pub(crate) struct SignIn {
     pub(crate) server: String,

@@ -27,6 +27,8 @@ pub enum RealClient {
     Inspector,
     /// The bridge `mcp-remote`.
     McpRemote,
+    /// Our own bridge, `bartizan stdio`.
+    Stdio,
 }
 
 impl RealClient {
@@ -48,6 +50,7 @@ impl RealClient {
             Self::FastMcp => (tools::venv("fastmcp", "python"), script("fastmcp_client.py")),
             Self::Inspector => (tools::node(), script("inspector.mjs")),
             Self::McpRemote => (tools::node(), script("mcp-remote.mjs")),
+            Self::Stdio => (tools::node(), script("stdio.mjs")),
         }
     }
 
@@ -92,6 +95,7 @@ async fn follow(client: RealClient, mut plan: Value, mode: &str, env: &[(String,
     let mut command = Command::new(program);
     command.arg(script).arg(plan.to_string());
     command.env("BARTIZAN_TOOLS_DIR", tools::folder()).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("BARTIZAN_BINARY", tools::product());
     command.envs(env.iter().map(|(name, value)| (name, value)));
     let output = process::run_command(&mut command, Duration::from_secs(250)).await?;
     let line = output.stdout.trim().lines().last().unwrap_or_default();
