@@ -41,7 +41,7 @@ pub(super) async fn login(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Result<Op
         let refused = Reject::refused(Stage::Credential, ReasonCode::LoginRequired, None);
         Reject { answer: Answer::Reply(Box::new(reply)), ..refused }.noted(note)
     };
-    match way(x, spec).await {
+    match way(x, spec, None).await {
         Way::Connected(account) => Ok(account),
         Way::Ask(raw) => Err(told(CallReply::Result(raw), "input required")),
         Way::Refuse => Err(told(CallReply::Refused(refusal(x, spec)), "the account must be connected")),
@@ -62,7 +62,7 @@ pub(crate) async fn refused(x: &mut Exchange, spec: &Arc<ServerSpec>, error: Ups
     let renewed = x.gate.personal.refused(spec, &x.caller.principal, version, challenge).await;
     let account = match renewed {
         Ok(account) => account,
-        Err(AccountError::LoginNeeded) => match way(x, spec).await {
+        Err(AccountError::LoginNeeded) => match way(x, spec, Some(version)).await {
             Way::Connected(account) => account,
             Way::Ask(raw) => return Err(End::InputRequired(raw)),
             Way::Refuse => {
@@ -111,7 +111,8 @@ fn refusal(x: &Exchange, spec: &ServerSpec) -> Refusal {
     }
 }
 
-async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Way {
+/// `refused`: version of the token that the server did not take.
+async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>, refused: Option<i64>) -> Way {
     let Some(url) = x.gate.personal.login_url(spec) else { return Way::Refuse };
     let (id, last) = match page::open(x, "login", &url, &message(spec)).await {
         Opened::Ask(raw) => return Way::Ask(raw),
@@ -121,6 +122,8 @@ async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>) -> Way {
     };
     while Instant::now() < last {
         match x.gate.personal.ready(spec, &x.caller.principal).await {
+            // The one that was refused may still be there: it was too young to be given up.
+            Ok(Some(account)) if Some(account.version) == refused => {}
             Ok(account) => {
                 x.elicitations.push(id);
                 return Way::Connected(account);
