@@ -1,8 +1,11 @@
 //! The authorization server against clients, thieves and nuisances.
 
+mod agents;
 mod authorize;
 mod code;
 mod documents;
+mod foreign;
+mod id_jag;
 mod keys;
 mod record;
 mod refresh;
