@@ -71,19 +71,15 @@ impl Bridge {
         }
         // The person named this host, wherever it is; what its documents name must be public.
         let host = url.host().to_string().trim_matches(['[', ']']).to_owned();
-        let settings = EgressSettings { private_allow: vec![host], ca_files: deps.ca_files, ..EgressSettings::default() };
+        let settings =
+            EgressSettings { private_allow: vec![host], ca_files: deps.ca_files, ..EgressSettings::default() };
         let egress = Egress::new(&settings, CONNECT).map_err(bad)?;
         let client = egress.client();
         let sign_in = match deps.token {
             Some(token) => Way::Fixed(fixed(&token)?),
-            None => Way::SignIn(Box::new(SignIn::new(
-                deps.url,
-                egress,
-                deps.clock,
-                deps.keys,
-                deps.open,
-                deps.client_id,
-            ))),
+            None => {
+                Way::SignIn(Box::new(SignIn::new(deps.url, egress, deps.clock, deps.keys, deps.open, deps.client_id)))
+            }
         };
         Ok(Self { link: Arc::new(Link::new(url, client, sign_in)) })
     }
@@ -108,7 +104,10 @@ impl Bridge {
             let message = match Message::parse(line, &Limits::default()) {
                 Ok(message) => message,
                 Err(error) => {
-                    let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{{\"code\":-32700,\"message\":{}}}}}", quoted(&error.to_string()));
+                    let text = format!(
+                        "{{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{{\"code\":-32700,\"message\":{}}}}}",
+                        quoted(&error.to_string())
+                    );
                     let _ = out.send(Bytes::from(text)).await;
                     continue;
                 }
@@ -163,7 +162,8 @@ async fn read(
                     return Ok(None);
                 }
             }
-            let text = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the message is larger than 16 MiB"}}"#;
+            let text =
+                r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"the message is larger than 16 MiB"}}"#;
             let _ = out.send(Bytes::from_static(text.as_bytes())).await;
             continue;
         }

@@ -105,7 +105,10 @@ mod tests {
         let text = shown(nasty).unwrap();
         assert!(text.starts_with("https://login.example/a%24%28touch%20x%29%60id%60;b%7Cc&d%27e"), "{text}");
         assert!(!text.contains(['$', '`', '(', ')', '|', '\'', '"', '<', '>', '{', '}', '^', ' ', '\\']), "{text}");
-        assert_eq!(shown("http://127.0.0.1:7420/authorize?a=b%20c").as_deref(), Some("http://127.0.0.1:7420/authorize?a=b%20c"));
+        assert_eq!(
+            shown("http://127.0.0.1:7420/authorize?a=b%20c").as_deref(),
+            Some("http://127.0.0.1:7420/authorize?a=b%20c")
+        );
         assert_eq!(shown("https://[::1]:8/x").as_deref(), Some("https://[::1]:8/x"));
     }
 }

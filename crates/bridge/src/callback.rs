@@ -58,7 +58,11 @@ impl Callback {
     /// nothing.
     pub(crate) async fn wait(&self, state: &str) -> Result<AuthorizationAnswer, BridgeError> {
         let (sender, mut answers) = mpsc::channel(1);
-        let desk = Arc::new(Desk { host: format!("127.0.0.1:{}", self.port), state: state.to_owned(), sender: Mutex::new(Some(sender)) });
+        let desk = Arc::new(Desk {
+            host: format!("127.0.0.1:{}", self.port),
+            state: state.to_owned(),
+            sender: Mutex::new(Some(sender)),
+        });
         let accept = async {
             loop {
                 let Ok((tcp, peer)) = self.listener.accept().await else {
@@ -111,7 +115,10 @@ impl Desk {
         }
         let answer = request.uri().query().and_then(|query| AuthorizationAnswer::parse(query).ok());
         let Some(answer) = answer.filter(|answer| same(answer.state(), &self.state)) else {
-            return page(StatusCode::BAD_REQUEST, "This is not the sign-in that was begun. Start again from your client.");
+            return page(
+                StatusCode::BAD_REQUEST,
+                "This is not the sign-in that was begun. Start again from your client.",
+            );
         };
         let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         match sender.map(|sender| sender.try_send(answer)) {

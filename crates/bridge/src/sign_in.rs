@@ -145,11 +145,16 @@ impl SignIn {
     ) -> Result<Token, BridgeError> {
         let mut state = self.kept.lock().await;
         self.load(&mut state);
-        if let Some(newer) = state.kept.as_ref().filter(|kept| refused.is_none_or(|old| kept.version > old)).and_then(token) {
+        if let Some(newer) =
+            state.kept.as_ref().filter(|kept| refused.is_none_or(|old| kept.version > old)).and_then(token)
+        {
             // Somebody else got one while this one waited.
             return Ok(newer);
         }
-        if !more_scope && self.refresh(&mut state).await && let Some(token) = state.kept.as_ref().and_then(token) {
+        if !more_scope
+            && self.refresh(&mut state).await
+            && let Some(token) = state.kept.as_ref().and_then(token)
+        {
             return Ok(token);
         }
         self.browser(&mut state, challenge).await?;
@@ -234,7 +239,8 @@ impl SignIn {
             .add("resource", &found.resource)
             .add_some("scope", Some(found.scopes.as_str()).filter(|scopes| !scopes.is_empty()))
             .append_to(endpoint);
-        let address = shown(&asked).ok_or_else(|| wrong("the server names an address that no browser is given".to_owned()))?;
+        let address =
+            shown(&asked).ok_or_else(|| wrong("the server names an address that no browser is given".to_owned()))?;
         say(&format!("Sign in to go on: {address}"));
         if let Err(error) = (self.open)(&address) {
             say(&format!("No browser could be started ({error}); open the address yourself."));
@@ -296,8 +302,12 @@ impl SignIn {
             let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
             return Err(wrong(&format!("registration was refused with status {}: {text}", status.as_u16())));
         }
-        let answer: serde_json::Value = serde_json::from_slice(&body).map_err(|_| wrong("the registration's answer is no JSON"))?;
-        let id = answer.get("client_id").and_then(serde_json::Value::as_str).filter(|id| !id.is_empty() && id.len() <= 2_048);
+        let answer: serde_json::Value =
+            serde_json::from_slice(&body).map_err(|_| wrong("the registration's answer is no JSON"))?;
+        let id = answer
+            .get("client_id")
+            .and_then(serde_json::Value::as_str)
+            .filter(|id| !id.is_empty() && id.len() <= 2_048);
         id.map(str::to_owned).ok_or_else(|| wrong("the registration's answer has no client_id"))
     }
 

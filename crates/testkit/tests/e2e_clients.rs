@@ -191,6 +191,11 @@ async fn e2e_mcp_remote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn u14_a_client_behind_the_bridge_sees_all_it_sees_over_http() {
+    through("u14_a_client_behind_the_bridge_sees_all_it_sees_over_http", RealClient::Stdio, "", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn e2e_clients_with_a_wrong_token_are_refused() {
     let test = "e2e_clients_with_a_wrong_token_are_refused";
     let clients = [RealClient::TsV1, RealClient::PythonMcp, RealClient::FastMcp];
