@@ -162,7 +162,7 @@ fn interleave(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// The first connection that succeeds; a new address joins in every 250 ms.
-async fn connect_any(host: &Host, addresses: &[SocketAddr]) -> Result<TcpStream, EgressError> {
+pub(crate) async fn connect_any(host: &Host, addresses: &[SocketAddr]) -> Result<TcpStream, EgressError> {
     let mut waiting = addresses.iter().copied();
     let mut running = FuturesUnordered::new();
     let mut why = "no address".to_owned();

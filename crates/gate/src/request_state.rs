@@ -8,6 +8,7 @@ use bartizan_wire::{Params, canonical};
 use serde::{Deserialize, Serialize};
 
 use crate::call::Endpoint;
+use crate::gate::Gate;
 
 /// Version of the payload.
 const VERSION: u8 = 1;
@@ -132,6 +133,16 @@ impl State {
             return Err(StateError::Expired);
         }
         Ok(state)
+    }
+}
+
+impl Gate {
+    /// The other process that holds the call a `requestState` belongs to. Only what this installation sealed for the
+    /// endpoint says so; everything else about it is checked there.
+    pub fn parked_at(&self, endpoint: &Endpoint, sealed: &str) -> Option<String> {
+        let opened = self.0.handles.open(&purpose(endpoint), sealed).ok()?;
+        let state: State = serde_json::from_slice(&opened).ok()?;
+        (state.v == VERSION && state.kind == Kind::Park && state.node != *self.0.node).then_some(state.node)
     }
 }
 

@@ -7,4 +7,4 @@ mod peer;
 
 pub(crate) use body::{BodyError, discard_rest, read_body};
 pub(crate) use door::{Door, DoorError};
-pub(crate) use peer::client_address;
+pub(crate) use peer::{client_address, is_trusted};

@@ -8,11 +8,14 @@
 mod admit;
 mod authenticate;
 mod body;
+mod cluster;
 mod cors;
 mod credentials;
 mod decode;
 mod drain;
+mod facts;
 mod failures;
+mod geo;
 mod legacy;
 mod listener;
 mod modern;
@@ -27,8 +30,11 @@ mod settings;
 mod streams;
 mod web;
 
-pub use body::Body;
+pub use body::{Body, BrokenOff};
+pub use cluster::{PassError, PassedBody, Passing, Replicas};
 pub use drain::{Drain, Phase};
+pub use facts::ConnectionFacts;
+pub use geo::{Countries, CountriesError};
 pub use ops::{Check, MetricsText, Ops, OpsDeps, Readiness};
 pub use portal::{Portal, PortalDeps};
 pub use settings::{Settings, SettingsError};

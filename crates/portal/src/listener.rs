@@ -16,6 +16,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
+use bartizan_tls::{DeviceCertificate, PublicTls, ReplicaTls};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -35,19 +37,45 @@ pub(crate) struct Bounds {
     pub(crate) per_address: usize,
     /// Time an HTTP/2 connection may be without an open request.
     pub(crate) idle: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub(crate) streams: u32,
+    /// Requests reset before they were looked at that an HTTP/2 connection survives.
+    pub(crate) resets: usize,
     /// Peers that speak for many: not counted.
     pub(crate) uncounted: Vec<IpNet>,
 }
+
+/// What is between the socket and HTTP.
+#[derive(Clone)]
+pub(crate) enum Security {
+    /// Nothing.
+    None,
+    /// TLS for anybody (O8).
+    Public(PublicTls),
+    /// TLS for the other processes of the installation only (O17).
+    Replicas(ReplicaTls),
+}
+
+/// The process at the other end of a connection, proved by its certificate. In the extensions of its requests, where
+/// no client can put anything.
+#[derive(Clone, Debug)]
+pub(crate) struct FromReplica(pub(crate) Arc<str>);
+
+/// Handshakes under way at once, and those of one peer network; more are closed at once.
+const HANDSHAKES: usize = 1_024;
+const HANDSHAKES_PER_ADDRESS: usize = 64;
+/// Longest handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Bytes of a request head, and of the read buffer.
 const HEAD_BYTES: usize = 64 * 1024;
 /// Header bytes of one HTTP/2 request.
 const H2_HEADER_BYTES: u32 = 32 * 1024;
-/// Requests at once on one HTTP/2 connection.
-const H2_STREAMS: u32 = 128;
+/// Requests at once on one HTTP/2 connection of a client.
+pub(crate) const H2_STREAMS: u32 = 128;
 /// Requests a client reset before they were looked at; more end the connection (rapid
 /// reset, CVE-2023-44487).
-const H2_RESETS: usize = 20;
+pub(crate) const H2_RESETS: usize = 20;
 /// Streams reset because of the client's errors; more end the connection.
 const H2_ERRORS: usize = 128;
 /// A peer that is silent for so long is asked whether it lives, and given as much time.
@@ -55,13 +83,14 @@ const H2_PING: Duration = Duration::from_secs(20);
 
 /// Accepts until draining begins. Connections go on in tasks of their own, which
 /// [`Drain::run`] waits for.
-pub(crate) async fn serve<H, F>(listener: TcpListener, drain: Drain, bounds: Bounds, handle: H)
+pub(crate) async fn serve<H, F>(listener: TcpListener, security: Security, drain: Drain, bounds: Bounds, handle: H)
 where
     H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let peers = Places::new(bounds.per_address);
+    let handshakes = Arc::new(Handshakes::new(HANDSHAKES, HANDSHAKES_PER_ADDRESS));
     let bounds = Arc::new(bounds);
     loop {
         let accepted = tokio::select! {
@@ -83,12 +112,106 @@ where
             continue;
         };
         let (connection, handle, bounds) = (drain.connection(), handle.clone(), Arc::clone(&bounds));
+        let (security, handshakes, closing) = (security.clone(), Arc::clone(&handshakes), drain.clone());
         drain.spawn(async move {
             let _places = (place, own);
-            if let Err(error) = converse(stream, peer, &bounds, connection, handle).await {
+            let shaken = tokio::select! {
+                biased;
+                // Whoever has not said anything yet loses nothing.
+                () = closing.closing() => return,
+                shaken = shake(stream, peer, &security, &handshakes, &bounds) => shaken,
+            };
+            let Some((io, h2, facts)) = shaken else { return };
+            let handle = move |mut request: Request<Incoming>, peer| {
+                facts.tell(&mut request);
+                handle(request, peer)
+            };
+            if let Err(error) = converse(io, h2, peer, &bounds, connection, handle).await {
                 tracing::debug!(%error, "connection ended");
             }
         });
+    }
+}
+
+/// A connection HTTP is spoken on.
+trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// What the connection proves about its peer.
+#[derive(Clone)]
+enum Facts {
+    None,
+    Device(DeviceCertificate),
+    Replica(FromReplica),
+}
+
+impl Facts {
+    fn tell(&self, request: &mut Request<Incoming>) {
+        match self {
+            Self::None => {}
+            Self::Device(device) => drop(request.extensions_mut().insert(device.clone())),
+            Self::Replica(replica) => drop(request.extensions_mut().insert(replica.clone())),
+        }
+    }
+}
+
+/// Handshakes that have begun: they cost more than they look like, and nobody is known yet.
+struct Handshakes {
+    all: Arc<Semaphore>,
+    peers: Arc<Places<IpAddr>>,
+}
+
+impl Handshakes {
+    fn new(all: usize, per_address: usize) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), peers: Places::new(per_address) }
+    }
+
+    /// A place. None when all are taken, or all of this peer's network.
+    fn begin(&self, ip: IpAddr, bounds: &Bounds) -> Option<(Permit, Option<Ticket<IpAddr>>)> {
+        let own = peer_place(&self.peers, ip, bounds).ok()?;
+        Some((Arc::clone(&self.all).try_acquire_owned().ok()?, own))
+    }
+}
+
+/// Whatever comes before HTTP, within bounds of time and number. None when the connection is to be closed.
+async fn shake(
+    stream: TcpStream,
+    peer: SocketAddr,
+    security: &Security,
+    handshakes: &Handshakes,
+    bounds: &Bounds,
+) -> Option<(Box<dyn Io>, bool, Facts)> {
+    if matches!(security, Security::None) {
+        let h2 = is_h2(&stream, bounds.head).await;
+        return Some((Box::new(stream), h2, Facts::None));
+    }
+    let Some(_place) = handshakes.begin(peer.ip(), bounds) else {
+        tracing::debug!(%peer, "too many handshakes");
+        return None;
+    };
+    let shaken = tokio::time::timeout(HANDSHAKE.min(bounds.head), async {
+        match security {
+            Security::None => Err(std::io::Error::other("no TLS")),
+            Security::Public(tls) => tls.accept(stream).await.map(|accepted| {
+                let facts = accepted.device.map_or(Facts::None, Facts::Device);
+                (Box::new(accepted.stream) as Box<dyn Io>, accepted.h2, facts)
+            }),
+            Security::Replicas(tls) => tls.accept(stream).await.map(|(stream, node)| {
+                (Box::new(stream) as Box<dyn Io>, true, Facts::Replica(FromReplica(node.into())))
+            }),
+        }
+    });
+    match shaken.await {
+        Ok(Ok(shaken)) => Some(shaken),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            None
+        }
+        Err(_elapsed) => {
+            tracing::debug!(%peer, "TLS handshake took too long");
+            None
+        }
     }
 }
 
@@ -115,7 +238,8 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> std::io::Res
 }
 
 async fn converse<H, F>(
-    stream: TcpStream,
+    io: Box<dyn Io>,
+    h2: bool,
     peer: SocketAddr,
     bounds: &Bounds,
     connection: Connection,
@@ -125,7 +249,7 @@ where
     H: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    if is_h2(&stream, bounds.head).await {
+    if h2 {
         let activity = Activity::new();
         let mut idle = Idle::new(Arc::clone(&activity), bounds.idle);
         let service = service_fn(move |request| {
@@ -135,13 +259,13 @@ where
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
-            .max_concurrent_streams(H2_STREAMS)
+            .max_concurrent_streams(bounds.streams)
             .max_header_list_size(H2_HEADER_BYTES)
-            .max_pending_accept_reset_streams(H2_RESETS)
+            .max_pending_accept_reset_streams(bounds.resets)
             .max_local_error_reset_streams(H2_ERRORS)
             .keep_alive_interval(Some(H2_PING))
             .keep_alive_timeout(H2_PING);
-        let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
         let mut told = false;
         return std::future::poll_fn(|cx| {
             if !told && connection.poll_closing(cx) {
@@ -163,7 +287,7 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(bounds.head).max_buf_size(HEAD_BYTES);
-    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(io), service));
     let mut told = false;
     std::future::poll_fn(|cx| {
         if !told && connection.poll_closing(cx) {
@@ -188,15 +312,34 @@ async fn is_h2(stream: &TcpStream, time: Duration) -> bool {
 mod tests {
     use super::*;
 
-    #[test]
-    fn o11_connections_of_one_address_are_bounded() {
-        let bounds = Bounds {
+    fn bounds() -> Bounds {
+        Bounds {
             head: Duration::from_secs(1),
             connections: 100,
             per_address: 2,
             idle: Duration::from_secs(1),
+            streams: H2_STREAMS,
+            resets: H2_RESETS,
             uncounted: vec!["10.0.0.0/8".parse().unwrap()],
-        };
+        }
+    }
+
+    #[test]
+    fn o8_handshakes_are_bounded_in_number() {
+        let handshakes = Handshakes::new(3, 2);
+        let begin = |ip: &str| handshakes.begin(ip.parse().unwrap(), &bounds());
+        let first = (begin("192.0.2.1").unwrap(), begin("192.0.2.1").unwrap());
+        assert!(begin("192.0.2.1").is_none(), "all of this address");
+        let other = begin("192.0.2.2").unwrap();
+        assert!(begin("192.0.2.3").is_none() && begin("10.0.0.1").is_none(), "all there are");
+        drop(first);
+        assert!(begin("10.0.0.1").is_some() && begin("192.0.2.1").is_some());
+        drop(other);
+    }
+
+    #[test]
+    fn o11_connections_of_one_address_are_bounded() {
+        let bounds = bounds();
         let peers = Places::new(bounds.per_address);
         let connect = |ip: &str| peer_place(&peers, ip.parse().unwrap(), &bounds);
         let open = (connect("192.0.2.1").unwrap(), connect("192.0.2.1").unwrap());

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::admit::Door;
 use crate::body::Body;
 use crate::drain::{Drain, Phase};
-use crate::listener::{Bounds, serve};
+use crate::listener::{Bounds, H2_RESETS, H2_STREAMS, Security, serve};
 use crate::settings::Settings;
 
 /// One dependency the process needs.
@@ -87,9 +87,12 @@ impl Ops {
             // Those who watch are few, and their listener is not public.
             per_address: CONNECTIONS,
             idle: Duration::from_secs(60),
+            streams: H2_STREAMS,
+            resets: H2_RESETS,
             uncounted: Vec::new(),
         };
-        serve(listener, self.0.deps.drain.clone(), bounds, move |request: Request<Incoming>, _peer: SocketAddr| {
+        let security = Security::None;
+        serve(listener, security, self.0.deps.drain.clone(), bounds, move |request: Request<Incoming>, _peer: SocketAddr| {
             let ops = ops.clone();
             async move { ops.handle(request).await }
         })

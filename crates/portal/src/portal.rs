@@ -1,7 +1,7 @@
 //! One request: admit → authenticate → decode → dispatch → respond.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_gate::{
@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 use crate::admit::{BodyError, Door, DoorError, client_address, discard_rest, read_body};
 use crate::authenticate::{Recognised, Refused, authenticate, challenge, endpoint_path};
 use crate::body::Body;
+use crate::cluster::{self, Passage, Replicas};
 use crate::credentials::{Authority, Credentials};
 use crate::decode::{Incoming, decode, media, single_header};
 use crate::drain::{Drain, Phase};
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) drain: Drain,
     pages: Option<Pages>,
+    /// The other processes of the installation, when there are some.
+    pub(crate) replicas: OnceLock<Arc<dyn Replicas>>,
     pub(crate) sessions: Sessions,
     pub(crate) credentials: Arc<Credentials>,
     calls: Arc<Places<Arc<str>>>,
@@ -93,6 +96,8 @@ pub(crate) struct Arrival<'r> {
     pub(crate) ip: IpAddr,
     /// The portal's own host name, if that was used.
     own_host: Option<&'r str>,
+    /// How the request came, to pass it on.
+    pub(crate) passage: Passage<'r>,
 }
 
 /// How often idle sessions are looked for.
@@ -124,6 +129,7 @@ impl Portal {
             metrics: deps.metrics,
             drain: deps.drain,
             pages: deps.pages,
+            replicas: OnceLock::new(),
             identity: deps.identity,
             anonymous: Arc::new(Principal::anonymous()),
         }));
@@ -217,13 +223,19 @@ impl Portal {
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
         let inner = &self.0;
+        let passed = cluster::is_passed(parts);
+        // Another process passes on what it saw, and no pages.
+        let (peer, _) = cluster::seen_by(parts, peer).ok_or(ProblemKind::Endpoint)?;
         let own_host = |host: &str| inner.gate.portal_by_hostname(host).is_some();
         let door = Door { settings: &inner.settings, loopback: inner.settings.loopback, addresses: false };
         let host = door.host(parts, own_host).map_err(turned_away)?;
         let host_portal = inner.portal_of(host);
         let way = route::parse(parts.uri.path(), &inner.settings.base_path);
         // A person who opens an endpoint in a browser sees a page that explains it (P56).
-        let person = parts.method == Method::GET && way.1 != Place::Metadata && respond::wants_page(&parts.headers);
+        if passed && (way.0 == route::Path::Unknown || way.1 == Place::Metadata) {
+            return Err(ProblemKind::Endpoint.into());
+        }
+        let person = !passed && parts.method == Method::GET && way.1 != Place::Metadata && respond::wants_page(&parts.headers);
         if let (Some(pages), true) = (&inner.pages, person || way == (route::Path::Unknown, Place::Mcp)) {
             let from = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
             return self.page(pages, parts, body, from).await;
@@ -275,10 +287,12 @@ impl Portal {
         let to_challenge = |invalid| challenge(&inner.settings, &endpoint, own_host, invalid, inner.scopes());
         let ip = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
         let known = authenticate(&inner.identity, &inner.anonymous, &parts.headers, url, to_challenge).await;
-        let Recognised { principal, held, credential, scopes, circumstances } = match known {
+        let Recognised { principal, held, credential, scopes, mut circumstances } = match known {
             Ok(known) => known,
             Err(refused) => return Ok(inner.refuse(refused, ip, &endpoint)),
         };
+        circumstances.country = inner.settings.facts.country(peer.ip(), ip, &parts.headers);
+        circumstances.device = cluster::device(self, parts, peer);
         if held.is_some() {
             inner.metrics.auth("ok");
         }
@@ -302,6 +316,7 @@ impl Portal {
             circumstances,
             ip,
             own_host,
+            passage: Passage { parts, peer, passed: cluster::is_passed(parts) },
         };
         if place == Place::Sse {
             return self.old_transport(parts, arrival, body, own_host).await;
@@ -327,11 +342,16 @@ impl Portal {
             None => Err(ProblemKind::Session),
         };
         let find = |_: &str| found.clone();
-        let incoming = decode(arrival.headers, body, inner.settings.limits.json_depth, find)?;
+        let incoming = decode(arrival.headers, body.clone(), inner.settings.limits.json_depth, find)?;
         let (method, era) = match &incoming {
             Incoming::One(decoded) => (method_label(decoded.message.method()), decoded.way.era()),
             Incoming::Batch(..) => ("batch", Era::Legacy),
         };
+        if let Some(answer) = cluster::elsewhere(self, &arrival, &incoming, &body).await {
+            inner.metrics.request(method, era.as_str(), answer.status().as_u16());
+            return Ok(answer);
+        }
+        drop(body);
         let answer = match incoming {
             Incoming::One(decoded) if era == Era::Modern => modern::post(self, arrival, *decoded, events, bytes).await,
             Incoming::One(decoded) => legacy::post(self, arrival, *decoded, events, bytes).await,

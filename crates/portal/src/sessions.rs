@@ -23,7 +23,7 @@ use bartizan_model::{Clock, Principal};
 use bartizan_telemetry::Metrics;
 use bartizan_vault::HandleSealer;
 
-pub(crate) use asks::Batch;
+pub(crate) use asks::{Batch, node_of};
 use envelope::Envelope;
 pub(crate) use offered::Offered;
 use owners::Owners;

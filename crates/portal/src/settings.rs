@@ -6,6 +6,9 @@ use std::time::Duration;
 use bartizan_config::settings::{File, WireLimits};
 use ipnet::IpNet;
 
+use crate::facts::ConnectionFacts;
+use crate::geo::Countries;
+
 /// Why settings cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -15,6 +18,9 @@ pub enum SettingsError {
     /// An entry of `allowed_origins` is not an origin.
     #[error("allowed_origins: `{0}` is not an origin such as https://app.example.com")]
     Origin(String),
+    /// `device_header` or `country_header` is not the name of a header.
+    #[error("`{0}` is not the name of a header")]
+    Header(String),
     /// An entry of `allowed_hosts` is not a host name.
     #[error("allowed_hosts: `{0}` is not a host name or address")]
     Host(String),
@@ -35,6 +41,8 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where a client's device and country come from.
+    pub facts: ConnectionFacts,
     /// Names of the loopback interface are accepted in Host and Origin: the listener
     /// is bound to it, so nobody from elsewhere can connect.
     pub loopback: bool,
@@ -80,6 +88,7 @@ impl Settings {
             allowed_hosts,
             allowed_origins,
             trusted_proxies: file.trusted_proxies.clone(),
+            facts: ConnectionFacts::new(file)?,
             loopback: listen.ip().is_loopback(),
             limits: file.limits.clone(),
             head_hold: Duration::from_secs(2),
@@ -87,6 +96,13 @@ impl Settings {
             max_connections: 16_384,
             credential_check: Duration::from_millis(500),
         })
+    }
+
+    /// The same with a file of countries.
+    #[must_use]
+    pub fn with_countries(mut self, countries: Option<Countries>) -> Self {
+        self.facts.countries = countries;
+        self
     }
 
     /// Time for a client to send a head or a body.

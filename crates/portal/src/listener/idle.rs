@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
-use crate::body::Body;
+use crate::body::{Body, BrokenOff};
 
 /// After the polite end a connection that does not go is dropped.
 const GRACE: Duration = Duration::from_secs(2);
@@ -70,7 +70,7 @@ impl Counted {
 
 impl HttpBody for Counted {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = BrokenOff;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)

@@ -71,7 +71,6 @@ pub(crate) struct Asks {
 const MARK: char = '/';
 
 /// Name of the process that asked, as the id of an answer has it.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the way to that process"))]
 pub(crate) fn node_of(id: &RequestId) -> Option<String> {
     let raw = id.to_raw();
     let text = raw.as_string()?;

@@ -348,6 +348,11 @@ impl Session {
         Running { session: Arc::clone(self), id, call, cancel }
     }
 
+    /// Whether a request runs in this process.
+    pub(crate) fn runs(&self, id: &RequestId) -> bool {
+        self.lock().running.contains_key(id)
+    }
+
     /// `notifications/cancelled`. Unknown ids are late cancellations: nothing to do.
     pub(crate) fn cancel(&self, id: &RequestId) {
         let found = self.lock().running.remove(id);
