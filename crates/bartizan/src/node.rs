@@ -18,9 +18,10 @@ use bartizan_identity::{DemoUser, Identity};
 use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{Clock, EventId, Principal, PrincipalKind, Secret};
 use bartizan_oauth::jwt::SigningAlg;
-use bartizan_portal::{Check, Drain, Ops, OpsDeps, Phase, Portal, PortalDeps, Settings};
+use bartizan_portal::{Check, Countries, Drain, Ops, OpsDeps, Phase, Portal, PortalDeps, Settings};
 use bartizan_store::Store;
 use bartizan_telemetry::Metrics;
+use bartizan_tls::PublicTls;
 use bartizan_upstream::{ServerHealth, UpstreamDeps, Upstreams};
 use bartizan_vault::{KeyRing, Vault};
 use tokio_util::task::TaskTracker;
@@ -29,6 +30,7 @@ use crate::figures::{self, Exporter};
 use crate::output::Failure;
 use crate::sign_in::{self, People, SignInDeps};
 use crate::state::{self, State};
+use crate::transport;
 
 /// What a process is made of.
 pub(crate) struct NodeInput {
@@ -51,6 +53,10 @@ pub(crate) struct NodeInput {
     /// Alerts, with their secrets.
     pub(crate) alerts: bartizan_config::alerts::Alerts,
     pub(crate) clock: Arc<dyn Clock>,
+    /// TLS of the public listener.
+    pub(crate) tls: Option<PublicTls>,
+    /// Where addresses are.
+    pub(crate) countries: Option<Countries>,
 }
 
 /// A running process. Cheap to share.
@@ -72,6 +78,8 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<dyn Clock>,
     /// The file says other settings than those in use.
     pub(crate) restart_needed: AtomicBool,
+    pub(crate) tls: Option<PublicTls>,
+    pub(crate) countries: Option<Countries>,
     public_url: String,
     listen: String,
     operations: String,
@@ -133,6 +141,7 @@ impl Node {
         });
         let settings =
             Settings::new(&file, &input.public_url, input.listen).map_err(|e| cannot("bad_url")(e.to_string()))?;
+        let settings = settings.with_countries(input.countries.clone());
         let (settings, drain) = (Arc::new(settings), Drain::new());
         let events = TaskTracker::new();
         let signer = Signer::new(SignerDeps {
@@ -154,9 +163,10 @@ impl Node {
             record: Arc::clone(&record),
         });
         let accounts = accounts.with_signer(signer.clone());
-        let gate = gate.with_accounts(accounts.clone());
+        let gate = gate.with_accounts(accounts.clone()).with_selection_page(&input.public_url);
         let pages = sign_in::pages(SignInDeps {
-            upstream: sign_in::upstream(accounts, gate.clone()),
+            selection: crate::selection::pages(gate.clone()),
+            upstream: sign_in::upstream(accounts, gate.clone(), Arc::clone(&live)),
             record,
             store: store.clone(),
             vault,
@@ -167,6 +177,7 @@ impl Node {
             settings: file.sign_in.clone(),
             live: Arc::clone(&live),
             people: Arc::clone(&input.people),
+            gate: gate.clone(),
             demo_users: input.demo_users,
             signer,
         });
@@ -219,6 +230,8 @@ impl Node {
             store,
             clock,
             restart_needed: AtomicBool::new(false),
+            tls: input.tls,
+            countries: input.countries,
             public_url: input.public_url,
             listen: input.listen.to_string(),
             operations: input.operations.to_string(),
@@ -278,6 +291,7 @@ impl Node {
                 queued: stats.queued,
                 behind: stats.seq.saturating_sub(stats.indexed),
             },
+            tls: self.tls.as_ref().map(transport::standing),
         };
         if let Err(error) = state.write(&self.state) {
             tracing::warn!(%error, "the process cannot describe itself for status");

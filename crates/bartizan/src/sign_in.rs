@@ -13,12 +13,12 @@ use bartizan_config::Live;
 use bartizan_config::agents::Agent;
 use bartizan_config::resources::{Client, IdentityProvider, Resources};
 use bartizan_config::settings::SignIn;
-use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, UpstreamAccounts};
+use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, SelectionPages, UpstreamAccounts};
 use bartizan_egress::Egress;
-use bartizan_gate::{Circumstances, Gate};
+use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
-    Agents, AuthorizationServer, AuthorizationServerDeps, BrowserSession, DemoUser, IdentityEvent, KnownProvider,
-    Login, LoginDeps, Machines, Recorder, SCOPES,
+    Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BrowserSession, DemoUser, Entrance, IdentityEvent,
+    KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId, SignInFacts};
@@ -49,7 +49,10 @@ pub(crate) struct SignInDeps {
     pub(crate) record: Recorder,
     /// People's accounts at servers.
     pub(crate) upstream: UpstreamAccounts,
+    /// Choosing servers of a portal.
+    pub(crate) selection: SelectionPages,
     pub(crate) people: Arc<People>,
+    pub(crate) gate: Gate,
     /// Only `dev` has some.
     pub(crate) demo_users: Vec<DemoUser>,
     /// Tells upstream servers who calls; its keys are published.
@@ -134,10 +137,23 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         issuer: issuer.clone(),
         settings: Arc::new(deps.settings),
         clients: Arc::new(move || clients.clients.load_full()),
-        resources: Arc::new(move |url| is_endpoint(url, &base, &hosts.load())),
+        resources: Arc::new(move |url| endpoint(url, &base, &hosts.load()).is_some()),
         record,
     })
-    .with_machines(machines);
+    .with_machines(machines)
+    .with_refresh(AtRefresh {
+        again: {
+            let login = login.clone();
+            Arc::new(move |person| {
+                let login = login.clone();
+                Box::pin(async move { login.ask_again(&person).await })
+            })
+        },
+        may_enter: {
+            let (gate, base, live) = (deps.gate, issuer.clone(), Arc::clone(&deps.live));
+            Arc::new(move |entrance| may_enter(entrance, &base, &gate, &live.load()))
+        },
+    });
     let (live, base) = (deps.live, issuer.clone());
     let signer = deps.signer;
     let router = bartizan_console::router(ConsoleDeps {
@@ -149,6 +165,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         public_url: issuer.clone(),
         brand: Brand::default(),
         upstream: Some(deps.upstream),
+        selection: Some(deps.selection),
         jwks: Arc::new(move || {
             let signer = signer.clone();
             Box::pin(async move {
@@ -162,38 +179,51 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
 }
 
 /// People's accounts with the servers they may have them at: those the gate would let them use.
-pub(crate) fn upstream(accounts: Accounts, gate: Gate) -> UpstreamAccounts {
+pub(crate) fn upstream(accounts: Accounts, gate: Gate, live: Arc<Live<Snapshot>>) -> UpstreamAccounts {
+    let on_sign_in = move || {
+        let snapshot = live.load();
+        let wanted = snapshot.order.iter().filter(|spec| spec.connect_on_sign_in);
+        wanted.map(|spec| spec.id.clone()).collect()
+    };
     let servers = move |session: &BrowserSession, ip, server: &ServerId| {
         let groups = session.person.groups.iter().map(|group| Arc::from(group.as_str()));
         let principal = Arc::new(Principal::new(PrincipalKind::User, session.person.email.as_str(), groups));
-        let facts = SignInFacts {
-            provider: session.provider.as_str().into(),
-            auth_time_ms: Some(session.auth_time_ms).filter(|at| *at > 0),
-            amr: session.amr.iter().map(|method| method.as_str().into()).collect(),
-            acr: session.acr.as_deref().map(Into::into),
-            ..SignInFacts::default()
-        };
-        let circumstances = Circumstances { facts: Some(Arc::new(facts)), ..Circumstances::default() };
+        let circumstances = Circumstances { facts: Some(Arc::new(session.facts())), ..Circumstances::default() };
         gate.server_for(&principal, &circumstances, ip, server)
     };
-    UpstreamAccounts { accounts, servers: Arc::new(servers) }
+    UpstreamAccounts { accounts, servers: Arc::new(servers), on_sign_in: Arc::new(on_sign_in) }
 }
 
-/// Whether a canonical URL is that of an endpoint. Every well-formed name is one, whether it
-/// exists or not: the answer must not tell.
-fn is_endpoint(url: &str, base: &str, snapshot: &Snapshot) -> bool {
+/// The endpoint at a canonical URL. Every well-formed name is one, whether it exists or not:
+/// the answer must not tell.
+fn endpoint(url: &str, base: &str, snapshot: &Snapshot) -> Option<Endpoint> {
     let host = url.strip_prefix("https://").and_then(|rest| rest.strip_suffix("/mcp"));
-    if host.is_some_and(|host| snapshot.portal_hosts.contains_key(host)) {
-        return true;
+    if let Some(portal) = host.and_then(|host| snapshot.portal_hosts.get(host)) {
+        return Some(Endpoint::Portal(portal.id.clone()));
     }
-    let Some(path) = url.strip_prefix(base) else { return false };
+    let path = url.strip_prefix(base)?;
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
-        ["", "mcp"] => true,
-        ["", "portals", id, "mcp"] => PortalId::parse(id).is_ok(),
-        ["", "servers", id, "mcp"] => ServerId::parse(id).is_ok(),
-        _ => false,
+        ["", "mcp"] => PortalId::parse("default").ok().map(Endpoint::Portal),
+        ["", "portals", id, "mcp"] => PortalId::parse(id).ok().map(Endpoint::Portal),
+        ["", "servers", id, "mcp"] => ServerId::parse(id).ok().map(Endpoint::Server),
+        _ => None,
     }
+}
+
+/// Whether the policy would let somebody in who wants to go on (A5). What only a connection
+/// to the endpoint tells, country and device, is not known here: where rules look at those,
+/// each request is judged and a refresh is not.
+fn may_enter(entrance: &Entrance<'_>, base: &str, gate: &Gate, snapshot: &Snapshot) -> bool {
+    let Some(endpoint) = endpoint(entrance.resource, base, snapshot) else { return false };
+    let circumstances = Circumstances {
+        facts: Some(Arc::clone(entrance.facts)),
+        grant: Some(entrance.grant.into()),
+        ..Circumstances::default()
+    };
+    let access = gate.visible_endpoint(entrance.principal, &endpoint, Some(entrance.peer), &circumstances);
+    let used = snapshot.policies.context_use();
+    access == Access::Allowed || (access == Access::Denied && used.place)
 }
 
 /// The portal of a home page.

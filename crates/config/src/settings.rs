@@ -410,6 +410,9 @@ pub struct Lifetimes {
     pub unused_client_s: u64,
     /// Browser session. Default 12 h.
     pub browser_session_s: u64,
+    /// How old what the identity provider said about a person may get while it cannot be
+    /// asked at a refresh; after that the person signs in again. Default 24 h.
+    pub person_max_age_s: u64,
 }
 
 impl Default for Lifetimes {
@@ -421,6 +424,7 @@ impl Default for Lifetimes {
             code_s: 60,
             unused_client_s: 90 * day,
             browser_session_s: day / 2,
+            person_max_age_s: day,
         }
     }
 }

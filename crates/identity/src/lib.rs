@@ -25,6 +25,7 @@ pub use login::{
     ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView,
 };
 pub use problem::PageProblem;
+pub use server::fresh::{Again, AskAgain, AtRefresh, Entrance, MayEnter};
 pub use server::step_up::{MAX_PURPOSE, Opened, StepUp, StepUpError, StepUps, Want};
 pub use server::{Agents, Machines};
 pub use server::{

@@ -6,6 +6,7 @@
 //! token, and begins a [`BrowserSession`]. A text that came from the browser or from a
 //! provider is believed only after the checks of OpenID Connect Core, section 3.1.3.7.
 
+mod again;
 mod begin;
 mod callback;
 pub(crate) mod claims;

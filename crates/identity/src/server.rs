@@ -10,6 +10,7 @@ mod authorize;
 mod client;
 mod client_auth;
 mod document;
+pub(crate) mod fresh;
 mod grant;
 pub(crate) mod limit;
 mod machines;
@@ -110,6 +111,7 @@ struct Inner {
     documents: document::Documents,
     registrations: limit::Limiter,
     failures: limit::Limiter,
+    at_refresh: OnceLock<fresh::AtRefresh>,
     /// Whoever gets tokens without a browser.
     trust: OnceLock<machines::Trust>,
 }
@@ -200,6 +202,7 @@ impl AuthorizationServer {
             documents: document::Documents::new(deps.documents.clone(), document::TIMEOUT),
             registrations: limit::Limiter::new(limit::REGISTRATIONS_EACH, limit::REGISTRATIONS_ALL),
             failures: limit::Limiter::new(limit::FAILURES_EACH, u32::MAX),
+            at_refresh: OnceLock::new(),
             trust: OnceLock::new(),
             deps,
         });
@@ -216,6 +219,14 @@ impl AuthorizationServer {
             });
         }
         Self { inner, peer: None }
+    }
+
+    /// Asks provider and policy again at each refresh (A5). Given once, before anything is
+    /// served; without it a refresh only asks whether the person is active.
+    #[must_use]
+    pub fn with_refresh(self, at_refresh: fresh::AtRefresh) -> Self {
+        let _ = self.inner.at_refresh.set(at_refresh);
+        self
     }
 
     /// The same server, asked by a browser at this address; events name it.

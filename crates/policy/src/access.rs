@@ -146,6 +146,11 @@ impl Rules {
         self.tests().any(Test::of_session) || self.rules.iter().any(|rule| rule.requirement.is_some())
     }
 
+    /// Whether any rule looks at country or device.
+    pub(crate) fn use_place(&self) -> bool {
+        self.tests().any(|test| matches!(test, Test::Countries(_) | Test::Devices(_)))
+    }
+
     /// Whether any rule looks at the second factor itself.
     pub(crate) fn use_mfa(&self) -> bool {
         self.tests().any(|test| matches!(test, Test::Mfa(_)))

@@ -60,6 +60,8 @@ pub struct ContextUse {
     /// The age of the second factor: such a decision changes by time alone, and may be kept
     /// until [`Policies::holds_until_ms`].
     pub mfa_age: bool,
+    /// Where the peer is: its country or device, which only the connection tells.
+    pub place: bool,
 }
 
 impl Policies {

@@ -153,6 +153,7 @@ fn lifetimes(lifetimes: &Lifetimes, found: &mut Vec<Diagnostic>) {
     within("grant_s", lifetimes.grant_s, lifetimes.access_token_s.min(year), year);
     within("code_s", lifetimes.code_s, 1, 600);
     within("unused_client_s", lifetimes.unused_client_s, 1, 10 * year);
+    within("person_max_age_s", lifetimes.person_max_age_s, 0, year);
     within("browser_session_s", lifetimes.browser_session_s, 1, 30 * 24 * 3600);
 }
 

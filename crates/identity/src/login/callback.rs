@@ -13,7 +13,7 @@ use bartizan_oauth::token_request::{ClientAuth, basic};
 use bartizan_store::repo::login_state;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 
 use super::begin::{Pending, aad, cookie_name, record_id};
@@ -26,7 +26,7 @@ use crate::problem::PageProblem;
 use crate::secret;
 
 /// How far the provider's clock may differ, seconds.
-const LEEWAY_S: i64 = 60;
+pub(super) const LEEWAY_S: i64 = 60;
 /// Longest answer of the userinfo endpoint, bytes.
 const MAX_USERINFO: usize = 512 * 1024;
 /// How long a sign-in waits for others before it, seconds.
@@ -148,6 +148,7 @@ impl Inner {
             peer,
         };
         let (session, cookie) = self.establish(&said, how, headers).await?;
+        self.keep_tokens(&session.person.id, known, &tokens).await;
         Ok(SignedIn { session, set_cookies: vec![cookie], return_to: pending.return_to.clone() })
     }
 
@@ -158,15 +159,29 @@ impl Inner {
         code: &Secret<String>,
         pending: &Pending,
     ) -> Result<TokenAnswer, PageProblem> {
-        let endpoint = metadata.token_endpoint.as_ref().ok_or_else(problem::provider_settings)?;
-        let client_secret = provider.client_secret.clone().map(Secret::new);
-        let methods = metadata.token_endpoint_auth_methods_supported.as_deref();
-        let how = ClientAuth::choose(methods, client_secret.is_some()).ok_or_else(problem::provider_settings)?;
-        let mut body = Builder::new()
+        let body = Builder::new()
             .add("grant_type", "authorization_code")
             .add("code", code.expose())
             .add("redirect_uri", &pending.redirect_uri)
             .add("code_verifier", &pending.verifier);
+        let (status, body) = self.ask_tokens(provider, metadata, body).await?;
+        token_answer::parse(status.as_u16(), &body).map_err(|error| {
+            tracing::warn!(%error, provider = provider.id, "no tokens for a code");
+            problem::bad_tokens()
+        })
+    }
+
+    /// A request to the token endpoint, with what proves us.
+    pub(super) async fn ask_tokens(
+        &self,
+        provider: &IdentityProvider,
+        metadata: &ServerMetadata,
+        mut body: Builder,
+    ) -> Result<(StatusCode, Bytes), PageProblem> {
+        let endpoint = metadata.token_endpoint.as_ref().ok_or_else(problem::provider_settings)?;
+        let client_secret = provider.client_secret.clone().map(Secret::new);
+        let methods = metadata.token_endpoint_auth_methods_supported.as_deref();
+        let how = ClientAuth::choose(methods, client_secret.is_some()).ok_or_else(problem::provider_settings)?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
         match (how, &client_secret) {
@@ -180,13 +195,9 @@ impl Inner {
         }
         let body = Bytes::from(body.finish());
         let sent = self.directory.send(endpoint, Method::POST, headers, body, token_answer::MAX_ANSWER).await;
-        let (status, body) = sent.map_err(|error| {
+        sent.map_err(|error| {
             tracing::warn!(%error, provider = provider.id, "the token endpoint cannot be asked");
             problem::provider_down()
-        })?;
-        token_answer::parse(status.as_u16(), &body).map_err(|error| {
-            tracing::warn!(%error, provider = provider.id, "no tokens for a code");
-            problem::bad_tokens()
         })
     }
 
@@ -199,10 +210,7 @@ impl Inner {
     ) -> Result<Claims, PageProblem> {
         let token = tokens.id_token.as_ref().ok_or_else(problem::bad_tokens)?;
         let uri = metadata.jwks_uri.as_ref().ok_or_else(problem::provider_settings)?;
-        // What the provider says it never uses is not accepted in its name.
-        let listed = metadata.id_token_signing_alg_values_supported.as_ref();
-        let is_listed = |alg: &Alg| listed.is_none_or(|names| names.iter().any(|name| Alg::parse(name) == Some(*alg)));
-        let algs: Vec<Alg> = Alg::ALL.into_iter().filter(is_listed).collect();
+        let algs = algs(metadata);
         let expect = Expect {
             issuer: &provider.issuer,
             audience: &provider.client_id,
@@ -232,19 +240,32 @@ impl Inner {
         let Some(endpoint) = metadata.userinfo_endpoint.as_ref().filter(|_| claims::is_incomplete(provider, id)) else {
             return Ok(None);
         };
-        let bearer = Secret::new(format!("Bearer {}", tokens.access_token.expose()));
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, header(bearer.expose())?);
-        let body = self.directory.get(endpoint, headers, MAX_USERINFO).await.map_err(|error| {
-            tracing::warn!(%error, provider = provider.id, "the userinfo endpoint cannot be asked");
-            problem::provider_down()
-        })?;
+        let body = self.ask_userinfo(endpoint, &tokens.access_token).await?;
         let Ok(Value::Object(members)) = serde_json::from_slice(&body) else { return Err(problem::bad_userinfo()) };
         let userinfo = Claims::from(members);
         if userinfo.text("sub").is_none() || userinfo.text("sub") != id.text("sub") {
             return Err(problem::bad_userinfo());
         }
         Ok(Some(userinfo))
+    }
+
+    async fn ask_userinfo(&self, endpoint: &str, token: &Secret<String>) -> Result<Bytes, PageProblem> {
+        let bearer = Secret::new(format!("Bearer {}", token.expose()));
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, header(bearer.expose())?);
+        self.directory.get(endpoint, headers, MAX_USERINFO).await.map_err(|error| {
+            tracing::warn!(%error, endpoint, "the userinfo endpoint cannot be asked");
+            problem::provider_down()
+        })
+    }
+
+    /// What the userinfo endpoint says, whoever it is about.
+    pub(super) async fn said_of(&self, endpoint: &str, token: &Secret<String>) -> Option<Claims> {
+        let body = self.ask_userinfo(endpoint, token).await.ok()?;
+        match serde_json::from_slice(&body) {
+            Ok(Value::Object(members)) => Some(Claims::from(members)),
+            _ => None,
+        }
     }
 
     fn record_refusal(&self, provider: &str, problem: &PageProblem, peer: Option<IpAddr>) {
@@ -258,6 +279,13 @@ impl Inner {
         event.ip = peer;
         (self.deps.record)(event);
     }
+}
+
+/// What the provider says it never uses is not accepted in its name.
+pub(super) fn algs(metadata: &ServerMetadata) -> Vec<Alg> {
+    let listed = metadata.id_token_signing_alg_values_supported.as_ref();
+    let is_listed = |alg: &Alg| listed.is_none_or(|names| names.iter().any(|name| Alg::parse(name) == Some(*alg)));
+    Alg::ALL.into_iter().filter(is_listed).collect()
 }
 
 /// A header value that no log shows.

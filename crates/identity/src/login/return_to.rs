@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Longest path, bytes.
-const MAX: usize = 2048;
+/// Longest path, bytes: with the handle of a client's request in it.
+const MAX: usize = 8192;
 
 /// Where to go on after signing in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,8 @@ use crate::secret;
 
 /// Purpose of the sealed handles that protect forms.
 const CSRF: &str = "console csrf v1";
+/// Purpose of the sealed notes of what a person agreed to.
+const AGREED: &str = "console agreed v1";
 
 /// A person, as known since the last sign-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +143,19 @@ impl BrowserSessions {
     /// Whether a form came from a page of this session.
     pub fn check_csrf(&self, session: &BrowserSession, token: &str) -> bool {
         self.handles.open(CSRF, token).is_ok_and(|id| secret::same(&id, session.id.as_bytes()))
+    }
+
+    /// Notes in a sealed text that the person of this session agreed to something, to be
+    /// shown again later in the same session. Empty, and then never accepted, when the machine
+    /// has no randomness.
+    pub fn agree(&self, session: &BrowserSession, what: &str) -> String {
+        self.handles.seal(AGREED, format!("{}\n{what}", session.id).as_bytes()).unwrap_or_default()
+    }
+
+    /// Whether a text is from [`Self::agree`] of this session, about the same.
+    pub fn has_agreed(&self, session: &BrowserSession, what: &str, text: &str) -> bool {
+        let wanted = format!("{}\n{what}", session.id);
+        self.handles.open(AGREED, text).is_ok_and(|said| secret::same(&said, wanted.as_bytes()))
     }
 
     /// Ends a session; the value is for `Set-Cookie`.

@@ -202,6 +202,7 @@ fn context_use(
         ip: rules(portals, servers).any(Rules::use_ip),
         session: rules(portals, servers).any(Rules::use_session)
             || grants.iter().any(|grant| grant.requirement.is_some()),
+        place: rules(portals, servers).any(Rules::use_place),
         ..ContextUse::default()
     };
     let conditions = statements.iter().filter_map(|statement| statement.condition.as_ref());
@@ -212,6 +213,7 @@ fn context_use(
         used.client_version |= context.has(Circumstance::ClientVersion);
         used.era |= context.has(Circumstance::Era);
         used.session |= context.iter().any(Circumstance::of_session);
+        used.place |= context.has(Circumstance::Device) || context.has(Circumstance::Country);
         used.mfa_age |= context.has(Circumstance::MfaAge);
     }
     used

@@ -58,6 +58,7 @@ impl Inner {
             if row.exchanges >= MAX_EXCHANGES {
                 return Err(self.reused(&grant, peer).await);
             }
+            self.judge(&grant, &content, peer).await?;
             let pair = self.new_pair(&scopes)?;
             match self.exchange(text, &hash, &row, client.id(), &pair).await? {
                 Exchanged::Done => {
