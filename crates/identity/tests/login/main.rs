@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "tests")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod again;
 mod gateway;
 mod limits;
 mod people;

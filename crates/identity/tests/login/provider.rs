@@ -51,6 +51,11 @@ pub struct Behaviour {
     number: u32,
     pub asked: Vec<String>,
     pub last_token_request: String,
+    /// Refresh tokens are given, each good once.
+    pub refreshes: bool,
+    /// A refresh gives an ID token as well.
+    pub refresh_id_token: bool,
+    refresh: Option<String>,
 }
 
 #[derive(Clone)]
@@ -102,6 +107,9 @@ impl Provider {
             number: 0,
             asked: Vec::new(),
             last_token_request: String::new(),
+            refreshes: false,
+            refresh_id_token: true,
+            refresh: None,
         };
         let provider = Self {
             issuer: format!("http://{address}"),
@@ -183,6 +191,12 @@ impl Provider {
     /// As strict as the strictest real one.
     fn redeem(&self, behaviour: &mut Behaviour, head: &str, body: &str) -> Result<Value, &'static str> {
         let form = Params::parse(body.as_bytes()).map_err(|_| "form")?;
+        if form.get("grant_type") == Some("refresh_token") {
+            if form.get("refresh_token").is_none() || form.get("refresh_token") != behaviour.refresh.as_deref() {
+                return Err("refresh_token");
+            }
+            return Ok(self.tokens(behaviour, None));
+        }
         let request = form.get("code").and_then(|code| behaviour.codes.remove(code)).ok_or("code")?;
         if form.get("redirect_uri") != request.get("redirect_uri") {
             return Err("redirect_uri");
@@ -200,8 +214,14 @@ impl Provider {
             None if form.get("client_id") != Some(CLIENT) => return Err("client"),
             None => {}
         }
+        Ok(self.tokens(behaviour, Some(request)))
+    }
+
+    /// Tokens for a code, or without one for a refresh token.
+    fn tokens(&self, behaviour: &mut Behaviour, request: Option<Params>) -> Value {
         let usual = json!({
-            "iss": self.issuer, "aud": CLIENT, "sub": "sub-ana", "nonce": request.get("nonce"),
+            "iss": self.issuer, "aud": CLIENT, "sub": "sub-ana",
+            "nonce": request.as_ref().and_then(|request| request.get("nonce")),
             "iat": crate::NOW_S, "exp": crate::NOW_S + 300,
             "email": "ana@corp.example", "email_verified": true, "name": "Ana", "groups": ["eng"],
         });
@@ -210,7 +230,17 @@ impl Provider {
             Some(make) => make(behaviour, &claims),
             None => behaviour.sign(&claims),
         };
-        Ok(json!({"access_token": "at-1", "token_type": "Bearer", "expires_in": "300", "id_token": token}))
+        let mut answer = json!({"access_token": "at-1", "token_type": "Bearer", "expires_in": "300"});
+        if request.is_some() || behaviour.refresh_id_token {
+            answer["id_token"] = token.into();
+        }
+        if behaviour.refreshes {
+            behaviour.number += 1;
+            let refresh = format!("rt-{}", behaviour.number);
+            behaviour.refresh = Some(refresh.clone());
+            answer["refresh_token"] = refresh.into();
+        }
+        answer
     }
 
     async fn serve(&self, mut stream: TcpStream) {

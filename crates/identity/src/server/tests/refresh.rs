@@ -1,6 +1,7 @@
 //! A10: rotation with grace.
 
 use super::*;
+use crate::server::fresh::{Again, AtRefresh};
 
 async fn refreshed(bench: &Bench, client: &str, token: &str) -> Answer {
     let answer = bench.refresh(client, token).await;
@@ -238,4 +239,72 @@ async fn a7_a_client_in_use_is_not_swept() {
     bench.clock.advance_ms(14 * 24 * 3_600_000);
     bench.server.sweep().await.unwrap();
     assert!(bartizan_store::repo::oauth_client::by_id(&bench.store, &client).await.unwrap().is_none());
+}
+
+/// Asks as told at every refresh, and lets those with a group in.
+fn judged(bench: &Bench, again: impl Fn() -> Again + Send + Sync + 'static) {
+    let checks = AtRefresh {
+        again: Arc::new(move |_| {
+            let again = again();
+            Box::pin(async move { again })
+        }),
+        may_enter: Arc::new(|who| who.principal.groups.iter().any(|group| **group == *"eng")),
+    };
+    drop(bench.server.clone().with_refresh(checks));
+}
+
+async fn groups(bench: &Bench, groups_json: &str) {
+    let person = person::by_id(&bench.store, &bench.session.person.id).await.unwrap().unwrap();
+    let new = person::SignIn {
+        new_id: "unused",
+        issuer: &person.issuer,
+        subject: &person.subject,
+        provider: &person.provider,
+        email: &person.email,
+        name: &person.name,
+        groups_json,
+    };
+    person::sign_in(&bench.store, &new).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a5_a_lost_group_fails_the_next_refresh() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    groups(&bench, r#"["sales"]"#).await;
+    // Without the checks the refresh passes: they are what stops it.
+    let second = bench.refresh(&client, &first.text("refresh_token")).await;
+    assert_eq!(second.status, 200);
+    judged(&bench, || Again::Current);
+    let refused = bench.refresh(&client, &second.text("refresh_token")).await;
+    refused.is_refused(400, "invalid_grant");
+    let events = bench.events.lock().unwrap().clone();
+    assert!(events.iter().any(|event| event.note.as_deref() == Some("the policy does not let them in any more")));
+    // Only that: with the group back the same token goes on.
+    groups(&bench, r#"["eng"]"#).await;
+    let third = bench.refresh(&client, &second.text("refresh_token")).await;
+    assert_eq!(third.status, 200, "{}", third.json);
+}
+
+#[tokio::test]
+async fn a5_what_the_provider_ends_ends_the_grant() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    judged(&bench, || Again::Ended("the provider ended the sign-in"));
+    bench.refresh(&client, &first.text("refresh_token")).await.is_refused(400, "invalid_grant");
+    assert!(bench.who(&first.text("access_token")).await.is_none(), "the access token too, at once");
+    assert_eq!(bench.saw(Action::Revoke, true), 1);
+}
+
+#[tokio::test]
+async fn a5_an_unreachable_provider_is_forgiven_for_a_day() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    judged(&bench, || Again::Unknown { since_ms: NOW });
+    let day = 24 * 3_600_000;
+    bench.clock.advance_ms(day);
+    let second = bench.refresh(&client, &first.text("refresh_token")).await;
+    assert_eq!(second.status, 200, "{}", second.json);
+    bench.clock.advance_ms(1);
+    bench.refresh(&client, &second.text("refresh_token")).await.is_refused(400, "invalid_grant");
 }
