@@ -15,6 +15,7 @@ pub mod conformance;
 pub mod faulty;
 pub mod fixture;
 pub mod http;
+pub mod issuer;
 pub mod mmdb;
 pub mod postgres;
 pub mod process;
