@@ -108,7 +108,34 @@ pub fn serve(file: &File) -> Vec<Diagnostic> {
     need(file.public_url.is_some(), "public_url", "https://mcp.example.com");
     need(file.listen.is_some(), "listen", "0.0.0.0:7420");
     need(file.key.is_some(), "key", "{ file: /etc/bartizan/key }");
+    let plain = file.public_url.as_deref().and_then(|url| url.strip_prefix("http://"));
+    let host = plain.map(|rest| rest.split('/').next().unwrap_or_default());
+    if host.is_some_and(|host| !sign_in::is_loopback(host)) && !file.allow_plain_http {
+        let message = "with a public URL in plain http tokens and cookies travel readable";
+        let problem = Diagnostic::new("public_url", "plain_http", message);
+        found.push(
+            problem.suggest("write `https://`; or, if something else protects the way, `allow_plain_http: true`"),
+        );
+    }
     found
+}
+
+/// What works, but lets in more people than somebody may think.
+pub fn warnings(file: &File) -> Vec<Diagnostic> {
+    sign_in::warnings(file)
+}
+
+/// A public URL as browsers and clients spell it: host in lower case, without the port that
+/// goes without saying, without a final slash. Tokens are bound to it as a text.
+pub fn canonical_public_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let scheme = scheme.to_ascii_lowercase();
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = host.to_ascii_lowercase();
+    let usual = if scheme == "https" { ":443" } else { ":80" };
+    // Not the end of an address such as `[::80]`, which has a bracket after it.
+    let host = host.strip_suffix(usual).unwrap_or(&host);
+    format!("{scheme}://{host}{}", path.trim_end_matches('/'))
 }
 
 /// Scheme, host, optional port and path; nothing else.
@@ -156,6 +183,37 @@ fn is_host(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a8_a_public_url_has_one_spelling() {
+        for (url, canonical) in [
+            ("https://MCP.Example.com:443/", "https://mcp.example.com"),
+            ("HTTPS://mcp.example.com/Base/", "https://mcp.example.com/Base"),
+            ("http://127.0.0.1:80", "http://127.0.0.1"),
+            ("http://127.0.0.1:443", "http://127.0.0.1:443"),
+            ("https://h:8443", "https://h:8443"),
+            ("https://[::443]", "https://[::443]"),
+            ("https://[::1]:443/a", "https://[::1]/a"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(canonical_public_url(url), canonical, "{url}");
+            assert_eq!(canonical_public_url(canonical), canonical);
+        }
+    }
+
+    #[test]
+    fn a32_plain_http_is_for_this_machine_only() {
+        let codes = |url: &str, allowed: bool| {
+            let file = File { public_url: Some(url.to_owned()), allow_plain_http: allowed, ..File::default() };
+            serve(&file).into_iter().any(|found| found.code == "plain_http")
+        };
+        for url in ["http://mcp.example.com", "http://10.0.0.1:7420/base", "http://127.0.0.1.evil.example"] {
+            assert!(codes(url, false) && !codes(url, true), "{url}");
+        }
+        for url in ["https://mcp.example.com", "http://127.0.0.1:7420", "http://localhost", "http://[::1]:1"] {
+            assert!(!codes(url, false), "{url}");
+        }
+    }
 
     #[test]
     fn u3_public_urls() {

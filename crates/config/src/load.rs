@@ -172,6 +172,10 @@ pub fn load(path: &Path, environment: &Environment, flags: &[Override]) -> Resul
     let mut loaded = Loaded { file, resources, secrets, base, watch, sources, problems, incomplete, written };
     loaded.add(unresolved, Severity::Error);
     if !unparsed {
+        if let Some(url) = &mut loaded.file.public_url {
+            *url = checks::canonical_public_url(url);
+        }
+        loaded.add(checks::warnings(&loaded.file), Severity::Warning);
         let findings = checks::settings(&loaded.file);
         loaded.add(findings, Severity::Error);
     }

@@ -17,6 +17,9 @@ use crate::resources::{Client, Grant, IdentityProvider, Policy, Portal, RateLimi
 pub struct File {
     /// Public URL of this installation, e.g. `https://mcp.example.com`. Required by `serve`.
     pub public_url: Option<String>,
+    /// Serve a `public_url` in plain http on another host than this machine. Tokens and cookies
+    /// then travel readable: only where something else protects the whole way. Default false.
+    pub allow_plain_http: bool,
     /// Public listener, address and port. Required by `serve`; `dev` uses 127.0.0.1:7420.
     #[schemars(with = "Option<crate::schema::AddressText>")]
     pub listen: Option<SocketAddr>,

@@ -12,6 +12,8 @@ use crate::settings::{File, Lifetimes};
 
 /// Longest id, bytes.
 const MAX_ID: usize = 64;
+/// Most claims kept of a sign-in.
+const MAX_KEPT: usize = 32;
 /// Schemes that run or read something instead of leading to a client.
 const BAD_SCHEMES: [&str; 8] = ["javascript", "data", "file", "vbscript", "blob", "about", "view-source", "ftp"];
 
@@ -27,6 +29,31 @@ pub(super) fn run(file: &File, found: &mut Vec<Diagnostic>) {
         client(each, &format!("clients[{at}]"), found);
     }
     lifetimes(&file.sign_in.lifetimes, found);
+}
+
+/// Issuers that speak for people of any company: without `email_domains` everybody with an
+/// account there comes in.
+const OPEN_TO_ALL: [&str; 5] = [
+    "https://accounts.google.com",
+    "https://login.microsoftonline.com/common/v2.0",
+    "https://login.microsoftonline.com/organizations/v2.0",
+    "https://login.microsoftonline.com/consumers/v2.0",
+    "https://appleid.apple.com",
+];
+
+pub(super) fn warnings(file: &File) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    for (at, provider) in file.identity_providers.iter().enumerate() {
+        let issuer = provider.issuer.trim_end_matches('/');
+        let tenants = issuer.starts_with("https://login.microsoftonline.com/") && issuer.contains("{tenantid}");
+        if !provider.email_domains.is_empty() || !(tenants || OPEN_TO_ALL.contains(&issuer)) {
+            continue;
+        }
+        let message = "this provider knows people of any company, and all of them may sign in";
+        let problem = Diagnostic::new(format!("identity_providers[{at}]"), "open_to_all", message);
+        found.push(problem.suggest("add e.g. `email_domains: [example.com]`"));
+    }
+    found
 }
 
 pub(super) fn unique<'a>(
@@ -75,6 +102,10 @@ fn provider(provider: &IdentityProvider, path: &str, several: bool, found: &mut 
         }
     }
     let claims = &provider.claims;
+    if claims.keep.len() > MAX_KEPT || claims.keep.iter().any(String::is_empty) {
+        let message = format!("`keep` names at most {MAX_KEPT} claims, each by a name");
+        found.push(Diagnostic::new(format!("{path}.claims.keep"), "out_of_range", message));
+    }
     for (name, value) in [("email", &claims.email), ("name", &claims.name), ("groups", &claims.groups)] {
         if value.is_empty() {
             let message = "the name of a claim must not be empty";
@@ -132,7 +163,7 @@ pub(super) fn is_issuer(url: &str) -> bool {
     }
 }
 
-fn is_loopback(authority: &str) -> bool {
+pub(super) fn is_loopback(authority: &str) -> bool {
     if authority.starts_with("[::1]") {
         return true;
     }
@@ -160,6 +191,20 @@ fn lifetimes(lifetimes: &Lifetimes, found: &mut Vec<Diagnostic>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a2_a_provider_for_everybody_without_domains_is_a_warning() {
+        let warned = |issuer: &str, domains: &[&str]| {
+            let provider = serde_json::json!(
+                {"id": "p", "issuer": issuer, "client_id": "c", "email_domains": domains});
+            let identity_providers = vec![serde_json::from_value(provider).unwrap()];
+            !warnings(&File { identity_providers, ..File::default() }).is_empty()
+        };
+        assert!(warned("https://accounts.google.com", &[]) && !warned("https://accounts.google.com", &["a.example"]));
+        assert!(warned("https://login.microsoftonline.com/common/v2.0", &[]));
+        assert!(!warned("https://login.microsoftonline.com/8eaef023-2b34-4da1-9baa-8bc8c9d6a490/v2.0", &[]));
+        assert!(!warned("https://idp.example", &[]));
+    }
 
     #[test]
     fn a2_issuers_are_https_or_on_this_machine() {
