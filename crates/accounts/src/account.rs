@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
 use crate::accounts::AccountError;
+use crate::whom::whom;
 use crate::strategy::SHARED;
 
 /// A token is refreshed this long before its end, milliseconds; short-lived ones later.
@@ -48,6 +49,9 @@ pub(crate) struct Stored {
     pub(crate) client_id: String,
     pub(crate) scopes: String,
     pub(crate) connected_ms: i64,
+    /// Who the person is there, as far as it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) whom: Option<String>,
 }
 
 impl Drop for Stored {
@@ -93,6 +97,9 @@ impl Stored {
         self.issued_ms = now;
         let life = answer.expires_in_s.map(|s| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000));
         self.expires_ms = life.map(|life| now.saturating_add(life.min(MAX_LIFE_MS)));
+        if let Some(said) = &answer.id_token {
+            self.whom = whom(said.expose(), &self.issuer, &self.client_id).or(self.whom.take());
+        }
         if let Some(scope) = &answer.scope {
             self.scopes.clone_from(scope);
         }

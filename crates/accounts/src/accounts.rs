@@ -12,6 +12,7 @@ use bartizan_identity::{Action, IdentityEvent, PageProblem, Recorder};
 use bartizan_model::{Clock, Principal, ServerId};
 use bartizan_oauth::params::Builder;
 use bartizan_oauth::pkce;
+use bartizan_store::repo::sealed::Key;
 use bartizan_store::repo::upstream_account::{self, Account};
 use bartizan_store::{Store, StoreError};
 use bartizan_vault::{Records, RecordsError, Vault};
@@ -27,6 +28,7 @@ use crate::connect::{Connected, Destination};
 use crate::discover::Directory;
 use crate::feed::{self, Freshness};
 use crate::strategy::{SHARED, Strategies};
+use crate::summary::Summaries;
 use crate::web::Web;
 
 /// Accounts kept in memory.
@@ -124,6 +126,8 @@ pub struct AccountView {
     pub ready: bool,
     /// Authorization server.
     pub issuer: String,
+    /// Who the person is there, as far as it is known; text of somebody else.
+    pub whom: Option<String>,
     /// Granted scopes.
     pub scopes: Vec<String>,
     /// End of the present token, milliseconds since the epoch, if it is known.
@@ -154,6 +158,7 @@ pub(crate) struct Inner {
     pub(crate) freshness: Freshness,
     locks: Cache<String, Arc<Mutex<()>>>,
     pub(crate) strategies: Strategies,
+    pub(crate) summaries: Summaries,
 }
 
 /// A token in memory.
@@ -195,6 +200,7 @@ impl Accounts {
             freshness: Freshness::default(),
             locks: Cache::builder().max_capacity(MOST_HELD).time_to_idle(Duration::from_secs(600)).build(),
             strategies: Strategies::default(),
+            summaries: Summaries::default(),
             web,
             deps,
         });
@@ -301,7 +307,12 @@ impl Accounts {
     /// When the store does not answer.
     pub async fn list(&self, principal: &Principal) -> Result<Vec<AccountView>, AccountError> {
         let rows = upstream_account::list(&self.inner.deps.store, principal.key()).await?;
-        Ok(rows.into_iter().map(view).collect())
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            let whom = self.inner.whom(&row).await;
+            views.push(view(row, whom));
+        }
+        Ok(views)
     }
 
     /// Forgets an account, here at once and everywhere within two seconds, and revokes its
@@ -314,11 +325,12 @@ impl Accounts {
     }
 }
 
-fn view(row: Account) -> AccountView {
+fn view(row: Account, whom: Option<String>) -> AccountView {
     AccountView {
         server: row.server,
         ready: row.status == "ready",
         issuer: row.issuer,
+        whom,
         scopes: row.scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect(),
         expires_ms: row.expires_ms,
         connected_ms: row.connected_ms,
@@ -435,6 +447,15 @@ impl Inner {
         Ok(Some((version, stored)))
     }
 
+    /// Who the person is at the upstream; sealed with the tokens. Nothing when it cannot be read.
+    async fn whom(&self, row: &Account) -> Option<String> {
+        let id = upstream_account::name(&row.owner, &row.server);
+        let key = Key { tenant: String::new(), kind: "upstream_token".to_owned(), id };
+        let (_, plain) = self.records.get(&key).await.ok()??;
+        let mut stored: Stored = serde_json::from_slice(&plain).ok()?;
+        stored.whom.take()
+    }
+
     /// Stores the tokens, then what is listed of them.
     pub(crate) async fn save(&self, place: &Place<'_>, old: i64, stored: &Stored) -> Result<i64, RecordsError> {
         let plain = Zeroizing::new(serde_json::to_vec(stored).unwrap_or_default());
@@ -510,11 +531,7 @@ impl Inner {
             Some(place) => self.load(place).await.unwrap_or(None).map(|(_, stored)| stored),
             None => None,
         };
-        let key = bartizan_store::repo::sealed::Key {
-            tenant: String::new(),
-            kind: "upstream_token".to_owned(),
-            id: name.clone(),
-        };
+        let key = Key { tenant: String::new(), kind: "upstream_token".to_owned(), id: name.clone() };
         let sealed = self.records.delete(&key).await?;
         let listed = upstream_account::delete(&self.deps.store, owner, server.as_str()).await?;
         self.held.invalidate(&name);

@@ -241,6 +241,7 @@ impl Inner {
             client_id: client.id.clone(),
             scopes: pending.scopes.clone(),
             connected_ms: now,
+            whom: None,
         };
         stored.renew(&tokens, now);
         self.store_connected(place, &stored).await

@@ -15,9 +15,12 @@ mod feed;
 mod problem;
 mod refresh;
 mod strategy;
+mod summary;
 mod web;
+mod whom;
 
 pub use accounts::{AccountError, AccountView, Accounts, AccountsDeps, After, Authorization, Servers};
 pub use connect::{Connected, Destination};
 pub use discover::{Found, discover};
+pub use summary::SecretSummary;
 pub use strategy::{AccountKind, Request, Standing, SubjectError, SubjectFuture, SubjectTokens, SubjectWanted};

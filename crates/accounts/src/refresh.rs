@@ -206,6 +206,7 @@ impl Inner {
             client_id: stored.client_id.clone(),
             scopes: stored.scopes.clone(),
             connected_ms: stored.connected_ms,
+            whom: stored.whom.clone(),
         };
         match self.save(place, version, &empty).await {
             // Somebody connected it again.

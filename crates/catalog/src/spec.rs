@@ -45,6 +45,8 @@ pub struct ServerSpec {
     pub transport: Transport,
     /// What bartizan shows to it.
     pub credential: Credential,
+    /// Whether signing a client in leads through this server's login (P18).
+    pub connect_on_sign_in: bool,
     /// `public`: also for anonymous callers.
     pub visibility: Visibility,
     /// Offered, off, or stopped by the kill switch.
@@ -96,6 +98,7 @@ impl ServerSpec {
             version: version(server, &transport, &credential).into(),
             transport,
             credential,
+            connect_on_sign_in: server.connect_on_sign_in,
             visibility: server.visibility,
             status: server.status,
             // Neither integrity checks nor the sandbox exist yet; see `check::hosting`.

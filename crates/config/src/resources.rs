@@ -63,6 +63,9 @@ pub struct Server {
     /// which a member of `auth_config.admin_groups` connects (P19).
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub on_behalf: bool,
+    /// For `oauth`: whoever signs a client in is led through this server's login on the way (P18).
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub connect_on_sign_in: bool,
     /// `private` (default) or `public`: no user authentication (G7).
     #[serde(default)]
     pub visibility: Visibility,

@@ -24,6 +24,9 @@ pub struct UpstreamAccounts {
     pub accounts: Accounts,
     /// The servers.
     pub servers: ServerSource,
+    /// Servers whose login is on the way of signing a client in (P18), in the order of the
+    /// configuration.
+    pub on_sign_in: Arc<dyn Fn() -> Vec<ServerId> + Send + Sync>,
 }
 
 /// Somebody in front of a page.
@@ -90,12 +93,16 @@ pub(crate) trait Upstream: Send + Sync + 'static {
         std::future::ready(None)
     }
     fn back(&self, visit: Visit<'_>, query: &str) -> impl Future<Output = Result<Connected, PageProblem>> + Send;
+    /// Servers that the person is led to on the way of signing a client in.
+    fn missing(&self, visit: Visit<'_>) -> impl Future<Output = Vec<String>> + Send;
+    fn agree(&self, session: &BrowserSession, what: &str) -> String;
+    fn has_agreed(&self, session: &BrowserSession, what: &str, text: &str) -> bool;
     fn own(&self, visit: Visit<'_>) -> impl Future<Output = Result<Vec<OwnAccount>, PageProblem>> + Send;
     fn disconnect(&self, visit: Visit<'_>, server: &str) -> impl Future<Output = Result<(), PageProblem>> + Send;
 }
 
 /// The caller that the person's clients are.
-fn principal(session: &BrowserSession) -> Principal {
+pub(crate) fn principal(session: &BrowserSession) -> Principal {
     let groups = session.person.groups.iter().map(|group| Arc::from(group.as_str()));
     Principal::new(PrincipalKind::User, session.person.email.as_str(), groups)
 }
@@ -151,6 +158,26 @@ impl Upstream for Real {
     async fn back(&self, visit: Visit<'_>, query: &str) -> Result<Connected, PageProblem> {
         let Some(upstream) = &self.upstream else { return Err(unavailable("this process has no accounts")) };
         upstream.accounts.finish(query, &principal(visit.session), &visit.session.id).await
+    }
+
+    async fn missing(&self, visit: Visit<'_>) -> Vec<String> {
+        let Some(upstream) = &self.upstream else { return Vec::new() };
+        let wanted: Vec<String> = (upstream.on_sign_in)().iter().map(ToString::to_string).collect();
+        if wanted.is_empty() {
+            return wanted;
+        }
+        // Signing in does not depend on it.
+        let Ok(own) = self.own(visit).await else { return Vec::new() };
+        let ready = |id: &String| own.iter().any(|own| own.account.ready && own.account.server == *id);
+        wanted.into_iter().filter(|id| !ready(id) && self.server(visit, id).is_some()).collect()
+    }
+
+    fn agree(&self, session: &BrowserSession, what: &str) -> String {
+        self.sessions.agree(session, what)
+    }
+
+    fn has_agreed(&self, session: &BrowserSession, what: &str, text: &str) -> bool {
+        self.sessions.has_agreed(session, what, text)
     }
 
     async fn own(&self, visit: Visit<'_>) -> Result<Vec<OwnAccount>, PageProblem> {

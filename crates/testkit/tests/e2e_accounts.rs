@@ -306,18 +306,20 @@ async fn p57_disconnecting_on_the_account_page_revokes_at_the_upstream() {
     let account = format!("{}/account", office.product.base());
     let shown = ana.open(&account).await.unwrap();
     let text = shown["text"].as_str().unwrap();
-    for wanted in ["Notes", &format!("Signed in at {}", office.upstream.issuer), "Ready", "notes.read", "last used"] {
+    for wanted in ["Notes", &format!("signed in at {}", office.upstream.issuer), "As ana-up@upstream.example", "Ready", "notes.read", "last used"] {
         assert!(text.contains(wanted), "{wanted}: {shown:#}");
     }
     assert_eq!(office.upstream.stats().await.unwrap()["revoked"], json!([]));
     let pressed = ana.press(&account, "button[name=\"action\"][value=\"disconnect\"]").await.unwrap();
-    assert!(!pressed["text"].as_str().unwrap().contains("Signed in at"), "{pressed:#}");
+    assert!(!pressed["text"].as_str().unwrap().contains("signed in at"), "{pressed:#}");
     let stats = office.upstream.stats().await.unwrap();
     let revoked = stats["revoked"].as_array().unwrap();
     assert!(revoked.contains(&json!("refresh_token ana-up")), "{stats}");
-    wait::until("the account is gone", Duration::from_secs(5), async || line(&client).await["status"] == "login_needed")
-        .await
-        .unwrap();
+    wait::until("the account is gone", Duration::from_secs(5), async || {
+        line(&client).await["status"] == "login_needed"
+    })
+    .await
+    .unwrap();
     let asked = client.once("tools/call", call("ana")).await.unwrap().result;
     assert_eq!(asked["resultType"], "input_required", "{asked}");
 }
@@ -336,7 +338,8 @@ async fn p20_three_processes_a_hundred_calls_each_redeem_once() {
     let folders: Vec<_> = (0..3).map(|_| tempfile::TempDir::new().unwrap()).collect();
     let mut nodes: Vec<Product> = Vec::new();
     for folder in &folders {
-        let mut config = config(&provider, &upstream, BOTH).set("store", json!({"url": url, "data_dir": folder.path()}));
+        let mut config =
+            config(&provider, &upstream, BOTH).set("store", json!({"url": url, "data_dir": folder.path()}));
         if let Some(first) = nodes.first() {
             // One address for all, as behind a load balancer.
             config = config.set("public_url", json!(first.base()));
@@ -375,4 +378,42 @@ async fn p20_three_processes_a_hundred_calls_each_redeem_once() {
     let stats = office.upstream.stats().await.unwrap();
     assert_eq!((&stats["refreshed"], &stats["refused"], &stats["mixed"]), (&json!(1), &json!(0), &json!(0)), "{stats}");
     assert_eq!(stats["seen"]["ana-up"], 303, "{stats}");
+}
+
+/// An office where signing in leads through the upstream's login.
+async fn leading() -> Office {
+    let (mut provider, upstream, fixture) = company(Era::Modern, 3600).await;
+    let mut config = config(&provider, &upstream, BOTH);
+    config.file["servers"][0]["connect_on_sign_in"] = json!(true);
+    config.file["servers"][1]["connect_on_sign_in"] = json!(true);
+    let product = Product::serve(config).await.unwrap();
+    provider.admit(&product.base()).await.unwrap();
+    Office { provider, upstream, product, _fixture: fixture }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p18_one_popup_from_nothing_to_the_first_call() {
+    if !ready("p18_one_popup_from_nothing_to_the_first_call") {
+        return;
+    }
+    let office = leading().await;
+    let ana = person("ana", &office.upstream);
+    let steps = json!([{"list": "tools"}, {"call": TOOL, "args": arguments("ana")}]);
+    let report = scripts::sign_in(RealClient::TsV1, &office.product.url(), &ana, "", steps).await.unwrap();
+    let trace = ana.closed(1).await.unwrap();
+    let case = format!("{:#}\n{trace:#?}\n{}", report.0, office.product.log());
+    assert_eq!(trace.len(), 1, "one browser window: {case}");
+    assert!(report.names("tools").contains(&TOOL.to_owned()), "{case}");
+    assert!(report.said(TOOL).contains("\"who\":\"ana-up\""), "{case}");
+    let pages: Vec<&str> =
+        trace[0]["pages"].as_array().unwrap().iter().filter_map(|page| page["url"].as_str()).collect();
+    let asked = |page: &&str| page.starts_with(&format!("{}/connect?", office.product.base()));
+    assert_eq!(pages.iter().filter(|page| asked(page)).count(), 1, "{pages:?}");
+    // The one of another group is never offered.
+    assert!(!case.contains("/connect/secret"), "{case}");
+    // With the account there, the next client is not led anywhere.
+    let again = scripts::sign_in(RealClient::TsV1, &office.product.url(), &ana, "", json!([])).await.unwrap();
+    let trace = ana.closed(2).await.unwrap();
+    assert!(again.0["signedIn"]["tokens"]["access_token"].is_string(), "{:#}\n{trace:#?}", again.0);
+    assert!(!trace[1].to_string().contains("/connect?"), "{trace:#?}");
 }

@@ -55,6 +55,7 @@ pub(super) async fn store(
         client_id: String::new(),
         scopes: String::new(),
         connected_ms: now,
+        whom: None,
     };
     let done = inner.store_connected(&place, &stored).await;
     inner.event(&place, Action::Connect, done.is_ok(), PAT, None);

@@ -82,6 +82,14 @@ fn url_of(text: &str, path: &str, checked: &mut Checked) {
 }
 
 fn credential_of(server: &Server, resources: &Resources, path: &str, checked: &mut Checked) -> Credential {
+    if server.connect_on_sign_in && !(server.auth_type == AuthType::Oauth && server.on_behalf) {
+        checked.error_hint(
+            format!("{path}.connect_on_sign_in"),
+            "credentials",
+            "only personal accounts of `auth_type: oauth` are connected on the way of signing in",
+            "remove it",
+        );
+    }
     if !matches!(server.auth_type, AuthType::Bearer | AuthType::Unauthenticated) {
         return strategy::credential(server, &resources.identity_providers, path, checked);
     }

@@ -3,7 +3,6 @@
 use axum::extract::{Request, State};
 use axum::response::Response;
 use bartizan_identity::ApprovedClient;
-use http::header::SET_COOKIE;
 
 use crate::backend::Backend;
 use crate::console::Console;
@@ -62,43 +61,8 @@ pub(crate) async fn change<B: Backend>(State(console): State<Console<B>>, reques
             Ok(()) => console.go("/account", Window::Own),
             Err(problem) => console.problem(&problem),
         },
-        (Some("everywhere"), _) => match backend.sign_out_everywhere(person).await {
-            Ok(()) => end(&console, &session).await,
-            Err(problem) => console.problem(&problem),
-        },
         _ => console.problem(&forms::incomplete()),
     }
-}
-
-/// `POST /logout`
-pub(crate) async fn sign_out<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
-    if console.session(request.headers()).await.is_none() {
-        return console.go("/signed-out", Window::Own);
-    }
-    match forms::receive_signed_in(&console, request).await {
-        Ok((_, session)) => end(&console, &session).await,
-        Err(refusal) => *refusal,
-    }
-}
-
-async fn end<B: Backend>(console: &Console<B>, session: &bartizan_identity::BrowserSession) -> Response {
-    match console.0.backend.end(session).await {
-        Ok(cookie) => {
-            let mut answer = console.go("/signed-out", Window::Own);
-            answer.headers_mut().append(SET_COOKIE, cookie);
-            answer
-        }
-        Err(problem) => console.problem(&problem),
-    }
-}
-
-/// `GET /signed-out`
-pub(crate) async fn signed_out<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
-    // Somebody who is signed in must not be told otherwise.
-    if console.session(request.headers()).await.is_some() {
-        return console.go("/account", Window::Own);
-    }
-    console.show(&pages::SignedOut { chrome: console.chrome(None) }, Window::Own)
 }
 
 /// An account at a server as one entry of the list.
@@ -107,18 +71,22 @@ fn connected(own: &OwnAccount) -> Linked {
     let state = match (&own.name, account.ready, account.expires_ms) {
         (None, ..) => "You may not use this server now".to_owned(),
         (_, false, _) => "Must be connected again".to_owned(),
-        (_, true, Some(end)) => format!("Ready · present access until {}, renewed by itself", when::utc(end)),
+        (_, true, Some(end)) => format!("Ready · present access until {}", when::utc(end)),
         (_, true, None) => "Ready".to_owned(),
     };
     let used = account.last_used_ms.map_or_else(|| "not used yet".to_owned(), |at| format!("last used {}", when::utc(at)));
     let scopes = text::shown(&account.scopes.join(" "), text::SENTENCE);
+    let issuer = text::shown(&account.issuer, text::SENTENCE);
     Linked {
         id: account.server.clone(),
         name: text::name(own.name.as_deref().unwrap_or_default(), &account.server),
         reachable: own.name.is_some(),
         lines: vec![
             state,
-            format!("Signed in at {}", text::shown(&account.issuer, text::SENTENCE)),
+            match &account.whom {
+                Some(whom) => format!("As {}, signed in at {issuer}", text::shown(whom, text::NAME)),
+                None => format!("Signed in at {issuer}"),
+            },
             format!("Connected {} · {used}", when::utc(account.connected_ms)),
             format!("Scopes: {}", if scopes.is_empty() { "none" } else { &scopes }),
         ],

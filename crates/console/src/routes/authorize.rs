@@ -11,7 +11,7 @@ use http::StatusCode;
 use crate::backend::Backend;
 use crate::console::{self, Console};
 use crate::headers::Window;
-use crate::routes::login;
+use crate::routes::{connect, login, selection};
 use crate::{forms, pages};
 
 /// `GET /authorize`: by its query either the selection page of a portal (`elicitationId`)
@@ -22,7 +22,7 @@ pub(crate) async fn authorize<B: Backend>(State(console): State<Console<B>>, req
     let has = |name| params.get(name).is_some() || params.is_duplicate(name);
     match (has("client_id"), has("elicitationId")) {
         (true, false) => {}
-        (false, true) => return console.problem(&no_selection()),
+        (false, true) => return selection::show(&console, request).await,
         _ => return console.problem(&unclear()),
     }
     let session = console.session(request.headers()).await;
@@ -42,6 +42,9 @@ pub(crate) async fn consent<B: Backend>(State(console): State<Console<B>>, reque
         _ => return console.problem(&forms::incomplete()),
     };
     let Some(transaction) = form.fields.get("transaction") else { return console.problem(&forms::incomplete()) };
+    if approved && let Some(answer) = connect::journey(&console, form.peer, transaction, &session).await {
+        return answer;
+    }
     let step = console.0.backend.decide(form.peer, transaction, &session, approved).await;
     answer(&console, form.peer, step, Some(&session)).await
 }
@@ -82,14 +85,4 @@ pub(crate) fn unclear() -> PageProblem {
         "It does not say, or not clearly, which client asks for access.",
     )
     .hint("Start again from your AI client. If that does not help, tell whoever makes the client.")
-}
-
-fn no_selection() -> PageProblem {
-    PageProblem::new(
-        StatusCode::BAD_REQUEST,
-        "unknown_link",
-        "This link does not lead anywhere",
-        "Choosing servers by a link is not possible here.",
-    )
-    .hint("Go back to your AI client.")
 }

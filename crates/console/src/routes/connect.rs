@@ -19,6 +19,93 @@ use crate::pages;
 use crate::upstream::Visit;
 use crate::{forms, routes};
 
+/// The way of a client's sign-in through the logins of servers (P18).
+struct Journey {
+    transaction: String,
+    /// That the person has allowed the client, in this session.
+    agreed: String,
+    /// Servers that are left out, separated by commas.
+    skip: String,
+}
+
+impl Journey {
+    fn read(params: &Params) -> Option<Self> {
+        let get = |name| params.get(name).map(str::to_owned);
+        let skip = get("skip").unwrap_or_default();
+        Some(Self { transaction: get("transaction")?, agreed: get("agreed")?, skip })
+    }
+
+    fn path(&self) -> String {
+        let query = Builder::new().add("transaction", &self.transaction).add("agreed", &self.agreed);
+        query.add_some("skip", Some(self.skip.as_str()).filter(|skip| !skip.is_empty())).append_to(JOURNEY)
+    }
+
+    fn without(mut self, server: &str) -> Self {
+        if !self.skip.is_empty() {
+            self.skip.push(',');
+        }
+        self.skip.push_str(server);
+        self
+    }
+}
+
+/// Path of a journey.
+const JOURNEY: &str = "/connect";
+
+/// Whose window it is: that of a client, on the way of its sign-in.
+fn window(return_to: &str) -> Window {
+    let of_client = return_to.strip_prefix(JOURNEY).is_some_and(|rest| rest.starts_with('?'));
+    if of_client { Window::Client } else { Window::Own }
+}
+
+/// After the person allowed a client: the way to the first login, if there is one to go to.
+pub(crate) async fn journey<B: Backend>(
+    console: &Console<B>,
+    peer: IpAddr,
+    transaction: &str,
+    session: &BrowserSession,
+) -> Option<Response> {
+    let backend = &console.0.backend;
+    if backend.missing(Visit { session, ip: Some(peer) }).await.is_empty() {
+        return None;
+    }
+    let journey = Journey {
+        transaction: transaction.to_owned(),
+        agreed: backend.agree(session, transaction),
+        skip: String::new(),
+    };
+    // What cannot be come back to is left out.
+    let path = LocalPath::parse(&journey.path())?;
+    Some(console.go(path.as_str(), Window::Client))
+}
+
+/// `GET /connect`: the next login of a journey, or back to the client.
+pub(crate) async fn next<B: Backend>(State(console): State<Console<B>>, request: Request) -> Response {
+    let Some(journey) = Journey::read(&query(&request)) else {
+        return routes::not_found(&console, request.headers());
+    };
+    let Some(session) = console.session(request.headers()).await else { return console.problem(&no_session()) };
+    let backend = &console.0.backend;
+    if !backend.has_agreed(&session, &journey.transaction, &journey.agreed) {
+        return console.problem(&routes::authorize::unclear());
+    }
+    let visit = visit(&session, &request);
+    for server in backend.missing(visit).await {
+        if journey.skip.split(',').any(|left_out| left_out == server) {
+            continue;
+        }
+        // A server that cannot be asked now does not hold up the sign-in.
+        let Some(Ok(view)) = backend.ask(visit, &server).await else { continue };
+        let return_to = journey.path();
+        let mut page = pages::Connect::new(console.chrome(Some(&session)), &view, false, Some(return_to));
+        page.later = console.path(&journey.without(&server).path());
+        return console.show(&page, Window::Client);
+    }
+    let peer = crate::console::peer(&request);
+    let step = backend.decide(peer, &journey.transaction, &session, true).await;
+    routes::authorize::answer(&console, peer, step, Some(&session)).await
+}
+
 /// `GET /connect/{server}`
 pub(crate) async fn ask<B: Backend>(
     State(console): State<Console<B>>,
@@ -74,7 +161,7 @@ pub(crate) async fn leave<B: Backend>(
         None => routes::not_found(&console, &form.headers),
         Some(Ok(url)) if is_web(&url) => {
             let page = pages::Onward { chrome: console.chrome(None), title: "Taking you to the sign-in", url };
-            console.show(&page, Window::Own)
+            console.show(&page, window(return_to))
         }
         Some(Ok(_)) => console.leave("", Window::Own),
         Some(Err(problem)) => console.problem(&problem),
@@ -86,7 +173,10 @@ pub(crate) async fn back<B: Backend>(State(console): State<Console<B>>, request:
     let Some(session) = console.session(request.headers()).await else { return console.problem(&no_session()) };
     let query = request.uri().query().unwrap_or_default();
     match console.0.backend.back(visit(&session, &request), query).await {
-        Ok(connected) => console.go(connected.return_to.as_str(), Window::Own),
+        Ok(connected) => {
+            let path = connected.return_to.as_str();
+            console.go(path, window(path))
+        }
         Err(problem) => console.problem(&problem),
     }
 }

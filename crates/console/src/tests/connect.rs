@@ -12,6 +12,7 @@ pub(crate) fn accounts() -> Vec<OwnAccount> {
         server: "notes".into(),
         ready: true,
         issuer: "https://auth.notes.example".into(),
+        whom: Some("ada@notes.example".into()),
         scopes: vec!["notes.read".into(), "offline_access".into()],
         expires_ms: Some(NOW + 3_600_000),
         connected_ms: NOW - 86_400_000,
@@ -160,7 +161,7 @@ async fn p57_accounts_are_listed_with_what_can_be_done() {
     let (_, page) = ask(&app, get("/account", Some(COOKIE))).await;
     for wanted in [
         "Notes",
-        "Signed in at https://auth.notes.example",
+        "As ada@notes.example, signed in at https://auth.notes.example",
         "notes.read offline_access",
         "last used 22 Nov 2026",
         "present access until 22 Nov 2026",
@@ -207,4 +208,66 @@ async fn p17_a_token_is_typed_on_a_page_and_never_shown() {
     // A page of another site cannot bring its own return address.
     let answer = send(&app, form("/connect/vault", "csrf=csrf-of-s1&token=t&return_to=//evil.example")).await;
     assert_eq!(answer.headers()[LOCATION].to_str().unwrap(), "/connect/vault/done");
+}
+
+/// A client's sign-in leads through the login of `notes`.
+fn leading() -> Fake {
+    Fake { missing: vec!["nowhere".into(), "notes".into()], ..Fake::default() }
+}
+
+const ON: &str = "/connect?transaction=t1&agreed=agreed-s1-t1";
+
+#[tokio::test]
+async fn p18_consent_leads_through_the_logins_and_then_to_the_client() {
+    let fake = leading();
+    let app_ = app(&fake);
+    let answer = send(&app_, form("/consent", "csrf=csrf-of-s1&transaction=t1&decision=allow")).await;
+    assert_eq!((answer.status().as_u16(), answer.headers()[LOCATION].to_str().unwrap()), (303, ON));
+    assert_eq!(header(&answer, "cross-origin-opener-policy"), "unsafe-none", "the client's popup keeps its opener");
+    assert!(fake.done().is_empty(), "nothing is decided yet");
+    let answer = send(&app_, get(ON, Some(COOKIE))).await;
+    assert_eq!(header(&answer, "cross-origin-opener-policy"), "unsafe-none");
+    let page = text(answer).await;
+    let encoded = ON.replace('&', "&#38;");
+    assert!(page.contains(&format!("name=\"return_to\" value=\"{encoded}\"")), "{page}");
+    assert!(page.contains(&format!("href=\"{encoded}&#38;skip=notes\"")), "{page}");
+    let body = "csrf=csrf-of-s1&return_to=%2Fconnect%3Ftransaction%3Dt1%26agreed%3Dagreed-s1-t1";
+    let answer = send(&app_, form("/connect/notes", body)).await;
+    assert_eq!(header(&answer, "cross-origin-opener-policy"), "unsafe-none");
+    assert_eq!(fake.done().last().unwrap(), &format!("leave s1 notes {ON}"));
+    // Not now, or done: back to the client.
+    for (fake, path) in [(leading(), format!("{ON}&skip=notes")), (Fake::default(), ON.to_owned())] {
+        let answer = send(&app(&fake), get(&path, Some(COOKIE))).await;
+        assert!(header(&answer, "location").starts_with("https://app.example.com/cb?code=c"), "{path}");
+        assert_eq!(fake.done().last().unwrap(), "decide t1 s1 true");
+    }
+}
+
+#[tokio::test]
+async fn p18_nobody_is_let_in_by_a_link_alone() {
+    for path in [
+        "/connect?transaction=t1&agreed=agreed-s2-t1",
+        "/connect?transaction=t2&agreed=agreed-s1-t1",
+        "/connect?transaction=t1&agreed=",
+        "/connect?transaction=t1",
+        "/connect",
+    ] {
+        let fake = Fake::default();
+        let answer = send(&app(&fake), get(path, Some(COOKIE))).await;
+        assert!(answer.status().is_client_error() && fake.done().is_empty(), "{path}");
+    }
+    let fake = Fake::default();
+    assert_eq!(send(&app(&fake), get(ON, None)).await.status(), 403);
+    assert!(fake.done().is_empty());
+    // Without the sealed note a link would allow a client that nobody allowed.
+    let fake = Fake { any_token: true, ..Fake::default() };
+    send(&app(&fake), get("/connect?transaction=t1&agreed=x", Some(COOKIE))).await;
+    assert_eq!(fake.done(), ["decide t1 s1 true"]);
+}
+
+#[tokio::test]
+async fn p18_a_refusal_leads_nowhere_else() {
+    let fake = leading();
+    send(&app(&fake), form("/consent", "csrf=csrf-of-s1&transaction=t1&decision=deny")).await;
+    assert_eq!(fake.done(), ["decide t1 s1 false"]);
 }

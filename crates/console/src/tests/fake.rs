@@ -12,9 +12,11 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
+use crate::sign_out::Left;
 use crate::backend::Backend;
 use crate::console::{Brand, Console, HomeAsk, PortalView};
 use crate::routes::routes;
+use crate::selection::{Selection, SelectionError};
 use crate::upstream::{ConnectView, OwnAccount, TypedView, Upstream, Visit};
 
 /// 22 Nov 2026, 16:05 UTC.
@@ -35,8 +37,11 @@ pub(crate) struct Fake {
     /// The keys cannot be had.
     pub(crate) no_keys: bool,
     pub(crate) own: Vec<OwnAccount>,
+    pub(crate) missing: Vec<String>,
     pub(crate) connect_origin: Option<String>,
     pub(crate) connect_url: Option<String>,
+    /// What a link to the selection page is; `None` for no such page.
+    pub(crate) selection: Option<Result<Selection, SelectionError>>,
     /// The check of the token in forms is off.
     pub(crate) any_token: bool,
 }
@@ -125,6 +130,18 @@ impl Upstream for Fake {
         Ok(Connected { server: ServerId::parse("notes").unwrap(), return_to })
     }
 
+    async fn missing(&self, _: Visit<'_>) -> Vec<String> {
+        self.missing.clone()
+    }
+
+    fn agree(&self, session: &BrowserSession, what: &str) -> String {
+        format!("agreed-{}-{what}", session.id)
+    }
+
+    fn has_agreed(&self, session: &BrowserSession, what: &str, text: &str) -> bool {
+        self.any_token || text == self.agree(session, what)
+    }
+
     async fn own(&self, _: Visit<'_>) -> Result<Vec<OwnAccount>, PageProblem> {
         Ok(self.own.clone())
     }
@@ -136,6 +153,21 @@ impl Upstream for Fake {
 }
 
 impl Backend for Fake {
+    async fn selection(&self, _visit: Visit<'_>, handle: &str) -> Option<Result<Selection, SelectionError>> {
+        self.did(format!("look {handle}"));
+        self.selection.clone()
+    }
+
+    async fn select(
+        &self,
+        _visit: Visit<'_>,
+        handle: &str,
+        on: Vec<String>,
+    ) -> Option<Result<Selection, SelectionError>> {
+        self.did(format!("select {handle} {on:?}"));
+        self.selection.clone()
+    }
+
     fn metadata(&self) -> Bytes {
         Bytes::from_static(br#"{"issuer":"https://mcp.example.com"}"#)
     }
@@ -282,9 +314,10 @@ impl Backend for Fake {
         Ok(())
     }
 
-    async fn sign_out_everywhere(&self, person: &str) -> Result<(), PageProblem> {
-        self.did(format!("everywhere {person}"));
-        Ok(())
+    async fn sign_out_everywhere(&self, visit: Visit<'_>, accounts: bool) -> Result<Left, PageProblem> {
+        self.did(format!("everywhere {} {accounts}", visit.session.person.id));
+        let provider = Some("https://corp.example/logout?client_id=bartizan".to_owned());
+        Ok(Left { clients: 2, browsers: 3, accounts: usize::from(accounts), provider })
     }
 }
 
