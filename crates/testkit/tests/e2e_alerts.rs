@@ -1,0 +1,140 @@
+//! Alerts (L14) of a running process: a stolen refresh token is told to a webhook, once.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bartizan_testkit::http::Http;
+use bartizan_testkit::product::{Config, Product};
+use bartizan_testkit::scripts::{self, RealClient};
+use bartizan_testkit::sign_in::{Person, Provider};
+use bartizan_testkit::tools::{self, Part};
+use bartizan_testkit::wait;
+use http::Method;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const FORM: [(&str, &str); 1] = [("content-type", "application/x-www-form-urlencoded")];
+
+/// Takes webhooks and keeps their bodies.
+async fn sink() -> (String, Arc<Mutex<Vec<Value>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let kept = Arc::clone(&seen);
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let kept = Arc::clone(&kept);
+            tokio::spawn(async move {
+                let mut tcp = BufReader::new(tcp);
+                loop {
+                    let (mut line, mut length, mut signed) = (String::new(), 0, false);
+                    loop {
+                        line.clear();
+                        if tcp.read_line(&mut line).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                        let lower = line.to_ascii_lowercase();
+                        if let Some(text) = lower.strip_prefix("content-length:") {
+                            length = text.trim().parse().unwrap();
+                        }
+                        signed |= lower.starts_with("webhook-signature: v1,");
+                        if line == "\r\n" {
+                            break;
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    tcp.read_exact(&mut body).await.unwrap();
+                    assert!(signed, "a message without a signature");
+                    kept.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                    tcp.write_all(b"HTTP/1.1 204 x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+                }
+            });
+        }
+    });
+    (url, seen)
+}
+
+fn alerts(url: &str) -> Value {
+    json!({"destinations": [{"id": "security", "webhook": {
+        "url": url, "secret": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="}}]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l14_a_stolen_refresh_token_is_told_once() {
+    let test = "l14_a_stolen_refresh_token_is_told_once";
+    let parts: Vec<Part> = RealClient::TsV1.parts().iter().copied().chain([Part::Npm, Part::Browser]).collect();
+    if !tools::ready(test, &parts) {
+        return;
+    }
+    let people = json!({"ana": {"email": "ana@corp.example", "name": "Ana", "groups": ["engineering"]}});
+    let mut provider = Provider::start(people).await.unwrap();
+    let (url, told) = sink().await;
+    let config = Config::new().set("alerts", alerts(&url)).with("identity_providers", provider.resource());
+    let product = Product::serve(config).await.unwrap();
+    provider.admit(&product.base()).await.unwrap();
+    let ana = Person::new("ana").unwrap();
+    let report = scripts::sign_in(RealClient::TsV1, &product.url(), &ana, "", json!([])).await.unwrap();
+    let signed_in = &report.0["signedIn"];
+    let client = signed_in["client"]["client_id"].as_str().unwrap_or_else(|| panic!("{:#}", report.0));
+    let first = signed_in["tokens"]["refresh_token"].as_str().unwrap().to_owned();
+    let endpoint = format!("{}/token", product.base());
+    let refresh = async |token: &str| {
+        let body = format!("grant_type=refresh_token&refresh_token={token}&client_id={client}");
+        Http::new().send(Method::POST, &endpoint, &FORM, body).await.unwrap().json().await.unwrap()
+    };
+    let second = refresh(&first).await["refresh_token"].as_str().unwrap().to_owned();
+    let third = refresh(&second).await["refresh_token"].as_str().unwrap().to_owned();
+    assert!(told.lock().unwrap().is_empty());
+    // The thief has the first one; the family ends, and whoever holds the newest has nothing.
+    assert_eq!(refresh(&first).await["error"], "invalid_grant");
+    assert_eq!(refresh(&third).await["error"], "invalid_grant");
+    wait::until("the alert", LIMIT, async || !told.lock().unwrap().is_empty()).await.unwrap();
+    assert_eq!(refresh(&first).await["error"], "invalid_grant");
+    let messages = told.lock().unwrap().clone();
+    let data = &messages[0]["data"];
+    assert_eq!(
+        (messages[0]["type"].as_str(), data["rule"].as_str(), data["cause"]["principal"].as_str()),
+        (Some("alert.fired"), Some("replayed_token"), Some("user:ana@corp.example"))
+    );
+    assert!(!messages[0].to_string().contains(&first), "a token is in a message");
+    let listed = product.command(&["alert", "list", "--json"]).await.unwrap();
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed["alerts"][0]["rule"], "replayed_token");
+    assert_eq!(told.lock().unwrap().len(), 1, "one cause, one message");
+    drop(provider);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn l14_a_destination_can_be_tried_and_changed_while_it_runs() {
+    let test = "l14_a_destination_can_be_tried_and_changed_while_it_runs";
+    if !tools::ready(test, &[Part::Product]) {
+        return;
+    }
+    let (url, told) = sink().await;
+    let mut product = Product::serve(Config::new().set("alerts", alerts(&url))).await.unwrap();
+    let tried = product.command(&["alert", "test", "security"]).await.unwrap();
+    assert_eq!(tried.code, Some(0), "{}", tried.stderr);
+    assert_eq!(told.lock().unwrap()[0]["type"], "alert.test");
+    let unknown = product.command(&["alert", "test", "nobody"]).await.unwrap();
+    assert_eq!(unknown.code, Some(1), "{}", unknown.stderr);
+
+    let mut other = alerts(&url);
+    other["rules"] = json!([{"id": "reloads", "match": {"kind": ["admin"], "method": ["config/*"]}}]);
+    product.rewrite(Config::new().set("alerts", other.clone())).unwrap();
+    let reloaded = product.command(&["reload"]).await.unwrap();
+    assert_eq!(reloaded.code, Some(0), "{}", reloaded.stderr);
+    wait::until("the reload is told", LIMIT, async || {
+        told.lock().unwrap().iter().any(|message| message["data"]["rule"] == "reloads")
+    })
+    .await
+    .unwrap();
+
+    other["rules"][0]["to"] = json!(["nowhere"]);
+    product.rewrite(Config::new().set("alerts", other)).unwrap();
+    let refused = product.command(&["check", "--offline"]).await.unwrap();
+    assert_eq!(refused.code, Some(1));
+    assert!((refused.stdout + &refused.stderr).contains("alerts.rules[0].to[0]"));
+}
