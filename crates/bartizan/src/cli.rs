@@ -49,6 +49,9 @@ pub(crate) enum Command {
     /// Make and end service tokens.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// See who signed in, and cut people off.
+    #[command(subcommand)]
+    User(UserCommand),
     /// Read and verify the audit record.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -57,6 +60,8 @@ pub(crate) enum Command {
     /// Show alerts, and try where they go.
     #[command(subcommand)]
     Alert(AlertCommand),
+    /// Print the certificate of the installation's own authority, for clients to trust (`tls: internal`).
+    Ca(ConfigArg),
     /// Show the state of an installation: process, configuration, servers.
     Status(Status),
     /// Ask the running process to read its configuration again.
@@ -264,6 +269,50 @@ pub(crate) enum AlertCommand {
         config: ConfigArg,
         /// Id of the destination.
         destination: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// List everybody who signed in.
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Show a person, the clients they let in and the accounts they connected.
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// E-mail address.
+        email: String,
+    },
+    /// End everything of a person at once, and let them sign in no more.
+    Deactivate {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// E-mail address.
+        email: String,
+    },
+    /// Let a deactivated person sign in again.
+    Reactivate {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// E-mail address.
+        email: String,
+    },
+    /// End everything of a person and forget them; the address is free again.
+    Delete {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// E-mail address.
+        email: String,
+    },
+    /// Sign a person out everywhere: all browsers, all clients.
+    Revoke {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// E-mail address.
+        email: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod alert;
 pub(crate) mod audit;
+pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod classify;
 pub(crate) mod dev;
@@ -13,3 +14,4 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stdio;
 pub(crate) mod token;
+pub(crate) mod user;

@@ -19,9 +19,11 @@ mod refusals;
 mod reload;
 mod run;
 mod scim;
+mod selection;
 mod sign_in;
 mod state;
 mod time;
+mod transport;
 mod traces;
 
 use cli::{Cli, Command, ServerCommand};
@@ -85,6 +87,8 @@ async fn dispatch(command: &Command, out: Out) -> Done {
         Command::Stdio(arguments) => Box::pin(commands::stdio::run(arguments, out)).await,
         Command::Alert(command) => Box::pin(commands::alert::run(command, out)).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command, out)).await,
+        Command::User(command) => Box::pin(commands::user::run(command, out)).await,
+        Command::Ca(arguments) => Box::pin(commands::ca::run(&arguments.config, out)).await,
         Command::Status(arguments) => commands::status::run(arguments, out).await,
         Command::Reload(arguments) => commands::reload::run(&arguments.config, out).await,
         Command::Migrate(arguments) => Box::pin(commands::migrate::run(arguments, out)).await,

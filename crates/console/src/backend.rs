@@ -13,7 +13,9 @@ use bartizan_identity::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use crate::upstream::{Upstream, UpstreamAccounts};
+use crate::selection::{Selection, SelectionError, SelectionPages};
+use crate::sign_out::Left;
+use crate::upstream::{Upstream, UpstreamAccounts, Visit};
 
 /// The methods are those of [`AuthorizationServer`], [`Login`] and [`BrowserSessions`].
 pub(crate) trait Backend: Upstream + Send + Sync + 'static {
@@ -97,7 +99,32 @@ pub(crate) trait Backend: Upstream + Send + Sync + 'static {
 
     fn clients_of(&self, person: &str) -> impl Future<Output = Result<Vec<ApprovedClient>, PageProblem>> + Send;
     fn withdraw(&self, person: &str, client: &str) -> impl Future<Output = Result<(), PageProblem>> + Send;
-    fn sign_out_everywhere(&self, person: &str) -> impl Future<Output = Result<(), PageProblem>> + Send;
+    /// Ends everything of a person; what that was. The accounts at servers if wanted.
+    fn sign_out_everywhere(
+        &self,
+        visit: Visit<'_>,
+        accounts: bool,
+    ) -> impl Future<Output = Result<Left, PageProblem>> + Send;
+
+    /// What a link to the selection page shows; `None` where there is no such page.
+    fn selection(
+        &self,
+        visit: Visit<'_>,
+        handle: &str,
+    ) -> impl Future<Output = Option<Result<Selection, SelectionError>>> + Send {
+        let _ = (visit, handle);
+        std::future::ready(None)
+    }
+    /// Keeps which servers stay on.
+    fn select(
+        &self,
+        visit: Visit<'_>,
+        handle: &str,
+        on: Vec<String>,
+    ) -> impl Future<Output = Option<Result<Selection, SelectionError>>> + Send {
+        let _ = (visit, handle, on);
+        std::future::ready(None)
+    }
 }
 
 /// Gives the key set of assertions to upstreams; `None` while it cannot be had.
@@ -111,6 +138,8 @@ pub(crate) struct Real {
     /// Absent where nobody can have accounts at servers.
     pub(crate) upstream: Option<UpstreamAccounts>,
     pub(crate) jwks: KeySource,
+    /// Absent where nobody is sent to the selection page.
+    pub(crate) selection: Option<SelectionPages>,
 }
 
 impl Backend for Real {
@@ -236,8 +265,23 @@ impl Backend for Real {
         self.server.withdraw(person, client).await.map_err(unavailable)
     }
 
-    async fn sign_out_everywhere(&self, person: &str) -> Result<(), PageProblem> {
-        self.server.sign_out_everywhere(person).await.map_err(unavailable)
+    async fn sign_out_everywhere(&self, visit: Visit<'_>, accounts: bool) -> Result<Left, PageProblem> {
+        self.leave(visit, accounts).await
+    }
+
+    async fn selection(&self, visit: Visit<'_>, handle: &str) -> Option<Result<Selection, SelectionError>> {
+        let asked = (self.selection.as_ref()?.look)(visit.session, visit.ip, handle);
+        Some(asked.await)
+    }
+
+    async fn select(
+        &self,
+        visit: Visit<'_>,
+        handle: &str,
+        on: Vec<String>,
+    ) -> Option<Result<Selection, SelectionError>> {
+        let asked = (self.selection.as_ref()?.choose)(visit.session, visit.ip, handle, on);
+        Some(asked.await)
     }
 }
 

@@ -19,6 +19,8 @@ mod headers;
 mod pages;
 mod routes;
 mod same_origin;
+mod sign_out;
+mod selection;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -33,6 +35,7 @@ use bartizan_model::Clock;
 
 pub use backend::KeySource;
 pub use console::{Brand, ClientAddress, HomeAsk, HomeSource, PortalView};
+pub use selection::{Selection, SelectionAnswer, SelectionError, SelectionLine, SelectionPages};
 pub use upstream::{ServerSource, UpstreamAccounts};
 
 /// What the pages need.
@@ -57,13 +60,15 @@ pub struct ConsoleDeps {
     pub jwks: KeySource,
     /// People's accounts at servers (P16); `None` where there are none.
     pub upstream: Option<UpstreamAccounts>,
+    /// Choosing servers of a portal (P36); `None` where that is not possible.
+    pub selection: Option<SelectionPages>,
 }
 
 /// The pages and endpoints. Requests must have passed the check of their `Host`; each
 /// should carry its [`ClientAddress`] as an extension. `Origin` is checked here, by route:
 /// the endpoints for clients take every one, forms only our own.
 pub fn router(deps: ConsoleDeps) -> Router {
-    let ConsoleDeps { server, login, sessions, home, clock, public_url, brand, jwks, upstream } = deps;
-    let backend = backend::Real { server, login, sessions, jwks, upstream };
+    let ConsoleDeps { server, login, sessions, home, clock, public_url, brand, jwks, upstream, selection } = deps;
+    let backend = backend::Real { server, login, sessions, jwks, upstream, selection };
     routes::routes(console::Console::new(backend, home, clock, &public_url, brand))
 }

@@ -4,6 +4,7 @@
 use askama::Template;
 use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, ProviderView, StepUpView, Want};
 
+use crate::selection::{self, SelectionLine};
 use crate::clients::{Guide, Line};
 use crate::text;
 use crate::upstream::{ConnectView, TypedView};
@@ -175,6 +176,8 @@ pub(crate) struct Connect {
     /// An account is connected already.
     pub(crate) ready: bool,
     pub(crate) return_to: Option<String>,
+    /// Where to go instead.
+    pub(crate) later: String,
 }
 
 impl Connect {
@@ -187,6 +190,7 @@ impl Connect {
             scopes: view.scopes.iter().take(SCOPES).map(|scope| text::shown(scope, text::NAME)).collect(),
             ready,
             return_to,
+            later: format!("{}/account", chrome.base),
             chrome,
         }
     }
@@ -266,6 +270,70 @@ pub(crate) struct SignedOut {
     pub(crate) chrome: Chrome,
 }
 
+/// A server to switch on or off.
+pub(crate) struct Switch {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) on: bool,
+    pub(crate) fixed: bool,
+    pub(crate) added: bool,
+    pub(crate) connect: bool,
+}
+
+impl Switch {
+    fn new(line: &SelectionLine) -> Self {
+        let SelectionLine { id, name, on, fixed, added, connect } = line;
+        Self { id: id.clone(), name: text::name(name, id), on: *on, fixed: *fixed, added: *added, connect: *connect }
+    }
+}
+
+/// Which servers of a portal are on (P36).
+#[derive(Template)]
+#[template(path = "selection.html")]
+pub(crate) struct Selection {
+    pub(crate) chrome: Chrome,
+    pub(crate) csrf: String,
+    pub(crate) handle: String,
+    pub(crate) portal: String,
+    pub(crate) servers: Vec<Switch>,
+}
+
+impl Selection {
+    pub(crate) fn new(chrome: Chrome, view: &selection::Selection, handle: &str) -> Self {
+        Self {
+            csrf: chrome.person.as_ref().map(|person| person.csrf.clone()).unwrap_or_default(),
+            handle: handle.to_owned(),
+            portal: text::name(&view.portal, "this portal"),
+            servers: view.servers.iter().map(Switch::new).collect(),
+            chrome,
+        }
+    }
+}
+
+/// After the choice.
+#[derive(Template)]
+#[template(path = "selection_done.html")]
+pub(crate) struct SelectionDone {
+    pub(crate) chrome: Chrome,
+    pub(crate) portal: String,
+    pub(crate) on: usize,
+    pub(crate) all: usize,
+    pub(crate) connect: Vec<Switch>,
+}
+
+impl SelectionDone {
+    pub(crate) fn new(chrome: Chrome, view: &selection::Selection) -> Self {
+        let missing = |line: &&SelectionLine| line.on && line.connect;
+        Self {
+            chrome,
+            portal: text::name(&view.portal, "this portal"),
+            on: view.servers.iter().filter(|line| line.on).count(),
+            all: view.servers.len(),
+            connect: view.servers.iter().filter(missing).map(Switch::new).collect(),
+        }
+    }
+}
+
 /// What a link for more asks (A16, A17).
 #[derive(Template)]
 #[template(path = "step_up.html")]
@@ -330,6 +398,17 @@ fn span(seconds: u32) -> String {
         _ => (seconds / 86_400, "days"),
     };
     format!("{count} {unit}")
+}
+
+#[derive(Template)]
+#[template(path = "left.html")]
+pub(crate) struct Left {
+    pub(crate) chrome: Chrome,
+    pub(crate) browsers: usize,
+    pub(crate) clients: usize,
+    pub(crate) accounts: usize,
+    /// Where one signs out at the provider.
+    pub(crate) provider: Option<String>,
 }
 
 #[derive(Template)]

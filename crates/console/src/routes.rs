@@ -6,6 +6,8 @@ mod connect;
 mod home;
 mod login;
 mod oauth;
+mod sign_out;
+mod selection;
 mod step_up;
 
 use axum::Router;
@@ -34,6 +36,8 @@ pub(crate) fn routes<B: Backend>(console: Console<B>) -> Router {
         .route("/servers/{id}/mcp", get(home::server_endpoint))
         .route("/servers/{id}/sse", get(home::server_endpoint))
         .route("/authorize", get(authorize::authorize))
+        .route("/portals/{id}/authorize", get(selection::portal))
+        .route("/selection", post(selection::choose))
         .route("/consent", post(authorize::consent))
         .route("/login", get(login::begin).post(login::by_email))
         .route("/login/callback", get(login::callback))
@@ -42,11 +46,12 @@ pub(crate) fn routes<B: Backend>(console: Console<B>) -> Router {
         .route("/login/continue", get(login::resume))
         .route("/login/demo", post(login::demo))
         .route("/account", get(account::show).post(account::change))
+        .route("/connect", get(connect::next))
         .route("/connect/{server}", get(connect::ask).post(connect::leave))
         .route("/connect/{server}/done", get(connect::done))
         .route("/oauth/callback", get(connect::back))
-        .route("/logout", post(account::sign_out))
-        .route("/signed-out", get(account::signed_out))
+        .route("/logout", post(sign_out::sign_out))
+        .route("/signed-out", get(sign_out::signed_out))
         .route("/assets/{name}", get(asset));
     let clients = Router::new()
         .route("/token", post(oauth::token).options(cors::preflight))

@@ -5,6 +5,7 @@
 //! keeps more of it than a hash.
 
 mod authenticate;
+mod break_glass;
 mod credential;
 mod error;
 mod event;
@@ -16,6 +17,10 @@ mod server;
 mod tokens;
 
 pub use authenticate::{Authenticated, GrantInfo, Held, Identity};
+pub use break_glass::{
+    BreakGlass, BreakGlassError, Created as BreakGlassCreated, GROUP as BREAK_GLASS_GROUP,
+    PROVIDER as BREAK_GLASS_PROVIDER, Standing as BreakGlassStanding,
+};
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};
 pub use event::{Action, IdentityEvent, Recorder};
@@ -29,7 +34,7 @@ pub use server::fresh::{Again, AskAgain, AtRefresh, Entrance, MayEnter};
 pub use server::step_up::{MAX_PURPOSE, Opened, StepUp, StepUpError, StepUps, Want};
 pub use server::{Agents, Machines};
 pub use server::{
-    ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
+    SignedOut, ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
     ScopeView, Step,
 };
 pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

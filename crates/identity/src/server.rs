@@ -17,6 +17,7 @@ mod machines;
 mod people;
 mod register;
 mod revoke;
+mod scope;
 mod secrets;
 pub(crate) mod step_up;
 mod token;
@@ -49,7 +50,7 @@ use crate::event::{Action, IdentityEvent, Recorder};
 use crate::problem::PageProblem;
 pub(crate) use grant::GrantContent;
 pub use machines::{Agents, Machines};
-pub use people::ApprovedClient;
+pub use people::{ApprovedClient, SignedOut};
 
 /// Scopes a client may ask for (A23), with the words of the consent page.
 pub const SCOPES: [(&str, &str); 2] = [

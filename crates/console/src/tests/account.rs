@@ -47,18 +47,31 @@ async fn a19_signing_out_ends_the_session_and_the_cookie() {
 }
 
 #[tokio::test]
-async fn a19_signing_out_everywhere_ends_clients_and_session() {
+async fn p39_signing_out_everywhere_says_what_ended() {
     let fake = Fake::default();
-    let answer = send(&app(&fake), form("/account", "csrf=csrf-of-s1&action=everywhere")).await;
-    assert_eq!(answer.headers()[LOCATION], "/signed-out");
-    assert_eq!(fake.done(), ["everywhere p1", "end s1"]);
+    let (status, page) = ask(&app(&fake), form("/logout", "csrf=csrf-of-s1&action=everywhere")).await;
+    assert_eq!(status, 200);
+    assert_eq!(fake.done(), ["everywhere p1 false", "end s1"], "accounts stay unless they are named");
+    for wanted in ["<dt>Browsers</dt><dd>3</dd>", "<dt>Clients</dt><dd>2</dd>", "<dt>Accounts</dt><dd>0</dd>"] {
+        assert!(page.contains(wanted), "{wanted}\n{page}");
+    }
+    assert!(page.contains(r#"href="https://corp.example/logout?client_id=bartizan""#), "{page}");
+    let fake = Fake::default();
+    let app = app(&fake);
+    let answer = send(&app, form("/logout", "csrf=csrf-of-s1&action=everywhere&accounts=yes")).await;
+    assert!(answer.headers()[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    assert_eq!(fake.done(), ["everywhere p1 true", "end s1"]);
+    // Sabotage: a page of somebody else cannot do it to a person.
+    let fake = Fake::default();
+    let (status, _) = ask(&super::fake::app(&fake), form("/logout", "csrf=forged&action=everywhere")).await;
+    assert_eq!((status, fake.done()), (403, Vec::new()));
 }
 
 #[tokio::test]
 async fn a32_every_form_needs_its_token_and_its_page() {
     for (path, rest) in [
         ("/account", "action=withdraw&client=c"),
-        ("/account", "action=everywhere"),
+        ("/logout", "action=everywhere"),
         ("/logout", ""),
         ("/consent", "transaction=t1&decision=allow"),
     ] {

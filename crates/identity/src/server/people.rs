@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bartizan_store::StoreError;
-use bartizan_store::repo::{oauth_consent, oauth_grant};
+use bartizan_store::repo::{browser_session, oauth_consent, oauth_grant};
 
 use super::{AuthorizationServer, ClientKind};
 use crate::event::Action;
@@ -27,6 +27,15 @@ pub struct ApprovedClient {
     pub last_used_ms: Option<i64>,
     /// Running grants.
     pub grants: usize,
+}
+
+/// What ended when somebody signed out everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SignedOut {
+    /// Grants of clients.
+    pub grants: usize,
+    /// Browser sessions.
+    pub browsers: usize,
 }
 
 impl AuthorizationServer {
@@ -80,10 +89,23 @@ impl AuthorizationServer {
     ///
     /// # Errors
     /// The store's; then nothing changed.
-    pub async fn sign_out_everywhere(&self, person: &str) -> Result<(), StoreError> {
-        oauth_grant::revoke_of_person(&self.inner.deps.store, person, "signed out everywhere").await?;
+    pub async fn sign_out_everywhere(&self, person: &str) -> Result<SignedOut, StoreError> {
+        let store = &self.inner.deps.store;
+        let browsers = browser_session::count(store, person).await?;
+        let grants = oauth_grant::revoke_of_person(store, person, "signed out everywhere").await?;
         let event = self.inner.event_of(Action::Revoke, true, person, "", "signed out everywhere").await;
         self.inner.record(event);
-        Ok(())
+        let number = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        Ok(SignedOut { grants: number(grants), browsers: number(browsers) })
+    }
+
+    /// Forgets the accounts of a person at upstream servers, and connections under way.
+    /// Returns how many accounts there were.
+    ///
+    /// # Errors
+    /// The store's; then nothing changed.
+    pub async fn forget_accounts(&self, person: &str) -> Result<usize, StoreError> {
+        let gone = bartizan_store::repo::person::forget_accounts(&self.inner.deps.store, person).await?;
+        Ok(usize::try_from(gone).unwrap_or(usize::MAX))
     }
 }

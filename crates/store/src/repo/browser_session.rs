@@ -27,11 +27,15 @@ pub(super) const HOLD: Statement = Statement::write(
     "browser_session.hold",
     "UPDATE browser_session SET expires_ms = expires_ms WHERE id = $1 AND person = $2 AND expires_ms > $3",
 );
+const COUNT: Statement = Statement::read(
+    "browser_session.count",
+    "SELECT COUNT(*) FROM browser_session WHERE person = $1 AND expires_ms > $2",
+);
 const PRUNE: Statement =
     Statement::write("browser_session.prune", "DELETE FROM browser_session WHERE expires_ms <= $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![INSERT, CURRENT, END, END_HASH, END_ALL, HOLD, PRUNE].into()
+    super::list![INSERT, CURRENT, END, END_HASH, END_ALL, HOLD, COUNT, PRUNE].into()
 }
 
 /// What is kept about a session. Times are milliseconds since the epoch.
@@ -109,6 +113,16 @@ pub async fn end(store: &Store, id: &str) -> Result<bool, StoreError> {
 /// When the database does not answer.
 pub async fn end_by_hash(store: &Store, hash: &[u8]) -> Result<bool, StoreError> {
     Ok(store.execute(&END_HASH, &[Arg::Blob(hash)]).await? == 1)
+}
+
+/// How many sessions of a person run.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn count(store: &Store, person: &str) -> Result<u64, StoreError> {
+    let row = store.fetch_optional(&COUNT, &[Arg::Text(person), Arg::Int(store.now_ms())]).await?;
+    let row = row.ok_or(StoreError::Data("browser_session"))?;
+    Ok(u64::try_from(row.int(0, "count")?).unwrap_or(0))
 }
 
 /// Ends all sessions of a person. Returns how many.

@@ -209,6 +209,20 @@ pub async fn deactivate(store: &Store, id: &str) -> Result<bool, StoreError> {
     without_accounts(store, &DEACTIVATE, id, &[Arg::Text(id), Arg::Int(store.now_ms())]).await
 }
 
+/// Forgets the upstream accounts of a person with their tokens, and connections under way.
+/// Returns how many accounts there were.
+///
+/// # Errors
+/// When the database does not answer; then nothing changed.
+pub async fn forget_accounts(store: &Store, id: &str) -> Result<u64, StoreError> {
+    let mut tx = store.begin().await?;
+    let Some(row) = tx.fetch_optional(&BY_ID, &[Arg::Text(id)]).await? else { return Ok(0) };
+    let email = person(&row, 0)?.email;
+    let gone = upstream_account::remove_all_in(&mut tx, &owner(&email), store.now_ms()).await?;
+    tx.commit().await?;
+    Ok(gone)
+}
+
 /// Lets a deactivated person sign in again. Returns false when there is none.
 ///
 /// # Errors

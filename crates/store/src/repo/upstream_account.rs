@@ -156,15 +156,16 @@ pub async fn delete(store: &Store, owner: &str, server: &str) -> Result<bool, St
 
 /// Removes all accounts of an owner with their tokens, and connections under way: whoever
 /// bears the name next is somebody else.
-pub(super) async fn remove_all_in(tx: &mut Tx, owner: &str, now: i64) -> Result<(), StoreError> {
+pub(super) async fn remove_all_in(tx: &mut Tx, owner: &str, now: i64) -> Result<u64, StoreError> {
     let owner_arg = [Arg::Text(owner)];
     let rows = tx.fetch_all(&SERVERS, &owner_arg).await?;
     for statement in [&DELETE_CONNECTS, &DELETE_ALL, &DELETE_TOKENS] {
         tx.execute(statement, &owner_arg).await?;
     }
+    let gone = u64::try_from(rows.len()).unwrap_or(u64::MAX);
     for row in rows {
         let server = row.text(0, "upstream_account.server")?;
         change::append_in(tx, TOPIC, &name(owner, &server), now).await?;
     }
-    Ok(())
+    Ok(gone)
 }
