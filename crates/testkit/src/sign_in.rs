@@ -87,8 +87,9 @@ impl Provider {
     /// # Errors
     /// When the provider is gone.
     pub async fn admit(&mut self, base: &str) -> Result<()> {
-        let redirect = format!("{base}/login/callback");
-        let client = json!({"client_id": "bartizan", "client_secret": CLIENT_SECRET, "redirect_uris": [redirect]});
+        // The second is used as soon as there are several providers.
+        let redirects = [format!("{base}/login/callback"), format!("{base}/login/callback/corp")];
+        let client = json!({"client_id": "bartizan", "client_secret": CLIENT_SECRET, "redirect_uris": redirects});
         self.tell(json!({"client": client})).await
     }
 
@@ -170,6 +171,22 @@ impl Person {
         let output = process::run_command(&mut command, Duration::from_secs(90)).await?;
         let trace = self.trace();
         trace.get(before).cloned().with_context(|| format!("no trace: {}", output.stderr))
+    }
+
+    /// Signs out everywhere on the account page at this address, and of the accounts at servers
+    /// if wanted; then at the provider: `{text, provider, providerEnded}`.
+    ///
+    /// # Errors
+    /// When the browser cannot be started.
+    pub async fn leave(&self, url: &str, accounts: bool) -> Result<Value> {
+        let mut command = Command::new(tools::node());
+        command.arg(tools::script("sign-in/leave.mjs")).arg(url).envs(self.environment());
+        if accounts {
+            command.arg("accounts");
+        }
+        let output = process::run_command(&mut command, Duration::from_secs(90)).await?;
+        let line = output.stdout.trim().lines().last().unwrap_or_default();
+        serde_json::from_str(line).with_context(|| format!("no answer: {}{}", output.stdout, output.stderr))
     }
 
     /// What the browser did so far, one entry per time it was opened:

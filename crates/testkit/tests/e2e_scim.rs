@@ -366,3 +366,114 @@ async fn a25_what_is_revoked_is_refused_on_three_processes() -> Result<()> {
     assert!(records.iter().any(|record| record.to_string().contains("user/deactivate")), "not on record");
     Ok(())
 }
+
+/// A way to the database that can be stopped: what is on its way stays on its way.
+struct Way {
+    url: String,
+    open: tokio::sync::watch::Sender<bool>,
+}
+
+impl Way {
+    async fn to(url: &str) -> Result<Self> {
+        let rest = url.split_once('@').context("a user in the URL")?.1;
+        let (target, database) = rest.split_once('/').context("a database in the URL")?;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        let own = format!("postgres://bartizan@{}/{database}", listener.local_addr()?);
+        let (open, is_open) = tokio::sync::watch::channel(true);
+        let target = target.to_owned();
+        tokio::spawn(async move {
+            while let Ok((near, _)) = listener.accept().await {
+                let Ok(far) = tokio::net::TcpStream::connect(&target).await else { continue };
+                let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
+                tokio::spawn(pass(near_in, far_out, is_open.clone()));
+                tokio::spawn(pass(far_in, near_out, is_open.clone()));
+            }
+        });
+        Ok(Self { url: own, open })
+    }
+}
+
+async fn pass(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut open: tokio::sync::watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = tokio::io::AsyncReadExt::read(&mut from, &mut buffer).await {
+        if open.wait_for(|open| *open).await.is_err() || to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a25_a_process_that_hears_nothing_believes_nothing() -> Result<()> {
+    if !tools::ready("a25_a_process_that_hears_nothing_believes_nothing", &[Part::Postgres, Part::Product]) {
+        return Ok(());
+    }
+    let postgres = Postgres::start().await?;
+    let url = postgres.database("bartizan_feed").await?;
+    let way = Way::to(&url).await?;
+    let folder = TempDir::new()?;
+    let store = |url: &str, name: &str| json!({"url": url, "data_dir": folder.path().join(name)});
+    let config = Config::new();
+    let teller = Product::serve(config.clone().set("store", store(&url, "one"))).await?;
+    let mut deaf = config.set("store", store(&way.url, "two"));
+    deaf.tokens.clear();
+    let deaf = Product::serve(deaf).await?;
+    let token = teller.token("agent").to_owned();
+    // Good, and in memory from now on.
+    for _ in 0..3 {
+        assert_eq!(tools_of(&deaf, &token).await.0, 200);
+    }
+    way.open.send(false)?;
+    let done = teller.command(&["token", "delete", "agent"]).await?;
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(refused(&teller, &token).await);
+    // What was heard last is believed for two seconds, which began before the deletion was made.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let end = Instant::now() + Duration::from_secs(10);
+    let mut asked = 0;
+    while Instant::now() < end {
+        let answer = tokio::time::timeout(Duration::from_secs(8), tools_of(&deaf, &token)).await;
+        let status = answer.map_or(0, |(status, _)| status);
+        assert_ne!(status, 200, "a deleted token is believed by a process that hears nothing");
+        asked += 1;
+    }
+    assert!(asked > 0);
+    way.open.send(true)?;
+    wait::until("the process hears again", Duration::from_secs(30), async || refused(&deaf, &token).await).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p39_signing_out_everywhere_ends_clients_browsers_and_accounts() -> Result<()> {
+    if !tools::ready("p39_signing_out_everywhere_ends_clients_browsers_and_accounts", &PARTS) {
+        return Ok(());
+    }
+    let mut company = Company::start().await?;
+    let ana = Person::new("ana")?;
+    let tokens = company.sign_in(&ana).await?;
+    connect(&company.url, "ana@corp.example").await?;
+    let shown = ana.leave(&format!("{}/account", company.nodes[2].base()), true).await?;
+    let text = shown["text"].as_str().unwrap_or_default();
+    assert!(text.contains("signed out everywhere"), "{shown:#}");
+    for wanted in [["Clients", "3"], ["Accounts", "1"]] {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(words.windows(2).any(|pair| pair == wanted), "{wanted:?} in {text}");
+    }
+    let all = async |node: &Product, number: usize| refused(node, access(&tokens[number])).await;
+    company.everywhere("the old tokens are refused", all).await?;
+    for sql in [
+        "SELECT COUNT(*) FROM browser_session",
+        "SELECT COUNT(*) FROM upstream_account",
+        "SELECT COUNT(*) FROM oauth_grant WHERE revoked_ms IS NULL",
+    ] {
+        assert_eq!(count(&company.url, sql).await?, "0", "{sql}");
+    }
+    // The way to sign out at the provider is shown, and it ends the session there: the next
+    // sign-in asks who it is.
+    assert!(shown["provider"].as_str().is_some_and(|url| url.starts_with(company.provider.issuer())), "{shown:#}");
+    assert_eq!(shown["providerEnded"], true, "{shown:#}");
+    Ok(())
+}
