@@ -16,6 +16,7 @@ use moka::sync::Cache;
 
 use crate::account::Place;
 use crate::accounts::AccountError;
+use crate::trace::{Step, Trace};
 use crate::web::{Web, WebError};
 
 /// How long a description of an authorization server is believed.
@@ -41,6 +42,22 @@ pub struct Found {
 pub async fn discover(egress: &Egress, url: &str, challenge: Option<&str>) -> Result<Found, AccountError> {
     let wanted = Wanted { url, issuer: None, scopes: &[] };
     Directory::new(Web::new(egress.clone())).find(&wanted, challenge).await
+}
+
+/// The same for a server of a configuration, with notes of every step (U7). `trace.step()`
+/// is where it ended.
+///
+/// # Errors
+/// Why no authorization server can be used.
+pub async fn discover_traced(
+    egress: &Egress,
+    url: &str,
+    issuer: Option<&str>,
+    scopes: &[String],
+    trace: &Trace,
+) -> Result<Found, AccountError> {
+    let wanted = Wanted { url, issuer, scopes };
+    Directory::new(Web::traced(egress.clone(), trace.clone())).find(&wanted, None).await
 }
 
 /// What is known before.
@@ -83,10 +100,15 @@ impl Directory {
     async fn find(&self, place: &Wanted<'_>, challenge: Option<&str>) -> Result<Found, AccountError> {
         let challenge = match challenge.and_then(|text| bearer(std::iter::once(text))) {
             Some(challenge) => Some(challenge),
-            None => self.knock(place.url).await?,
+            None => {
+                self.web.at(Step::Challenge);
+                self.knock(place.url).await?
+            }
         };
+        self.web.at(Step::ResourceMetadata);
         let described = self.resource(place.url, challenge.as_ref()).await?;
         let issuer = issuer(place, described.as_ref())?;
+        self.web.at(Step::ServerMetadata);
         let metadata = self.metadata(&issuer).await?;
         let said = challenge.as_ref().and_then(|challenge| challenge.get("scope"));
         let supported = described.as_ref().and_then(|described| described.scopes_supported.as_deref());

@@ -16,11 +16,13 @@ mod problem;
 mod refresh;
 mod strategy;
 mod summary;
+mod trace;
 mod web;
 mod whom;
 
 pub use accounts::{AccountError, AccountView, Accounts, AccountsDeps, After, Authorization, Servers};
 pub use connect::{Connected, Destination};
-pub use discover::{Found, discover};
-pub use summary::SecretSummary;
+pub use discover::{Found, discover, discover_traced};
 pub use strategy::{AccountKind, Request, Standing, SubjectError, SubjectFuture, SubjectTokens, SubjectWanted};
+pub use summary::SecretSummary;
+pub use trace::{Exchange, Step, Trace};

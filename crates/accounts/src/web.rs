@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::trace::{Step, Trace};
 use bartizan_egress::{Egress, EgressError, Url};
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -43,11 +44,26 @@ pub(crate) struct Answer {
 
 /// The way out.
 #[derive(Clone)]
-pub(crate) struct Web(Egress);
+pub(crate) struct Web {
+    egress: Egress,
+    trace: Option<Trace>,
+}
 
 impl Web {
     pub(crate) fn new(egress: Egress) -> Self {
-        Self(egress)
+        Self { egress, trace: None }
+    }
+
+    /// Takes notes of every exchange.
+    pub(crate) fn traced(egress: Egress, trace: Trace) -> Self {
+        Self { egress, trace: Some(trace) }
+    }
+
+    /// What follows belongs to this step.
+    pub(crate) fn at(&self, step: Step) {
+        if let Some(trace) = &self.trace {
+            trace.at(step);
+        }
     }
 
     pub(crate) async fn get(&self, url: &str, max: usize) -> Result<Answer, WebError> {
@@ -81,13 +97,19 @@ impl Web {
         max: usize,
     ) -> Result<Answer, WebError> {
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
+        let (noted, sent) = (method.clone(), body.clone());
         let exchange = async {
             let url = Url::parse(url)?;
-            let answer = self.0.client().send(&url, method, headers, body).await?;
-            let status = answer.status();
-            Ok(Answer { status, body: answer.into_body().collect_bytes(max).await? })
+            let answer = self.egress.client().send(&url, method, headers, body).await?;
+            let (status, headers) = (answer.status(), answer.headers().clone());
+            Ok((Answer { status, body: answer.into_body().collect_bytes(max).await? }, headers))
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or(Err(WebError::Timeout))
+        let done = tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or(Err(WebError::Timeout));
+        if let Some(trace) = &self.trace {
+            let answer = done.as_ref().map(|(answer, headers)| (answer.status.as_u16(), headers, &*answer.body));
+            trace.note(&noted, url, &sent, answer.map_err(ToString::to_string));
+        }
+        done.map(|(answer, _)| answer)
     }
 
     /// Head of the answer to a JSON-RPC request that shows no credential.
@@ -98,9 +120,19 @@ impl Web {
         let body = Bytes::from_static(br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#);
         let exchange = async {
             let url = Url::parse(url)?;
-            let answer = self.0.client().send(&url, Method::POST, headers, body).await?;
+            let answer = self.egress.client().send(&url, Method::POST, headers, body).await?;
             Ok((answer.status(), answer.headers().clone()))
         };
-        tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or(Err(WebError::Timeout))
+        let done = tokio::time::timeout(TIMEOUT, exchange).await.unwrap_or(Err(WebError::Timeout));
+        if let Some(trace) = &self.trace {
+            let answer = done.as_ref().map(|(status, headers)| (status.as_u16(), headers, [].as_slice()));
+            trace.note(
+                &Method::POST,
+                url,
+                br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
+                answer.map_err(ToString::to_string),
+            );
+        }
+        done
     }
 }

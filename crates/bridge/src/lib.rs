@@ -16,6 +16,7 @@ mod sign_in;
 pub use bridge::{Bridge, BridgeDeps};
 pub use browser::{Browser, Opener};
 pub use keys::{Keys, MemoryKeys, SystemKeys};
+pub use sign_in::{Obtain, Obtained};
 
 /// Why the bridge cannot go on. Never holds a token.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_accounts::{Found, discover};
+use bartizan_accounts::{Found, Step, Trace, discover};
 use bartizan_egress::{Egress, EgressError, Url};
 use bartizan_model::{Clock, Secret};
 use bartizan_oauth::authorization_answer::Outcome;
@@ -213,21 +213,93 @@ impl SignIn {
 
     /// Discovery, registration, browser, code, token.
     async fn browser(&self, state: &mut State, challenge: Option<&str>) -> Result<(), BridgeError> {
-        let wrong = |text: String| BridgeError::SignIn(text);
-        let found = discover(&self.egress, &self.server, challenge).await.map_err(|error| wrong(error.to_string()))?;
-        let metadata = &found.metadata;
+        let found = discover(&self.egress, &self.server, challenge).await;
+        let found = found.map_err(|error| BridgeError::SignIn(error.to_string()))?;
+        let issuer = &found.metadata.issuer;
+        let former = state.kept.as_ref().filter(|kept| kept.issuer == *issuer && self.client_id.is_none());
+        let obtain = Obtain {
+            egress: &self.egress,
+            found: &found,
+            client: self.client_id.as_deref().map(|id| (id, None)),
+            former: former.map(|kept| (kept.port, kept.client_id.as_str())),
+            open: &self.open,
+            trace: &Trace::default(),
+        };
+        let obtained = obtain.run().await?;
+        let fresh = Kept {
+            issuer: issuer.clone(),
+            token_endpoint: obtained.token_endpoint,
+            resource: found.resource.clone(),
+            client_id: obtained.client_id,
+            port: obtained.port,
+            access: None,
+            refresh: None,
+            expires_ms: None,
+            version: state.kept.as_ref().map_or(0, |kept| kept.version),
+        };
+        let kept = self.next(&fresh, &obtained.answer);
+        self.keep(state, kept);
+        Ok(())
+    }
+
+    async fn redeem(&self, endpoint: &str, form: String) -> Result<token_answer::TokenAnswer, Redeem> {
+        redeem(&self.egress, endpoint, form, &Trace::default()).await
+    }
+}
+
+/// A token by a person's browser, once discovery is done.
+pub struct Obtain<'a> {
+    /// The way to the authorization server.
+    pub egress: &'a Egress,
+    /// What discovery found.
+    pub found: &'a Found,
+    /// Id and secret of a client that exists; without it one is registered.
+    pub client: Option<(&'a str, Option<&'a Secret<String>>)>,
+    /// Port and id of an earlier registration.
+    pub former: Option<(u16, &'a str)>,
+    /// Shows the page.
+    pub open: &'a Opener,
+    /// Takes notes of every step.
+    pub trace: &'a Trace,
+}
+
+/// What came of it.
+pub struct Obtained {
+    /// The token endpoint's answer.
+    pub answer: token_answer::TokenAnswer,
+    /// Where that is.
+    pub token_endpoint: String,
+    /// The client.
+    pub client_id: String,
+    /// Port of the redirect URI.
+    pub port: u16,
+}
+
+fn wrong(text: impl Into<String>) -> BridgeError {
+    BridgeError::SignIn(text.into())
+}
+
+impl Obtain<'_> {
+    /// Registration, browser, code, token.
+    ///
+    /// # Errors
+    /// [`BridgeError::SignIn`]; the trace's step is where it ended.
+    pub async fn run(&self) -> Result<Obtained, BridgeError> {
+        let (found, metadata) = (self.found, &self.found.metadata);
+        self.trace.at(Step::ServerMetadata);
         metadata.require_s256().map_err(|error| wrong(error.to_string()))?;
         let missing = |what: &str| wrong(format!("the authorization server has no {what}"));
         let endpoint = metadata.authorization_endpoint.as_deref().ok_or_else(|| missing("authorization endpoint"))?;
         let token_endpoint = metadata.token_endpoint.clone().ok_or_else(|| missing("token endpoint"))?;
-        let former = state.kept.clone().filter(|kept| kept.issuer == metadata.issuer && self.client_id.is_none());
-        let callback = Callback::open(former.as_ref().map(|kept| kept.port)).await?;
-        let client_id = match (&self.client_id, former) {
-            (Some(own), _) => own.clone(),
-            (None, Some(kept)) if kept.port == callback.port() => kept.client_id,
-            (None, _) => self.register(&found, &callback).await?,
+        self.trace.at(Step::Registration);
+        let callback = Callback::open(self.former.map(|(port, _)| port)).await?;
+        let client_id = match (self.client, self.former) {
+            (Some((own, _)), _) => own.to_owned(),
+            (None, Some((port, id))) if port == callback.port() => id.to_owned(),
+            (None, _) => self.register(&callback).await?,
         };
-        let random = || pkce::new_verifier().ok_or_else(|| wrong("no random bytes".to_owned()));
+        self.trace.at(Step::Authorize);
+        let random = || pkce::new_verifier().ok_or_else(|| wrong("no random bytes"));
         let (verifier, sent) = (random()?, random()?);
         let asked = Builder::new()
             .add("response_type", "code")
@@ -239,8 +311,7 @@ impl SignIn {
             .add("resource", &found.resource)
             .add_some("scope", Some(found.scopes.as_str()).filter(|scopes| !scopes.is_empty()))
             .append_to(endpoint);
-        let address =
-            shown(&asked).ok_or_else(|| wrong("the server names an address that no browser is given".to_owned()))?;
+        let address = shown(&asked).ok_or_else(|| wrong("the server names an address that no browser is given"))?;
         say(&format!("Sign in to go on: {address}"));
         if let Err(error) = (self.open)(&address) {
             say(&format!("No browser could be started ({error}); open the address yourself."));
@@ -253,40 +324,28 @@ impl SignIn {
                 return Err(wrong(format!("{code}: {}", description.unwrap_or_else(|| "it was refused".to_owned()))));
             }
         };
+        self.trace.at(Step::Token);
+        let secret = self.client.and_then(|(_, secret)| secret);
         let form = Builder::new()
             .add("grant_type", "authorization_code")
             .add("code", code.expose())
             .add("redirect_uri", &callback.redirect_uri())
             .add("client_id", &client_id)
+            .add_some("client_secret", secret.map(|secret| secret.expose().as_str()))
             .add("code_verifier", verifier.expose())
             .add("resource", &found.resource)
             .finish();
-        let answer = self.redeem(&token_endpoint, form).await.map_err(|error| match error {
+        let answer = redeem(self.egress, &token_endpoint, form, self.trace).await.map_err(|error| match error {
             Redeem::Permanent(text) | Redeem::Failed(text) => wrong(text),
         })?;
-        let version = state.kept.as_ref().map_or(0, |kept| kept.version);
-        let fresh = Kept {
-            issuer: metadata.issuer.clone(),
-            token_endpoint,
-            resource: found.resource.clone(),
-            client_id,
-            port: callback.port(),
-            access: None,
-            refresh: None,
-            expires_ms: None,
-            version,
-        };
-        let kept = self.next(&fresh, &answer);
-        self.keep(state, kept);
-        Ok(())
+        Ok(Obtained { answer, token_endpoint, client_id, port: callback.port() })
     }
 
     /// RFC 7591.
-    async fn register(&self, found: &Found, callback: &Callback) -> Result<String, BridgeError> {
-        let wrong = |text: &str| BridgeError::SignIn(text.to_owned());
-        let endpoint = found.metadata.registration_endpoint.as_deref().ok_or_else(|| {
-            wrong("the authorization server registers no clients: give the id of one with --client-id")
-        })?;
+    async fn register(&self, callback: &Callback) -> Result<String, BridgeError> {
+        let endpoint = self.found.metadata.registration_endpoint.as_deref();
+        let endpoint = endpoint
+            .ok_or_else(|| wrong("the authorization server registers no clients: one must be made there by hand"))?;
         let body = serde_json::json!({
             "client_name": "bartizan stdio",
             "redirect_uris": [callback.redirect_uri()],
@@ -295,45 +354,57 @@ impl SignIn {
             "token_endpoint_auth_method": "none",
             "application_type": "native",
         });
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let (status, body) = self.post(endpoint, headers, body.to_string()).await.map_err(|text| wrong(&text))?;
+        let sent = post(self.egress, endpoint, "application/json", body.to_string(), self.trace).await;
+        let (status, body) = sent.map_err(wrong)?;
         if !status.is_success() {
             let text: String = String::from_utf8_lossy(&body).chars().filter(|c| !c.is_control()).take(200).collect();
-            return Err(wrong(&format!("registration was refused with status {}: {text}", status.as_u16())));
+            return Err(wrong(format!("registration was refused with status {}: {text}", status.as_u16())));
         }
         let answer: serde_json::Value =
             serde_json::from_slice(&body).map_err(|_| wrong("the registration's answer is no JSON"))?;
-        let id = answer
-            .get("client_id")
-            .and_then(serde_json::Value::as_str)
-            .filter(|id| !id.is_empty() && id.len() <= 2_048);
+        let id = answer.get("client_id").and_then(serde_json::Value::as_str);
+        let id = id.filter(|id| !id.is_empty() && id.len() <= 2_048);
         id.map(str::to_owned).ok_or_else(|| wrong("the registration's answer has no client_id"))
     }
+}
 
-    async fn redeem(&self, endpoint: &str, form: String) -> Result<token_answer::TokenAnswer, Redeem> {
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        let (status, body) = self.post(endpoint, headers, form).await.map_err(Redeem::Failed)?;
-        token_answer::parse(status.as_u16(), &body).map_err(|error| match error.is_permanent() {
-            true => Redeem::Permanent(error.to_string()),
-            false => Redeem::Failed(error.to_string()),
-        })
-    }
+async fn redeem(
+    egress: &Egress,
+    endpoint: &str,
+    form: String,
+    trace: &Trace,
+) -> Result<token_answer::TokenAnswer, Redeem> {
+    let sent = post(egress, endpoint, "application/x-www-form-urlencoded", form, trace).await;
+    let (status, body) = sent.map_err(Redeem::Failed)?;
+    token_answer::parse(status.as_u16(), &body).map_err(|error| match error.is_permanent() {
+        true => Redeem::Permanent(error.to_string()),
+        false => Redeem::Failed(error.to_string()),
+    })
+}
 
-    async fn post(&self, url: &str, mut headers: HeaderMap, body: String) -> Result<(StatusCode, Bytes), String> {
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let exchange = async {
-            let url = Url::parse(url)?;
-            let answer = self.egress.client().send(&url, Method::POST, headers, Bytes::from(body)).await?;
-            let status = answer.status();
-            Ok::<_, EgressError>((status, answer.into_body().collect_bytes(ANSWER).await?))
-        };
-        match tokio::time::timeout(EXCHANGE, exchange).await {
-            Ok(done) => done.map_err(|error| error.to_string()),
-            Err(_) => Err("the authorization server does not answer".to_owned()),
-        }
-    }
+async fn post(
+    egress: &Egress,
+    url: &str,
+    kind: &'static str,
+    body: String,
+    trace: &Trace,
+) -> Result<(StatusCode, Bytes), String> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    let exchange = async {
+        let to = Url::parse(url)?;
+        let answer = egress.client().send(&to, Method::POST, headers, Bytes::from(body.clone())).await?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok::<_, EgressError>((status, headers, answer.into_body().collect_bytes(ANSWER).await?))
+    };
+    let done = match tokio::time::timeout(EXCHANGE, exchange).await {
+        Ok(done) => done.map_err(|error| error.to_string()),
+        Err(_) => Err("the authorization server does not answer".to_owned()),
+    };
+    let noted = done.as_ref().map(|(status, headers, body)| (status.as_u16(), headers, &**body));
+    trace.note(&Method::POST, url, body.as_bytes(), noted.map_err(Clone::clone));
+    done.map(|(status, _, body)| (status, body))
 }
 
 /// No token.
