@@ -3,13 +3,18 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bartizan_accounts::AccountError;
 use bartizan_catalog::ServerSpec;
 use bartizan_config::resources::ServerStatus;
-use bartizan_model::{Principal, ServerId};
+use bartizan_model::{PortalId, Principal, ServerId};
 use bartizan_wire::{ClientProfile, Revision};
+use futures_util::future::join_all;
 
-use crate::call::{Caller, Circumstances, Endpoint, Scopes};
+use crate::call::{Caller, Circumstances, Endpoint};
 use crate::gate::{Access, Gate, access, may_use};
+use crate::portal_tools::ServerLine;
+use crate::scopes::Scopes;
+use crate::toggles::{Link, LinkError, Off, is_session};
 
 impl Gate {
     /// A server that a person may use at its own endpoint or at some portal, for pages. What
@@ -60,5 +65,122 @@ impl Caller {
             circumstances: circumstances.clone(),
             selection: crate::Selection::default(),
         }
+    }
+}
+
+/// The selection page as a person sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SelectionView {
+    /// Id of the portal.
+    pub portal: PortalId,
+    /// Name of the portal.
+    pub name: String,
+    /// Its servers that the person may use.
+    pub servers: Vec<ServerLine>,
+    /// Those of them that were not there when the person last saw the page.
+    pub added: Vec<ServerId>,
+}
+
+/// Longest list of servers a person was shown that is kept, characters.
+const MAX_SHOWN: usize = 256 * 1024;
+
+impl Gate {
+    /// What a link to the selection page shows.
+    ///
+    /// # Errors
+    /// [`LinkError`].
+    pub async fn selection(
+        &self,
+        principal: &Arc<Principal>,
+        circumstances: &Circumstances,
+        ip: Option<IpAddr>,
+        handle: &str,
+    ) -> Result<SelectionView, LinkError> {
+        let link = self.open_link(principal, handle)?;
+        let state = self.0.states.get(&link.holder()).await?;
+        if state.is_none() && is_session(&link.holder()) {
+            return Err(LinkError::Gone);
+        }
+        let off = state.map(|state| Arc::clone(&state.off)).unwrap_or_default();
+        let mut view = self.seen(principal, circumstances, ip, &link, off)?;
+        self.logins(principal, &mut view).await;
+        let shown = self.0.states.shown(&principal.id, view.portal.as_str()).await?;
+        if let Some(shown) = shown {
+            let known: Vec<String> = serde_json::from_str(&shown).unwrap_or_default();
+            let new = |line: &&ServerLine| !known.iter().any(|id| id == line.id.as_str());
+            view.added = view.servers.iter().filter(new).map(|line| line.id.clone()).collect();
+        }
+        Ok(view)
+    }
+
+    /// Keeps what the person chose: `on` are the servers that stay on. Uses the link up.
+    ///
+    /// # Errors
+    /// [`LinkError`]; then nothing changed.
+    pub async fn select(
+        &self,
+        principal: &Arc<Principal>,
+        circumstances: &Circumstances,
+        ip: Option<IpAddr>,
+        handle: &str,
+        on: &[String],
+    ) -> Result<SelectionView, LinkError> {
+        let link = self.open_link(principal, handle)?;
+        let view = self.seen(principal, circumstances, ip, &link, Off::default())?;
+        self.0.states.use_up(&link).await?;
+        let chosen = |line: &&ServerLine| !on.iter().any(|id| id == line.id.as_str());
+        let off: Vec<ServerId> = view.servers.iter().filter(chosen).map(|line| line.id.clone()).collect();
+        let kept = self.0.states.switch(&link.holder(), |_| off.clone()).await?.ok_or(LinkError::Gone)?;
+        let ids: Vec<&str> = view.servers.iter().map(|line| line.id.as_str()).collect();
+        let text = serde_json::to_string(&ids).unwrap_or_default();
+        if text.len() <= MAX_SHOWN {
+            self.0.states.show(&principal.id, view.portal.as_str(), &text).await?;
+        }
+        let mut view = self.seen(principal, circumstances, ip, &link, kept)?;
+        self.logins(principal, &mut view).await;
+        Ok(view)
+    }
+
+    /// Notes where an account must be connected first; what is off needs none yet.
+    async fn logins(&self, principal: &Principal, view: &mut SelectionView) {
+        let snapshot = self.0.snapshot.load_full();
+        let asking = view.servers.iter_mut().filter(|line| line.on).map(async |line| {
+            let Some(spec) = snapshot.servers.get(&line.id) else { return };
+            if let Err(AccountError::LoginNeeded) = self.0.personal.ready(spec, principal).await {
+                line.status = "login_needed";
+                line.url = self.0.personal.login_url(spec);
+            }
+        });
+        join_all(asking).await;
+    }
+
+    /// The servers of the link's portal that the person may use.
+    fn seen(
+        &self,
+        principal: &Arc<Principal>,
+        circumstances: &Circumstances,
+        ip: Option<IpAddr>,
+        link: &Link,
+        off: Off,
+    ) -> Result<SelectionView, LinkError> {
+        let portal = link.portal().ok_or(LinkError::Gone)?;
+        let snapshot = self.0.snapshot.load_full();
+        let spec = snapshot.portals.get(&portal).ok_or(LinkError::Gone)?;
+        let (now_ms, endpoint) = (self.0.clock.now_ms(), Endpoint::Portal(portal.clone()));
+        let mut servers: Vec<ServerLine> = Vec::new();
+        // Of the eras either will do, as at a server's page.
+        for revision in [Revision::V2026_07_28, Revision::V2025_11_25] {
+            let mut caller = Caller::of_page(principal, circumstances, ip, revision);
+            caller.selection.off = Arc::clone(&off);
+            if access(&snapshot, principal, &endpoint, &caller.context(now_ms)) != Access::Allowed {
+                continue;
+            }
+            for line in self.0.server_lines(&snapshot, &caller, Some(&portal), now_ms) {
+                if !servers.iter().any(|known| known.id == line.id) {
+                    servers.push(line);
+                }
+            }
+        }
+        Ok(SelectionView { name: spec.name.to_string(), portal, servers, added: Vec::new() })
     }
 }

@@ -1,6 +1,7 @@
 //! The stages, one file each. A stage is an async function over one
 //! [`Exchange`](crate::exchange::Exchange) that lets the call go on or rejects it.
 
+pub(crate) mod added;
 pub(crate) mod authorize;
 pub(crate) mod credential;
 pub(crate) mod forward;

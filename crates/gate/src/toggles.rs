@@ -3,6 +3,7 @@
 //! as the change feed speaks; when it is silent for two seconds, the store is asked.
 
 mod feed;
+mod link;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,6 +17,8 @@ use bartizan_wire::LogLevel;
 use tokio::sync::{broadcast, watch};
 
 use feed::Freshness;
+pub(crate) use link::Link;
+pub use link::LinkError;
 
 /// Rows remembered.
 const REMEMBERED: u64 = 200_000;
@@ -104,6 +107,8 @@ struct Inner {
     store: Option<Store>,
     clock: Arc<dyn Clock>,
     remembered: moka::sync::Cache<Arc<str>, Option<Arc<State>>>,
+    /// Under which configuration was looked for servers that were added.
+    told: moka::sync::Cache<Arc<str>, u64>,
     /// Rows and profiles of a process without a store.
     alone: Mutex<Alone>,
     freshness: Freshness,
@@ -118,6 +123,10 @@ struct Inner {
 struct Alone {
     rows: HashMap<Arc<str>, (Arc<str>, Arc<State>)>,
     profiles: HashMap<Box<str>, Box<str>>,
+    /// Links that were used.
+    used: std::collections::HashSet<String>,
+    /// Servers that people were shown, by person and portal.
+    shown: HashMap<(String, String), String>,
 }
 
 /// Tells when a row changes.
@@ -201,6 +210,7 @@ impl PortalStates {
     pub fn new(store: Option<Store>, clock: Arc<dyn Clock>) -> Self {
         let inner = Arc::new(Inner {
             remembered: moka::sync::Cache::builder().max_capacity(REMEMBERED).time_to_idle(IDLE).build(),
+            told: moka::sync::Cache::builder().max_capacity(REMEMBERED).time_to_idle(IDLE).build(),
             alone: Mutex::default(),
             freshness: Freshness::default(),
             epoch: 0.into(),

@@ -12,7 +12,7 @@ use super::page::Page;
 use super::{ListCall, era};
 use crate::call::Endpoint;
 use crate::discover::own_info;
-use crate::portal_tools;
+use crate::portal_tools::PortalTool;
 use crate::slot::Outcome;
 use crate::views::Seen;
 
@@ -105,7 +105,7 @@ impl Seen {
     fn render(&self, profile: &ClientProfile, kind: ListKind) -> Rendered {
         let mut entries = Vec::new();
         if kind == ListKind::Tools && self.on_portal {
-            entries.push((portal_tools::LIST_SERVERS.into(), portal_tools::definition().clone()));
+            entries.extend(PortalTool::ALL.map(|tool| (tool.name().into(), tool.definition().clone())));
         }
         let view = &self.view;
         let named = |name: &Arc<str>, item: &RawJson| (Box::from(&**name), item.clone());

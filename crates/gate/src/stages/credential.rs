@@ -11,7 +11,7 @@ use bartizan_catalog::{Credential, ServerSpec, Transport};
 use bartizan_model::Principal;
 use bartizan_upstream::Target;
 
-use super::Stage;
+use super::{Stage, added};
 use crate::exchange::{Exchange, Reject};
 use crate::personal;
 
@@ -29,6 +29,7 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     x.identity = Some(identity(&spec).to_owned());
     // Explaining asks nobody.
     if !x.dry {
+        added::prompt(x).await?;
         let account = match x.gate.personal.ready(&spec, &x.caller.principal).await {
             Err(AccountError::LoginNeeded) => login::login(x, &spec).await?,
             account => account.map_err(|error| unusable(&error))?,

@@ -74,7 +74,7 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
         End::Abandoned
     } else {
         match route.destination {
-            Destination::ListServers => End::Result(local::list_servers(x).await),
+            Destination::Portal(tool) => End::Result(local::run(x, tool).await),
             Destination::Upstream(ref spec) => {
                 // Progress may extend a call, a question may take its time, but not for ever.
                 let bound = Duration::from_millis(x.gate.limits.call_max_ms);
@@ -91,6 +91,13 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
 
 /// Notes the end for the record and builds the answer.
 fn finish(x: &mut Exchange, end: End) {
+    if let Some(spec) = x.route.as_ref().and_then(|route| route.server()) {
+        match &end {
+            End::Result(_) | End::InputRequired(_) | End::Error(_) => x.gate.statuses.answered(spec),
+            End::Failed(error) => x.gate.statuses.unanswered(spec, error),
+            End::Stopped { .. } | End::Abandoned => {}
+        }
+    }
     match end {
         End::Result(raw) => {
             let is_tool = x.route.as_ref().is_some_and(|route| route.action == Action::CallTool);
