@@ -14,7 +14,7 @@ use bartizan_config::Live;
 use bartizan_config::settings::File;
 use bartizan_egress::Egress;
 use bartizan_gate::{Gate, GateDeps};
-use bartizan_identity::{DemoUser, Identity};
+use bartizan_identity::{DemoUser, Identity, StepUps};
 use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{Clock, EventId, Principal, PrincipalKind, Secret};
 use bartizan_oauth::jwt::SigningAlg;
@@ -30,6 +30,7 @@ use crate::figures::{self, Exporter};
 use crate::output::Failure;
 use crate::sign_in::{self, People, SignInDeps};
 use crate::state::{self, State};
+use crate::step_up::Links;
 use crate::transport;
 
 /// What a process is made of.
@@ -64,6 +65,7 @@ pub(crate) struct Node {
     pub(crate) file: File,
     pub(crate) live: Arc<Live<Snapshot>>,
     pub(crate) gate: Gate,
+    pub(crate) accounts: Accounts,
     pub(crate) portal: Portal,
     pub(crate) ops: Ops,
     pub(crate) drain: Drain,
@@ -163,7 +165,10 @@ impl Node {
             record: Arc::clone(&record),
         });
         let accounts = accounts.with_signer(signer.clone());
+        let step_ups = StepUps::new(store.clone(), &vault, Arc::clone(&clock), &input.public_url);
+        let kept = accounts.clone();
         let gate = gate.with_accounts(accounts.clone()).with_selection_page(&input.public_url);
+        let gate = gate.with_step_ups(Arc::new(Links(step_ups)));
         let pages = sign_in::pages(SignInDeps {
             selection: crate::selection::pages(gate.clone()),
             upstream: sign_in::upstream(accounts, gate.clone(), Arc::clone(&live)),
@@ -191,7 +196,13 @@ impl Node {
             pages: Some(pages),
         });
         let exported = metrics.clone();
-        let figures = Figures { live: Arc::clone(&live), audit: audit.clone(), upstreams: upstreams.clone(), metrics };
+        let figures = Figures {
+            live: Arc::clone(&live),
+            audit: audit.clone(),
+            upstreams: upstreams.clone(),
+            gate: gate.clone(),
+            metrics,
+        };
         let text: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(move || figures.text());
         figures::start(
             &file.telemetry,
@@ -218,6 +229,7 @@ impl Node {
             file,
             live,
             gate,
+            accounts: kept,
             portal,
             ops,
             drain,
@@ -252,6 +264,31 @@ impl Node {
         }
     }
 
+    /// A server with what only the running process knows of it.
+    fn line(&self, spec: &ServerSpec, health: Option<&ServerHealth>) -> state::Server {
+        let (state, details) = self.gate.server_state(spec);
+        let summary = self.accounts.summary(spec);
+        state::Server {
+            auth_config_summary: summary.and_then(|summary| serde_json::to_value(summary).ok()),
+            state: Some(state.as_str().to_owned()),
+            error_details: details.and_then(|details| serde_json::to_value(details).ok()),
+            ..server_line(spec, health)
+        }
+    }
+
+    /// What is looked after now and then: versions of secrets, changes of servers' states.
+    pub(crate) async fn look_after_servers(&self) {
+        let snapshot = self.live.load();
+        for spec in &snapshot.order {
+            if self.accounts.summary(spec).is_none()
+                && let Err(error) = self.accounts.count_secrets(spec).await
+            {
+                tracing::warn!(%error, server = %spec.id, "the secrets of a server could not be counted");
+            }
+        }
+        self.gate.announce_states().await;
+    }
+
     /// Describes the process in its file.
     pub(crate) fn publish(&self) {
         let snapshot = self.live.load();
@@ -281,7 +318,7 @@ impl Node {
                 errors: error.errors,
                 text: error.text.clone(),
             }),
-            servers: snapshot.order.iter().map(|spec| server_line(spec, find(spec))).collect(),
+            servers: snapshot.order.iter().map(|spec| self.line(spec, find(spec))).collect(),
             sessions: self.portal.session_count(),
             calls: self.gate.running(),
             audit: state::Audit {
@@ -323,6 +360,10 @@ pub(crate) fn server_line(spec: &ServerSpec, health: Option<&ServerHealth>) -> s
         processes: health.map_or(0, |health| health.processes),
         unpinned: spec.unpinned,
         unsandboxed: spec.unsandboxed,
+        auth_type: spec.credential.strategy().to_owned(),
+        auth_config_summary: None,
+        state: None,
+        error_details: None,
     }
 }
 
@@ -359,10 +400,23 @@ struct Figures {
     live: Arc<Live<Snapshot>>,
     audit: Audit,
     upstreams: Upstreams,
+    gate: Gate,
     metrics: Metrics,
 }
 
 impl Figures {
+    /// One line per configured server (P23).
+    fn states(&self) -> String {
+        let mut out = "# HELP bartizan_server_state 1 for the state a server is in.\n\
+                       # TYPE bartizan_server_state gauge\n"
+            .to_owned();
+        for spec in &self.live.load().order {
+            let state = self.gate.server_state(spec).0.word();
+            out.push_str(&format!("bartizan_server_state{{server=\"{}\",state=\"{state}\"}} 1\n", spec.id));
+        }
+        out
+    }
+
     fn text(&self) -> String {
         let stats = self.audit.stats();
         self.metrics.audit(u64::try_from(stats.queued).unwrap_or(u64::MAX), stats.dropped);
@@ -381,6 +435,7 @@ impl Figures {
             self.live.generation(),
             u8::from(self.live.last_error().is_some())
         );
+        let own = own + &self.states();
         match text.strip_suffix("# EOF\n") {
             Some(body) => format!("{body}{own}# EOF\n"),
             None => text + &own,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bartizan_cluster::Cluster;
 use bartizan_identity::MAX_IDLE;
 use bartizan_model::event::EventKind;
 use tokio::net::TcpListener;
@@ -12,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::node::Node;
 use crate::output::Failure;
 use crate::reload::Reloader;
+use crate::transport::{self, Others, Transport};
 
 /// How often the process describes itself.
 const PUBLISH: Duration = Duration::from_secs(5);
@@ -73,10 +75,17 @@ pub(crate) async fn serve(
     operations: TcpListener,
     reloader: Option<Reloader>,
     mut ending: Ending,
+    transport: Transport,
 ) {
     let portal = {
         let portal = node.portal.clone();
-        tokio::spawn(async move { portal.serve(public).await })
+        let tls = node.tls.clone();
+        tokio::spawn(async move {
+            match tls {
+                Some(tls) => portal.serve_tls(public, tls).await,
+                None => portal.serve(public).await,
+            }
+        })
     };
     let ops = {
         let ops = node.ops.clone();
@@ -86,6 +95,23 @@ pub(crate) async fn serve(
     helpers.spawn(publish(Arc::clone(&node)));
     helpers.spawn(expire(Arc::clone(&node)));
     helpers.spawn(sweep(Arc::clone(&node)));
+    helpers.spawn(transport::watch(Arc::clone(&node)));
+    // These go on while the process drains: what is parked here is finished here.
+    let mut others = tokio::task::JoinSet::new();
+    let cluster = match transport.others {
+        None => None,
+        Some(Others { cluster, tls, listener }) => {
+            node.portal.connect(Arc::new(cluster.clone()));
+            let portal = node.portal.clone();
+            others.spawn(async move { portal.serve_replicas(listener, tls).await });
+            if let Err(error) = cluster.beat().await {
+                tracing::warn!(error, "the other processes are not told of this one yet");
+            }
+            let beating = cluster.clone();
+            others.spawn(async move { beating.run().await });
+            Some(cluster)
+        }
+    };
     let alerts = node.alerts.clone();
     helpers.spawn(async move { alerts.run().await });
     if let Some(reloader) = reloader {
@@ -100,17 +126,18 @@ pub(crate) async fn serve(
     tracing::info!("ending: no new work, finishing what is there");
     helpers.shutdown().await;
     node.publish();
-    let finish = finish(&node);
+    let finish = finish(&node, cluster.as_ref());
     tokio::select! {
         () = finish => {}
         () = ending.wait() => tracing::warn!("ending at once, as asked a second time"),
     }
+    others.shutdown().await;
     portal.abort();
     ops.abort();
     node.unpublish();
 }
 
-async fn finish(node: &Node) {
+async fn finish(node: &Node, cluster: Option<&Cluster>) {
     let limits = &node.file.limits;
     let wait = Duration::from_millis(limits.drain_wait_ms);
     let deadline = Duration::from_millis(limits.drain_deadline_ms).saturating_sub(wait);
@@ -121,6 +148,9 @@ async fn finish(node: &Node) {
     let (clean, recorded) = tokio::join!(node.drain.run(wait, deadline), calls);
     if !clean || !recorded {
         tracing::warn!(connections = clean, calls = recorded, "not everything ended by itself");
+    }
+    if let Some(cluster) = cluster {
+        cluster.leave().await;
     }
     node.upstreams.shutdown().await;
     node.events.close();
@@ -136,6 +166,7 @@ async fn publish(node: Arc<Node>) {
     let mut ticks = tokio::time::interval(PUBLISH);
     loop {
         ticks.tick().await;
+        node.look_after_servers().await;
         node.publish();
     }
 }

@@ -25,6 +25,20 @@ pub(crate) struct State {
     pub(crate) sessions: usize,
     pub(crate) calls: usize,
     pub(crate) audit: Audit,
+    /// The certificate of the public listener; none without TLS.
+    #[serde(default)]
+    pub(crate) tls: Option<Tls>,
+}
+
+/// The certificate of the public listener.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Tls {
+    /// `files` or `internal`.
+    pub(crate) source: String,
+    pub(crate) not_after_ms: i64,
+    pub(crate) expired: bool,
+    /// Why a newer one is not in use.
+    pub(crate) refused: Option<String>,
 }
 
 /// Why the last reload was not taken.
@@ -48,6 +62,17 @@ pub(crate) struct Server {
     pub(crate) processes: usize,
     pub(crate) unpinned: bool,
     pub(crate) unsandboxed: bool,
+    /// The strategy of its credential (P17).
+    #[serde(default)]
+    pub(crate) auth_type: String,
+    /// What may be read back of its secrets (P5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) auth_config_summary: Option<serde_json::Value>,
+    /// `Ready`, `Waiting`, `Error`, `Sync Required` or `Stale` (P23).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) error_details: Option<serde_json::Value>,
 }
 
 /// Counters of the record.

@@ -161,7 +161,7 @@ impl Product {
 
     /// The public URL without a path.
     pub fn base(&self) -> String {
-        format!("http://127.0.0.1:{}", self.public)
+        format!("{}://127.0.0.1:{}", scheme(&self.config.file), self.public)
     }
 
     /// The endpoint of the default portal.
@@ -344,10 +344,14 @@ fn restrict(path: &Path) -> Result<()> {
     Ok(std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?)
 }
 
+fn scheme(file: &Value) -> &'static str {
+    if file.get("tls").is_some_and(|tls| !tls.is_null()) { "https" } else { "http" }
+}
+
 fn write_config(folder: &Path, file: &Value, public: u16, operations: u16) -> Result<PathBuf> {
     let mut file = file.clone();
     let defaults = [
-        ("public_url", json!(format!("http://127.0.0.1:{public}"))),
+        ("public_url", json!(format!("{}://127.0.0.1:{public}", scheme(&file)))),
         ("listen", json!(format!("127.0.0.1:{public}"))),
         ("operations", json!({"listen": format!("127.0.0.1:{operations}")})),
         ("key", json!({"file": folder.join("key")})),

@@ -73,6 +73,22 @@ pub async fn drive(client: RealClient, url: &str, token: Option<&str>, mode: &st
     follow(client, plan, mode, &[]).await
 }
 
+/// The same with more in the client's environment.
+///
+/// # Errors
+/// As [`drive`].
+pub async fn drive_with(
+    client: RealClient,
+    url: &str,
+    token: Option<&str>,
+    mode: &str,
+    steps: Value,
+    env: &[(String, String)],
+) -> Result<Report> {
+    let plan = json!({"url": url, "token": token, "steps": steps, "limit": 240});
+    follow(client, plan, mode, env).await
+}
+
 /// Lets a client sign in by itself (OAuth), with this person in front of the browser, and
 /// follow a plan. The report's `signedIn` tells what it got.
 ///

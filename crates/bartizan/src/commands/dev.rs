@@ -21,6 +21,7 @@ use crate::node::{Node, NodeInput};
 use crate::output::{Done, Failure, OK, Out};
 use crate::run::{self, Ending};
 use crate::state::State;
+use crate::transport::Transport;
 
 mod announce;
 mod resources;
@@ -90,6 +91,8 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
         people: Arc::default(),
         alerts: bartizan_config::alerts::Alerts::default(),
         clock,
+        tls: None,
+        countries: None,
     })?;
     let announcement = Announcement {
         public_url: &public_url,
@@ -101,7 +104,7 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
     // Before anybody can see the folder: whoever is killed must be known to have been there.
     node.publish();
     announce(&announcement, out);
-    run::serve(node, public, operations, None, ending).await;
+    Box::pin(run::serve(node, public, operations, None, ending, Transport::default())).await;
     drop(servers);
     Ok(OK)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bartizan_config::{Environment, Override, render};
-use bartizan_vault::KeyRing;
+use bartizan_vault::{KeyRing, Records, Vault};
 
 use crate::cli::Serve;
 use crate::commands::check;
@@ -15,6 +15,7 @@ use crate::output::{Done, Failure, OK, Out};
 use crate::reload::Reloader;
 use crate::run::{self, Ending};
 use crate::sign_in::People;
+use crate::transport::{self, Names, Transport};
 
 pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     logging::start(&Environment::from_process(), "info");
@@ -48,12 +49,21 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     let reloader = Reloader::new(path, flags, &loaded.watch)?;
     let public = run::bind(listen).await?;
     let operations = run::bind(loaded.file.operations.listen).await?;
+    let store = places.open().await?;
+    let vault = || {
+        let keys = KeyRing::from_source(&source).map_err(|error| Failure::refused("bad_key", error.to_string()))?;
+        Vault::new(keys).map_err(|error| Failure::cannot_run("bad_key", error.to_string()))
+    };
+    let countries = transport::countries(&loaded.file)?;
+    let names = Names::new(&public_url, &loaded.file.allowed_hosts);
+    let shown = names.clone();
+    let records = Records::new(vault()?, store.clone());
+    let tls = transport::public(&loaded.file, &records, &clock(), move || shown.all()).await?;
     let address = |listener: &tokio::net::TcpListener, given| listener.local_addr().unwrap_or(given);
     let people = Arc::new(People::default());
     people.take(&loaded.filled());
     // What is wrong with them was found above.
     people.take_scim(loaded.scim_tokens(&Environment::from_process()).unwrap_or_default());
-    let store = places.open().await?;
     crate::scim::apply(&store, loaded.file.sign_in.scim.as_ref()).await?;
     let node = Node::assemble(NodeInput {
         snapshot,
@@ -69,10 +79,14 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         people,
         alerts: loaded.filled().alerts,
         clock: clock(),
+        tls,
+        countries,
         file: loaded.file,
     })?;
     tracing::info!(public_url, listen = %address(&public, listen), "starting");
-    run::serve(node, public, operations, Some(reloader), ending).await;
+    names.follow(&node);
+    let others = transport::others(&node, vault()?).await?;
+    Box::pin(run::serve(node, public, operations, Some(reloader), ending, Transport { others })).await;
     Ok(OK)
 }
 
