@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
 use crate::accounts::AccountError;
-use crate::whom::whom;
 use crate::strategy::SHARED;
+use crate::whom::whom;
 
 /// A token is refreshed this long before its end, milliseconds; short-lived ones later.
 pub(crate) const EARLY_MS: i64 = 60_000;

@@ -12,3 +12,4 @@ mod shared;
 #[path = "../../../store/tests/common/mod.rs"]
 mod stores;
 mod strategies;
+mod summaries;
