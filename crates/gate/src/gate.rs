@@ -33,6 +33,7 @@ use crate::personal::Personal;
 use crate::portal_tools::ServerLine;
 use crate::replays::Replays;
 use crate::run;
+use crate::status::{self, ErrorDetails, ServerState, Statuses};
 use crate::step_up::{Door, StepUps};
 use crate::subscribe::{self, Hubs, Subscription};
 use crate::toggles::PortalStates;
@@ -75,6 +76,7 @@ pub(crate) struct Inner {
     pub(crate) node: Arc<str>,
     pub(crate) limiter: Limiter,
     pub(crate) lists: Arc<Lists>,
+    pub(crate) statuses: Arc<Statuses>,
     pub(crate) views: Views,
     pub(crate) states: PortalStates,
     /// Where pages are, once there are some.
@@ -115,11 +117,19 @@ impl Gate {
         let tasks = TaskTracker::new();
         let deadline = Duration::from_millis(deps.limits.list_ms);
         let personal = Personal::default();
-        let lists =
-            Lists::new(deps.upstreams.clone(), personal.clone(), deadline, Arc::clone(&deps.clock), tasks.clone());
+        let statuses = Arc::new(Statuses::default());
+        let lists = Lists::new(
+            deps.upstreams.clone(),
+            personal.clone(),
+            Arc::clone(&statuses),
+            deadline,
+            Arc::clone(&deps.clock),
+            tasks.clone(),
+        );
         Self(Arc::new(Inner {
             limiter: Limiter::new(Arc::clone(&deps.clock)),
             lists: Arc::new(lists),
+            statuses,
             views: Views::new(),
             page_base: std::sync::OnceLock::new(),
             states: PortalStates::new(deps.store.clone(), Arc::clone(&deps.clock)),
@@ -253,6 +263,26 @@ impl Gate {
     pub fn servers_status(&self, caller: &Caller, portal: &PortalId) -> Vec<ServerLine> {
         let now_ms = self.0.clock.now_ms();
         self.0.server_lines(&self.0.snapshot.load(), caller, Some(portal), now_ms)
+    }
+
+    /// How a server does (P23).
+    pub fn server_state(&self, spec: &ServerSpec) -> (ServerState, Option<ErrorDetails>) {
+        self.0.statuses.of(spec)
+    }
+
+    /// Puts changes of servers' states on record, one event per change that lasted. To be
+    /// called now and then. Returns how many there were.
+    pub async fn announce_states(&self) -> usize {
+        let (snapshot, now_ms) = (self.0.snapshot.load_full(), self.0.clock.now_ms());
+        let news = self.0.statuses.news(snapshot.order.iter().map(|spec| &**spec), now_ms);
+        let count = news.len();
+        for change in news {
+            let event = status::event(change, now_ms, snapshot.version);
+            if let Err(error) = self.0.audit.append(event).await {
+                tracing::error!(%error, "a change of a server's state is not on record");
+            }
+        }
+        count
     }
 
     /// Tells subscribers that lists may have changed. To be called after the snapshot
@@ -395,8 +425,10 @@ impl Inner {
         let servers = self.servers_for(snapshot, &Endpoint::Portal(portal.clone()), caller, now_ms);
         let line = |spec: &Arc<ServerSpec>| {
             let known = health.iter().find(|health| health.server == spec.id);
+            let (state, details) = self.statuses.of(spec);
             let status = match (ServerLine::off(spec.status), known) {
                 (Some(off), _) => off,
+                _ if state != ServerState::Waiting => state.word(),
                 (None, None) => "waiting",
                 (None, Some(health)) if health.circuit != "closed" => "error",
                 (None, Some(health)) if health.era.is_none() => "waiting",
@@ -412,6 +444,7 @@ impl Inner {
                     status
                 },
                 url: None,
+                error_details: details.map(|details| details.outward()),
             }
         };
         servers.iter().map(line).collect()

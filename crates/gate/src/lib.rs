@@ -28,9 +28,11 @@ mod rewrite;
 mod run;
 #[cfg(any(test, feature = "sabotage"))]
 mod sabotage;
+mod scopes;
 mod slot;
 mod spans;
 mod stages;
+mod status;
 mod step_up;
 mod subscribe;
 #[cfg(test)]
@@ -39,9 +41,7 @@ mod toggles;
 mod views;
 
 pub use bartizan_policy::Need;
-pub use call::{
-    CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, GovernedCall, Refusal, Scopes, Unknown,
-};
+pub use call::{CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoint, GovernedCall, Refusal, Unknown};
 pub use discover::Discovery;
 pub use explain::StageVerdict;
 pub use gate::{Access, Gate, GateDeps};
@@ -50,7 +50,9 @@ pub use pages::SelectionView;
 pub use portal_tools::ServerLine;
 #[cfg(any(test, feature = "sabotage"))]
 pub use sabotage::{Sabotage, Stop};
+pub use scopes::Scopes;
 pub use stages::Stage;
+pub use status::{ErrorDetails, ServerState};
 pub use step_up::{StepUp, StepUps};
 pub use subscribe::{Note, Subscription, SubscriptionControl};
 pub use toggles::{

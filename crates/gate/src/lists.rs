@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::personal::{self, Personal};
 use crate::slot::{Fetched, Good, Need, Slot};
 use crate::stages::credential;
+use crate::status::Statuses;
 
 /// Lists that nobody asked for in this time are forgotten, milliseconds.
 const IDLE_MS: i64 = 15 * 60_000;
@@ -54,6 +55,7 @@ struct Key {
 pub(crate) struct Lists {
     upstreams: Upstreams,
     personal: Personal,
+    statuses: Arc<Statuses>,
     /// Longest wait for one list with everything that belongs to it.
     deadline: Duration,
     clock: Arc<dyn Clock>,
@@ -80,6 +82,7 @@ impl Lists {
     pub(crate) fn new(
         upstreams: Upstreams,
         personal: Personal,
+        statuses: Arc<Statuses>,
         deadline: Duration,
         clock: Arc<dyn Clock>,
         tasks: TaskTracker,
@@ -87,6 +90,7 @@ impl Lists {
         Self {
             upstreams,
             personal,
+            statuses,
             deadline,
             clock,
             tasks,
@@ -187,7 +191,11 @@ impl Lists {
 
     async fn fetch(&self, spec: &Arc<ServerSpec>, kind: ListKind, asker: Asker<'_>) -> Result<Good<List>, ReasonCode> {
         let listing = tokio::time::timeout(self.deadline, self.listed(spec, kind, asker));
-        let listed = listing.await.unwrap_or(Err(ReasonCode::UpstreamTimeout))?;
+        let listed = listing.await.unwrap_or_else(|_| {
+            self.statuses.not_listed(spec, &UpstreamError::Timeout);
+            Err(ReasonCode::UpstreamTimeout)
+        })?;
+        self.statuses.listed(spec);
         let private = listed.as_ref().is_some_and(|listed| listed.era == Era::Modern && listed.private);
         if private && !self.is_private(spec) {
             // From now on everybody has a list of their own.
@@ -211,7 +219,14 @@ impl Lists {
         kind: ListKind,
         asker: Asker<'_>,
     ) -> Result<Option<ListResult>, ReasonCode> {
-        let lost = |error: AccountError| personal::code(&error).0;
+        let lost = |error: AccountError| {
+            self.statuses.no_account(spec, &error);
+            personal::code(&error).0
+        };
+        let failed = |error: UpstreamError| {
+            self.statuses.not_listed(spec, &error);
+            error.code()
+        };
         let target = self.personal.target(spec, asker.principal);
         let account = self.personal.ready(spec, asker.principal).await.map_err(lost)?;
         let listed = self.list_or_nothing(&target, kind, asker.profile).await;
@@ -220,9 +235,9 @@ impl Lists {
         {
             let renewed = self.personal.refused(spec, asker.principal, account.version, challenge).await;
             renewed.map_err(lost)?;
-            return self.list_or_nothing(&target, kind, asker.profile).await.map_err(|error| error.code());
+            return self.list_or_nothing(&target, kind, asker.profile).await.map_err(failed);
         }
-        listed.map_err(|error| error.code())
+        listed.map_err(failed)
     }
 
     /// A server without the capability has an empty list, which is no failure.
@@ -270,6 +285,7 @@ impl Lists {
 
     /// Drops all lists of one kind of a server, whoever asked for them.
     pub(crate) fn changed(&self, server: &ServerId, kind: ListKind) {
+        self.statuses.changed(server);
         let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
         for (key, slot) in slots.iter() {
             // A change of resources is told once for resources and templates.

@@ -13,5 +13,8 @@ mod mock;
 mod records;
 mod rounds;
 mod sabotage;
+mod scopes;
+mod statuses;
 mod step_ups;
+mod strategies;
 mod toggles;

@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) notified: Mutex<Vec<Value>>,
     /// `Authorization` headers.
     pub(crate) authorizations: Mutex<Vec<String>>,
+    /// All headers of every request, as text.
+    pub(crate) heads: Mutex<Vec<String>>,
     /// Tokens that are good; without a set everybody may come.
     pub(crate) tokens: Mutex<Option<HashSet<String>>>,
     /// Requests with the token they came with.
@@ -157,7 +159,12 @@ fn stream() -> (Stream, Response<Body>) {
     (sender, response.body(StreamBody::new(frames).boxed_unsync()).unwrap())
 }
 
+fn sent_headers(headers: &hyper::HeaderMap) -> Vec<(String, String)> {
+    headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into())).collect()
+}
+
 async fn serve(state: Arc<State>, speaks: Speaks, request: Request<Incoming>) -> Response<Body> {
+    state.heads.lock().unwrap().push(format!("{:?}", sent_headers(request.headers())));
     let session = request.headers().get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
     if let Some(given) = request.headers().get("authorization") {
         state.authorizations.lock().unwrap().push(given.to_str().unwrap().to_owned());
