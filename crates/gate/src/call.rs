@@ -10,6 +10,8 @@ use bartizan_wire::{Ask, AskAnswer, ClientProfile, Message, Params, RawJson, Rpc
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::scopes::Scopes;
+
 /// Where a client connects: a portal over many servers, or one server as it is (P1, P6).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
@@ -106,20 +108,6 @@ impl Circumstances {
     }
 }
 
-/// Scopes of a credential (A23): they narrow what policies allow, and never widen it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scopes {
-    /// `mcp:read`: tools of class `read`, and everything that is no tool.
-    pub read: bool,
-    /// `mcp:write`: tools of every other class.
-    pub write: bool,
-}
-
-impl Scopes {
-    /// A credential that is not limited by scopes.
-    pub const ALL: Self = Self { read: true, write: true };
-}
-
 /// One request that goes upstream: a tool call, prompt get, resource read,
 /// completion, or anything else a server endpoint relays.
 pub struct GovernedCall {
@@ -174,6 +162,13 @@ pub enum CallReply {
     },
     /// Refused by a stage.
     Refused(Refusal),
+    /// The credential lacks a scope: HTTP 403 where that can still be said (A23).
+    Scope {
+        /// The least set of scopes that would do, with those that are there.
+        scope: Arc<str>,
+        /// Id of the audit event.
+        event_id: EventId,
+    },
 }
 
 /// What could not be found.

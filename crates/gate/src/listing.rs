@@ -18,6 +18,7 @@ use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Refusal, Unknown};
 use crate::gate::{Access, Inner, access};
 use crate::run::internal;
+use crate::scopes::Lacks;
 use crate::slot::{self, Need};
 use crate::stages::{Stage, record};
 use crate::views::{Seen, Wanted};
@@ -144,6 +145,17 @@ async fn list(
     if access(&snapshot, &call.caller.principal, &call.endpoint, &call.caller.context(now_ms)) != Access::Allowed {
         return Err(not_found(Unknown::Endpoint, Some(ReasonCode::PolicyDenied)));
     }
+    call.caller.scopes.check_list().map_err(|lacks| {
+        let (code, rule) = match &lacks {
+            Lacks::Scope(_) => (ReasonCode::InsufficientScope, None),
+            Lacks::Narrowed => (ReasonCode::ReadOnlyMode, Some("the request narrows itself".into())),
+        };
+        let reply = match lacks {
+            Lacks::Scope(scope) => CallReply::Scope { scope, event_id: id },
+            Lacks::Narrowed => CallReply::Refused(Refusal { code, rule: rule.clone(), ..record::withheld(id) }),
+        };
+        NoList { reply: Box::new(reply), stage: Stage::Authorize, code: Some(code), rule }
+    })?;
     count(gate, call, id)?;
     if !gate.audit.ready() {
         let reply = Box::new(CallReply::Refused(record::withheld(id)));

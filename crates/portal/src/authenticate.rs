@@ -46,10 +46,7 @@ pub(crate) async fn authenticate(
 ) -> Result<Recognised, Refused> {
     let error = match identity.authenticate(headers).await {
         Ok(Some(known)) if known.resource.as_deref().is_none_or(|resource| is_for(resource, &url())) => {
-            let scopes = known.scopes.as_deref().map_or(Scopes::ALL, |scopes| Scopes {
-                read: scopes.contains("mcp:read"),
-                write: scopes.contains("mcp:write"),
-            });
+            let scopes = known.scopes.as_deref().map_or(Scopes::ALL, |scopes| Scopes::granted(scopes.iter()));
             let circumstances = Circumstances {
                 facts: known.grant.as_ref().map(|grant| Arc::clone(&grant.facts)),
                 grant: known.grant.as_ref().map(|grant| Arc::clone(&grant.id)),

@@ -59,7 +59,7 @@ pub(crate) async fn post(
     )
     .await?
     {
-        Work::Done(reply) => Ok(respond::single(reply)),
+        Work::Done(reply) => Ok(arrival.single(portal, reply)),
         Work::Cancelled => Ok(respond::accepted()),
         Work::Revoked => Err(arrival.revoked(portal).into()),
         Work::Running(call) => Ok(stream(portal, &arrival, &session, Vec::new(), vec![*call])),

@@ -19,6 +19,7 @@ mod geo;
 mod legacy;
 mod listener;
 mod modern;
+mod narrowing;
 mod ops;
 mod places;
 mod portal;

@@ -48,7 +48,7 @@ pub(crate) async fn post(
         "tools/list" | "prompts/list" | "resources/list" | "resources/templates/list" => {
             let caller = arrival.caller(&profile, None, Some(&params));
             let call = ListCall::new(arrival.endpoint.clone(), caller, message, params, bytes);
-            Ok(respond::single(asked.listed(portal.0.gate.list(call).await)))
+            Ok(arrival.single(portal, asked.listed(portal.0.gate.list(call).await)))
         }
         "subscriptions/listen" if !events => Err(ProblemKind::NotAcceptable.of(Some(&asked.id))),
         "subscriptions/listen" => listen::open(portal, &arrival, &profile, &params, asked).await,
@@ -80,7 +80,7 @@ async fn call(
     let call = Call { handle, asked, profile, running: None, first: None, authority, place: Arc::clone(&place) };
     let drain = &portal.0.drain;
     Ok(match call.begin(portal.0.settings.head_hold, events, drain).await {
-        Work::Done(reply) => respond::single(reply),
+        Work::Done(reply) => arrival.single(portal, reply),
         Work::Cancelled => respond::accepted(),
         Work::Revoked => return Err(arrival.revoked(portal).of(Some(&id))),
         Work::Running(call) => {

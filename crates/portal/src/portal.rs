@@ -13,7 +13,7 @@ use bartizan_telemetry::{Metrics, TraceContext};
 use bartizan_tls::PublicTls;
 use bartizan_wire::{ClientProfile, Params};
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body as HttpBody;
@@ -29,13 +29,13 @@ use crate::drain::{Drain, Phase};
 use crate::failures::{self, Failure, Failures};
 use crate::listener::{Bounds, H2_RESETS, H2_STREAMS, Security, serve};
 use crate::places::{CallerTicket, Places, owner};
-use crate::respond::{self, Problem, ProblemKind, REQUEST_ID};
+use crate::respond::{self, Problem, ProblemKind, REQUEST_ID, Reply};
 use crate::route::Place;
 use crate::sessions::{Asker, Lost, Session, Sessions, SessionsDeps, Transport};
 use crate::settings::Settings;
 use crate::streams::Seat;
 use crate::web::{self, Pages};
-use crate::{cors, legacy, modern, route};
+use crate::{cors, legacy, modern, narrowing, route};
 
 /// What the data plane needs.
 #[derive(Clone)]
@@ -235,7 +235,8 @@ impl Portal {
         if passed && (way.0 == route::Path::Unknown || way.1 == Place::Metadata) {
             return Err(ProblemKind::Endpoint.into());
         }
-        let person = !passed && parts.method == Method::GET && way.1 != Place::Metadata && respond::wants_page(&parts.headers);
+        let person =
+            !passed && parts.method == Method::GET && way.1 != Place::Metadata && respond::wants_page(&parts.headers);
         if let (Some(pages), true) = (&inner.pages, person || way == (route::Path::Unknown, Place::Mcp)) {
             let from = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
             return self.page(pages, parts, body, from).await;
@@ -291,6 +292,7 @@ impl Portal {
             Ok(known) => known,
             Err(refused) => return Ok(inner.refuse(refused, ip, &endpoint)),
         };
+        let scopes = narrowing::apply(scopes, &narrowing::read(parts)?);
         circumstances.country = inner.settings.facts.country(peer.ip(), ip, &parts.headers);
         circumstances.device = cluster::device(self, parts, peer);
         if held.is_some() {
@@ -468,7 +470,7 @@ impl Arrival<'_> {
             trace_id: trace.map(|trace| trace.trace_id_hex().into()),
             client,
             client_version,
-            scopes: self.scopes,
+            scopes: self.scopes.clone(),
             circumstances: self.circumstances.clone(),
             selection: session.map_or_else(|| self.selection.clone(), |session| session.selection()),
         }
@@ -544,6 +546,18 @@ impl Arrival<'_> {
             true,
             portal.0.scopes(),
         ))
+    }
+
+    /// The answer to a request that has a single message as its answer. A credential that
+    /// lacks a scope is told which would do (A23).
+    pub(crate) fn single(&self, portal: &Portal, reply: Reply) -> Response<Body> {
+        let scope = reply.scope.clone();
+        let mut answer = respond::single(reply);
+        if let Some(scope) = scope {
+            let challenge = challenge(&portal.0.settings, &self.endpoint, self.own_host, false, &[]);
+            answer.headers_mut().extend(challenge.insufficient(&scope).map(|value| (WWW_AUTHENTICATE, value)));
+        }
+        answer
     }
 
     /// The trace the client named: in `_meta` (SEP-414), else in the header.

@@ -4,11 +4,13 @@
 mod step_up;
 
 use bartizan_catalog::uri;
-use bartizan_model::{ReasonCode, ToolClass};
+use bartizan_model::ReasonCode;
 use bartizan_policy::{Action, Decision, Query};
 
 use super::Stage;
-use crate::exchange::{Destination, Exchange, Reject};
+use crate::call::CallReply;
+use crate::exchange::{Answer, Destination, Exchange, Reject};
+use crate::scopes::Lacks;
 
 /// Decides.
 ///
@@ -31,14 +33,22 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     Err(Reject::refused(Stage::Authorize, code, decision.rule))
 }
 
-/// A credential may do less than its holder (A23).
+/// A credential may do less than its holder (A23). Asked only about what the policies let
+/// the caller see, so that a scope never tells what exists.
 ///
 /// # Errors
-/// [`Reject`] when it lacks the scope of the class.
+/// [`Reject`] when it lacks a scope.
 fn within_scopes(x: &Exchange) -> Result<(), Reject> {
-    let read = x.route.as_ref().is_some_and(|route| route.class == ToolClass::Read);
-    let enough = if read { x.caller.scopes.read } else { x.caller.scopes.write };
-    if enough { Ok(()) } else { Err(Reject::refused(Stage::Authorize, ReasonCode::InsufficientScope, None)) }
+    let Some(route) = &x.route else { return Ok(()) };
+    let refused = |code, rule: Option<&str>| Reject::refused(Stage::Authorize, code, rule.map(Into::into));
+    match x.caller.scopes.check(route.class, route.server().map(|spec| &spec.id)) {
+        Ok(()) => Ok(()),
+        Err(Lacks::Scope(scope)) => {
+            let reply = Box::new(CallReply::Scope { scope, event_id: x.id });
+            Err(Reject { answer: Answer::Reply(reply), ..refused(ReasonCode::InsufficientScope, None) })
+        }
+        Err(Lacks::Narrowed) => Err(refused(ReasonCode::ReadOnlyMode, Some("the request narrows itself"))),
+    }
 }
 
 fn decide(x: &Exchange) -> Decision {

@@ -20,7 +20,7 @@ use http::StatusCode;
 use super::client::{Client, ClientError};
 use super::grant::GrantContent;
 use super::transaction::{self, Request};
-use super::{AuthorizationServer, ConsentView, Inner, ScopeView, Step, ms, secrets};
+use super::{AuthorizationServer, ConsentView, Inner, ScopeView, Step, ms, scope, secrets};
 use crate::event::Action;
 use crate::login::BrowserSession;
 use crate::problem::PageProblem;
@@ -209,14 +209,18 @@ impl Inner {
         let (store, person) = (&self.deps.store, &session.person.id);
         let before = oauth_consent::get(store, person, client_id, redirect_host, resource).await?;
         let wanted = ScopeSet::parse(&request.scopes).unwrap_or_default();
-        Ok(before.is_some_and(|before| ScopeSet::parse(&before.scopes).is_ok_and(|agreed| wanted.is_subset(&agreed))))
+        Ok(before.is_some_and(|before| {
+            ScopeSet::parse(&before.scopes).is_ok_and(|agreed| scope::within(&wanted, &agreed) == wanted)
+        }))
     }
 
     fn ask(&self, request: Request, client: &Client, redirect: &RedirectUri, session: &BrowserSession) -> Step {
         let asked: HashSet<&str> = request.scopes.split(' ').collect();
-        let scopes = super::SCOPES.iter().filter(|(name, _)| asked.contains(name));
-        let scopes =
+        let scopes = super::SCOPES.iter().chain(&scope::ON_REQUEST).filter(|(name, _)| asked.contains(name));
+        let mut scopes: Vec<ScopeView> =
             scopes.map(|(name, text)| ScopeView { name: (*name).to_owned(), text: (*text).to_owned() }).collect();
+        let servers = request.scopes.split(' ').filter_map(|name| Some((name, scope::server(name)?)));
+        scopes.extend(servers.map(|(name, text)| ScopeView { name: name.to_owned(), text }));
         let mut view = ConsentView {
             transaction: String::new(),
             client_name: client.name.clone(),

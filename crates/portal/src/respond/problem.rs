@@ -203,6 +203,15 @@ impl Problem {
 }
 
 impl Challenge {
+    /// The header of a 403 (RFC 6750 section 3.1): these scopes would do.
+    pub(crate) fn insufficient(&self, scope: &str) -> Option<HeaderValue> {
+        let text = format!(
+            "Bearer error=\"insufficient_scope\", scope=\"{scope}\", resource_metadata=\"{}\"",
+            self.resource_metadata
+        );
+        HeaderValue::from_str(&text).ok()
+    }
+
     fn header(&self) -> String {
         let error = if self.invalid { "error=\"invalid_token\", " } else { "" };
         let scope = if self.scope.is_empty() { String::new() } else { format!(", scope=\"{}\"", self.scope) };

@@ -1,5 +1,7 @@
 //! How a call's end looks on the wire.
 
+use std::sync::Arc;
+
 use bartizan_gate::{CallReply, Refusal, Unknown};
 use bartizan_model::{Era, EventId, ReasonCode};
 use bartizan_wire::{Message, RawJson, RequestId, RpcError, build, codes};
@@ -29,6 +31,8 @@ pub(crate) struct Reply {
     pub(crate) body: Bytes,
     pub(crate) retry_after_s: Option<u64>,
     pub(crate) event: Option<EventId>,
+    /// Scopes that would do, for the challenge of a 403.
+    pub(crate) scope: Option<Arc<str>>,
 }
 
 impl Asked {
@@ -52,7 +56,13 @@ impl Asked {
 
     /// The answer with a result.
     pub(crate) fn result(&self, result: &RawJson) -> Reply {
-        Reply { status: StatusCode::OK, body: build::response(&self.id, result), retry_after_s: None, event: None }
+        Reply {
+            status: StatusCode::OK,
+            body: build::response(&self.id, result),
+            retry_after_s: None,
+            event: None,
+            scope: None,
+        }
     }
 
     /// The answer with an error; protocol section 3.5 has the statuses.
@@ -65,7 +75,7 @@ impl Asked {
             (Era::Modern, codes::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
             (Era::Modern, _) => StatusCode::OK,
         };
-        Reply { status, body: build::error(Some(&self.id), error), retry_after_s: None, event: None }
+        Reply { status, body: build::error(Some(&self.id), error), retry_after_s: None, event: None, scope: None }
     }
 
     /// The answer to a call.
@@ -79,6 +89,7 @@ impl Asked {
                 answer
             }
             CallReply::Refused(refusal) => self.refused(&refusal),
+            CallReply::Scope { scope, event_id } => self.lacks(scope, event_id),
         };
         answer.event = answer.event.or(event);
         answer
@@ -170,6 +181,16 @@ impl Asked {
         reply.status = status;
         reply.retry_after_s = Some(refusal.retry_after_s.unwrap_or(1).max(1));
         reply
+    }
+
+    /// The credential lacks a scope. Where the answer has begun already, the error says so alone.
+    fn lacks(&self, scope: Arc<str>, event: EventId) -> Reply {
+        let code = RawJson::string(ReasonCode::InsufficientScope.as_str());
+        let (id, wanted) = (RawJson::string(&event.to_string()), RawJson::string(&scope));
+        let data = RawJson::object([("code", &code), ("event_id", &id), ("scope", &wanted)]);
+        let error = RpcError::new(403, "The token lacks a scope").with_data(data);
+        let reply = self.error(&error);
+        Reply { status: StatusCode::FORBIDDEN, event: Some(event), scope: Some(scope), ..reply }
     }
 
     /// The process ends before the call does.

@@ -8,6 +8,7 @@ use bartizan_oauth::resource;
 use bartizan_oauth::scope::ScopeSet;
 
 use super::super::client::Client;
+use super::super::scope;
 use super::super::transaction::Request;
 
 /// Scopes of OpenID Connect Core (sections 5.4 and 11), which clients send by habit.
@@ -107,7 +108,7 @@ pub(super) fn check(
     let asked = ScopeSet::parse(params.get("scope").unwrap_or_default())
         .map_err(|error| wrong(InvalidScope, error.to_string()))?;
     // What is not known is left out, and the token answer says so (RFC 6749 section 3.3).
-    let granted = asked.intersection(supported);
+    let granted = scope::known(&asked, supported);
     let granted = match granted.is_empty() {
         false => &granted,
         // Nothing of ours: as if there were no scope parameter.

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::super::secrets::{self, Pair};
 use super::super::token::From;
-use super::super::{Inner, machines, ms, no_randomness, unavailable};
+use super::super::{Inner, machines, ms, no_randomness, scope, unavailable};
 use super::GrantContent;
 use crate::event::Action;
 use crate::secret;
@@ -197,15 +197,20 @@ impl Inner {
         Ok(pair)
     }
 
-    /// Scopes that were asked for, as far as they exist; all without a word about them.
+    /// Scopes that were asked for, as far as they exist; the usual ones without a word about
+    /// them.
     pub(super) fn wanted(&self, asked: Option<&str>) -> Result<ScopeSet, OAuthError> {
+        let wrong = |text: String| OAuthError::new(OAuthCode::InvalidScope, text);
         let Some(asked) = asked else { return Ok(self.scopes.clone()) };
-        let parsed =
-            ScopeSet::parse(asked).map_err(|error| OAuthError::new(OAuthCode::InvalidScope, error.to_string()))?;
-        let known = parsed.intersection(&self.scopes);
-        match known.is_empty() {
-            false => Ok(known),
-            true => Err(OAuthError::new(OAuthCode::InvalidScope, format!("known scopes are {}", self.scopes))),
-        }
+        let parsed = ScopeSet::parse(asked).map_err(|error| wrong(error.to_string()))?;
+        let known = scope::known(&parsed, &self.scopes);
+        if known.is_empty() { Err(wrong(format!("known scopes are {}", self.scopes))) } else { Ok(known) }
+    }
+
+    /// The same for an agent: nobody is there to agree to more than the usual ones.
+    pub(super) fn wanted_by_agent(&self, asked: Option<&str>) -> Result<String, OAuthError> {
+        let granted = scope::within(&self.wanted(asked)?, &self.scopes);
+        let wrong = || OAuthError::new(OAuthCode::InvalidScope, format!("agents may have {}", self.scopes));
+        if granted.is_empty() { Err(wrong()) } else { Ok(granted.to_string()) }
     }
 }

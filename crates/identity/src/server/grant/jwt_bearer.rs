@@ -14,7 +14,7 @@ use super::super::client::Client;
 use super::super::client_auth::{Presented, invalid_client};
 use super::super::secrets::{self, Pair};
 use super::super::token::{From, check_target};
-use super::super::{Inner, no_randomness, unavailable};
+use super::super::{Inner, no_randomness, scope, unavailable};
 use super::GrantContent;
 use super::foreign::{Foreign, MAX, claimed_issuer};
 use crate::facts::{KeptFacts, mfa_at};
@@ -112,10 +112,12 @@ impl Inner {
         let granted = match said.get("scope") {
             // The provider leaves it to us.
             None => self.scopes.clone(),
-            Some(Value::String(text)) => ScopeSet::parse(text).map_err(|_| from.refuse("scope"))?,
+            Some(Value::String(text)) => {
+                scope::known(&ScopeSet::parse(text).map_err(|_| from.refuse("scope"))?, &self.scopes)
+            }
             Some(_) => return Err(from.refuse("scope")),
         };
-        let scopes = self.wanted(params.get("scope"))?.intersection(&granted);
+        let scopes = scope::within(&self.wanted(params.get("scope"))?, &granted);
         if scopes.is_empty() { Err(from.refuse("scope")) } else { Ok(scopes.to_string()) }
     }
 

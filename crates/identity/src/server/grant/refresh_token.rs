@@ -10,6 +10,7 @@ use bartizan_store::repo::oauth_refresh::{self, Exchange, Exchanged, MAX_EXCHANG
 use bartizan_store::repo::person;
 
 use super::super::client_auth::Presented;
+use super::super::scope;
 use super::super::secrets::{self, Pair};
 use super::super::token::check_target;
 use super::super::{Inner, unavailable};
@@ -159,5 +160,6 @@ fn narrowed(params: &Params, content: &GrantContent) -> Result<String, OAuthErro
     if asked.is_empty() || !asked.is_subset(&granted) {
         return Err(wrong());
     }
-    Ok(asked.to_string())
+    // A token that names no server must not be good for more of them than the grant.
+    Ok(scope::within(&asked, &granted).to_string())
 }
