@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Read and verify the audit record.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Look for faults on the way to upstream servers.
+    #[command(subcommand)]
+    Upstream(UpstreamCommand),
     /// Bridge a client that only knows stdio to a server's URL. Signs in with your browser.
     Stdio(Stdio),
     /// Show alerts, and try where they go.
@@ -227,6 +230,26 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         config: ConfigArg,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UpstreamCommand {
+    /// Go the whole way to a server, step by step, and say which one is at fault. Exit code 1: one is.
+    Test(UpstreamTest),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpstreamTest {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Id of the server in the configuration.
+    pub(crate) server_id: String,
+    /// Sign in with a browser on this machine, so that the steps behind it are tried too.
+    #[arg(long)]
+    pub(crate) sign_in: bool,
+    /// Program that shows web pages; it is given the address as its only argument. Default: the desktop's.
+    #[arg(long, value_name = "PROGRAM", env = "BROWSER")]
+    pub(crate) browser: Option<std::ffi::OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -14,4 +14,5 @@ pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stdio;
 pub(crate) mod token;
+pub(crate) mod upstream;
 pub(crate) mod user;

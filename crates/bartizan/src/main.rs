@@ -22,11 +22,12 @@ mod scim;
 mod selection;
 mod sign_in;
 mod state;
+mod step_up;
 mod time;
 mod transport;
 mod traces;
 
-use cli::{Cli, Command, ServerCommand};
+use cli::{Cli, Command, ServerCommand, UpstreamCommand};
 use output::{Done, Failure, OK, Out};
 
 /// Frees memory in the thread that took it and keeps the idle size small.
@@ -84,6 +85,9 @@ async fn dispatch(command: &Command, out: Out) -> Done {
             Box::pin(commands::classify::run(&config.config, server_id, out)).await
         }
         Command::Token(command) => Box::pin(commands::token::run(command, out)).await,
+        Command::Upstream(UpstreamCommand::Test(arguments)) => {
+            Box::pin(commands::upstream::run(arguments, out)).await
+        }
         Command::Stdio(arguments) => Box::pin(commands::stdio::run(arguments, out)).await,
         Command::Alert(command) => Box::pin(commands::alert::run(command, out)).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command, out)).await,
