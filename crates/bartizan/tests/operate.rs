@@ -196,7 +196,8 @@ async fn g3_after_one_reviewed_paste_the_read_tools_of_a_server_are_shown() {
         let bare = Config::new().server(http_server(id, &url(id), &[]));
         let mut product = Product::serve(bare.clone()).await.unwrap();
         let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
-        assert_eq!(client.tools().await.unwrap(), ["portal_list_servers"], "nobody reviewed anything yet");
+        let own = ["portal_list_servers", "portal_toggle_servers", "portal_toggle_single_server"];
+        assert_eq!(client.tools().await.unwrap(), own, "nobody reviewed anything yet");
         let output = product.command(&["server", "classify", id]).await.unwrap();
         assert_eq!(output.code, Some(0), "{}", output.stderr);
         assert!(output.stdout.starts_with("classes:\n") && output.stderr.contains("review"), "{}", output.stdout);

@@ -51,7 +51,7 @@ pub(crate) async fn receive_signed_in<B: Backend>(
     Ok((form, session))
 }
 
-fn foreign() -> PageProblem {
+pub(crate) fn foreign() -> PageProblem {
     PageProblem::new(
         StatusCode::FORBIDDEN,
         "foreign_form",
@@ -61,7 +61,7 @@ fn foreign() -> PageProblem {
     .hint("Go back, reload the page and try again.")
 }
 
-fn signed_out() -> PageProblem {
+pub(crate) fn signed_out() -> PageProblem {
     PageProblem::new(
         StatusCode::FORBIDDEN,
         "signed_out",

@@ -10,3 +10,4 @@ mod headers;
 mod login;
 mod pages;
 mod step_up;
+mod selection;

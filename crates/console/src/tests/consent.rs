@@ -195,7 +195,6 @@ async fn a9_authorize_says_which_of_its_two_uses_is_meant() {
         ("?client_id=c&elicitationId=e", "invalid_request"),
         ("?client_id=%zz", "invalid_request"),
         ("?client_id=", "invalid_request"),
-        ("?elicitationId=e", "unknown_link"),
     ] {
         let fake = Fake::default();
         let (status, page) = ask(&app(&fake), get(&format!("/authorize{query}"), None)).await;
