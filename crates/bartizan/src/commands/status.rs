@@ -79,11 +79,19 @@ fn row(server: &Server) -> Vec<String> {
     if server.unsandboxed {
         notes.push("UNSANDBOXED".to_owned());
     }
+    if let Some(version) = server.auth_config_summary.as_ref().and_then(|of| of.get("client_secret_version")?.as_i64())
+        && version > 0
+    {
+        notes.push(format!("secret version {version}"));
+    }
     notes.extend(server.last_error.clone());
     let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     vec![
         server.server_id.clone(),
-        server.status.clone(),
+        match server.state.as_ref().filter(|_| server.status == "enabled") {
+            Some(state) => state.clone(),
+            None => server.status.clone(),
+        },
         server.transport.clone(),
         or(&server.era),
         or(&server.circuit),
