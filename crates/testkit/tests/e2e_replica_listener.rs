@@ -178,6 +178,39 @@ async fn o17_answers_of_legacy_clients_find_the_open_stream() -> Result<()> {
     Ok(())
 }
 
+/// A cancellation reaches the call, wherever it runs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn o17_a_cancellation_finds_its_call() -> Result<()> {
+    if !tools::ready("o17_a_cancellation_finds_its_call", &[Part::Product, Part::Postgres]) {
+        return Ok(());
+    }
+    let upstream = Fixture::start(Options::of(Era::Legacy)).await?;
+    let cluster = Cluster::start(&upstream).await?;
+    let identity = Identity::bearer(&cluster.token).declaring(all_capabilities());
+    let client = LegacyClient::connect(&cluster.nodes[0].url(), identity).await.map_err(plain)?;
+    let call = json!({"jsonrpc": "2.0", "id": 77, "method": "tools/call", "params": arguments()});
+    let mut stream = client.post(&call).await.map_err(plain)?.events();
+    let question = tokio::time::timeout(Duration::from_secs(20), stream.message()).await??;
+    ensure!(question.as_ref().is_some_and(|asked| asked["method"] == "elicitation/create"), "{question:?}");
+    let bearer = format!("Bearer {}", cluster.token);
+    let headers = [
+        ("authorization", bearer.as_str()),
+        ("mcp-session-id", client.session().context("a session")?),
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+    ];
+    let cancel = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 77}});
+    let taken = Http::new().send(Method::POST, &cluster.nodes[1].url(), &headers, cancel.to_string()).await?;
+    assert_eq!(taken.status, 202);
+    let ended = tokio::time::timeout(Duration::from_secs(10), async {
+        while let Some(message) = stream.message().await? {
+            ensure!(message.get("result").is_none(), "a result of a cancelled call: {message}");
+        }
+        Ok(())
+    });
+    ended.await.context("the call goes on")?
+}
+
 /// The holder is killed, or hangs: a clear error within two seconds, and nothing runs again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn o17_a_dead_or_hanging_holder_is_a_clear_error_within_two_seconds() -> Result<()> {
