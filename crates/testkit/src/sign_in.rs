@@ -93,6 +93,14 @@ impl Provider {
         self.tell(json!({"client": client})).await
     }
 
+    /// Makes the provider forget a person.
+    ///
+    /// # Errors
+    /// When the provider is gone.
+    pub async fn remove(&mut self, person: &str) -> Result<()> {
+        self.tell(json!({"remove": person})).await
+    }
+
     /// Changes what the provider says of a person.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 // Prints {issuer} as one JSON line when it listens. Then each line of stdin is one command:
 //   {"client": {client_id, client_secret, redirect_uris}}   registers a client
 //   {"person": "ana", "set": {…}}                            changes a person
+//   {"remove": "ana"}                                        forgets one
 // and each is answered with {"done": true}. Ends with stdin. Any password is right.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
@@ -88,6 +89,7 @@ console.log(JSON.stringify({ issuer }));
 for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   if (command.client) clients.set(command.client.client_id, command.client);
+  if (command.remove) people.delete(command.remove);
   if (command.person) people.set(command.person, { ...people.get(command.person), ...command.set });
   console.log(JSON.stringify({ done: true }));
 }
