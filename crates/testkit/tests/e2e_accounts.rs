@@ -208,6 +208,28 @@ async fn p28_an_authorization_server_on_a_private_network_works_only_when_listed
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p14_a_server_without_a_login_names_the_address_in_both_eras() {
+    if !ready("p14_a_server_without_a_login_names_the_address_in_both_eras") {
+        return;
+    }
+    let office = office(Era::Legacy, 3600, BOTH).await;
+    let ana = person("ana", &office.upstream);
+    let token = sign_in(&office.product, &ana).await;
+    let url = format!("{}/connect/notes", office.product.base());
+    let told = line(&modern(&office.product, &token)).await;
+    assert_eq!((&told["status"], &told["url"]), (&json!("login_needed"), &json!(url)));
+    let legacy = LegacyClient::connect(&office.product.url(), Identity::bearer(&token)).await.unwrap();
+    let listed = legacy.call("portal_list_servers", json!({})).await.unwrap();
+    assert!(listed.text().contains(&format!("\"url\":\"{url}\"")), "{}", listed.result);
+    // A signed-out browser signs in first and comes back to the page.
+    let fresh = person("ana", &office.upstream);
+    let trace = fresh.open(&url).await.unwrap();
+    assert_eq!(trace["ended"], format!("{url}/done"), "{trace:#}");
+    let pages: Vec<&str> = trace["pages"].as_array().unwrap().iter().filter_map(|page| page["url"].as_str()).collect();
+    assert!(pages[0].starts_with(office.provider.issuer()), "{pages:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p37_an_account_lost_in_the_middle_is_asked_for_and_the_call_goes_on() {
     if !ready("p37_an_account_lost_in_the_middle_is_asked_for_and_the_call_goes_on") {
         return;
@@ -255,9 +277,10 @@ async fn p37_an_account_lost_in_the_middle_is_asked_for_and_the_call_goes_on() {
         assert!(answer.notifications.iter().any(|note| note["method"] == complete), "{:?}", answer.notifications);
 
         // A client that can be asked nothing: a refusal with the address, and a repeat goes on.
-        office.upstream.forget("ana-up").await.unwrap();
         let plain = Identity::bearer(&token).declaring(json!({}));
         let plain = ModernClient::new(&office.product.url(), plain);
+        listed(&plain).await;
+        office.upstream.forget("ana-up").await.unwrap();
         let refused = plain.call(TOOL, arguments("ana")).await.unwrap();
         assert_eq!((&refused.decision()["code"], &refused.decision()["url"]), (&json!("login_required"), &json!(url)));
         assert!(refused.is_error() && refused.text().contains(&url), "{}", refused.result);
@@ -306,7 +329,14 @@ async fn p57_disconnecting_on_the_account_page_revokes_at_the_upstream() {
     let account = format!("{}/account", office.product.base());
     let shown = ana.open(&account).await.unwrap();
     let text = shown["text"].as_str().unwrap();
-    for wanted in ["Notes", &format!("signed in at {}", office.upstream.issuer), "As ana-up@upstream.example", "Ready", "notes.read", "last used"] {
+    for wanted in [
+        "Notes",
+        &format!("signed in at {}", office.upstream.issuer),
+        "As ana-up@upstream.example",
+        "Ready",
+        "notes.read",
+        "last used",
+    ] {
         assert!(text.contains(wanted), "{wanted}: {shown:#}");
     }
     assert_eq!(office.upstream.stats().await.unwrap()["revoked"], json!([]));

@@ -74,7 +74,8 @@ fn connected(own: &OwnAccount) -> Linked {
         (_, true, Some(end)) => format!("Ready · present access until {}", when::utc(end)),
         (_, true, None) => "Ready".to_owned(),
     };
-    let used = account.last_used_ms.map_or_else(|| "not used yet".to_owned(), |at| format!("last used {}", when::utc(at)));
+    let used =
+        account.last_used_ms.map_or_else(|| "not used yet".to_owned(), |at| format!("last used {}", when::utc(at)));
     let scopes = text::shown(&account.scopes.join(" "), text::SENTENCE);
     let issuer = text::shown(&account.issuer, text::SENTENCE);
     Linked {

@@ -72,7 +72,8 @@ async fn p16_a_server_that_is_not_for_the_person_does_not_exist() {
         page.replace(&event, "EVENT")
     };
     let (status, nothing) = ask(&app, get("/nowhere", Some(COOKIE))).await;
-    for path in ["/connect/secret", "/connect/nope", "/connect/..%2f..", "/connect/secret/done", "/connect/notes/done"] {
+    for path in ["/connect/secret", "/connect/nope", "/connect/..%2f..", "/connect/secret/done", "/connect/notes/done"]
+    {
         let (same, page) = ask(&app, get(path, Some(COOKIE))).await;
         assert_eq!((same, event(page)), (status, event(nothing.clone())), "{path}");
     }
@@ -120,7 +121,9 @@ async fn p16_where_to_go_on_is_a_page_of_ours() {
 
 #[tokio::test]
 async fn a32_no_browser_is_sent_to_a_script() {
-    for bad in ["javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "//evil.example", "file:///etc/passwd"] {
+    for bad in
+        ["javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "//evil.example", "file:///etc/passwd"]
+    {
         let fake = Fake { connect_url: Some(bad.to_owned()), connect_origin: Some(bad.to_owned()), ..Fake::default() };
         let (status, page) = ask(&app(&fake), form("/connect/notes", "csrf=csrf-of-s1")).await;
         assert_eq!(status, 400, "{bad}");
