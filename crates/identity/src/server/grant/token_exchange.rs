@@ -70,7 +70,7 @@ impl Inner {
         let resource = target(params.get("resource"), &self.deps.issuer, &*self.deps.resources).ok_or_else(|| {
             OAuthError::new(OAuthCode::InvalidTarget, "resource is not an MCP endpoint of this server")
         })?;
-        let scopes = self.wanted(params.get("scope"))?.to_string();
+        let scopes = self.wanted_by_agent(params.get("scope"))?;
         self.use_up(&foreign, &said, from).await?;
         self.issue_to_agent(&agent, resource, scopes, from, "token exchange").await
     }

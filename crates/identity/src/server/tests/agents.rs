@@ -86,6 +86,19 @@ async fn a27_an_agent_with_a_secret_is_itself_and_names_its_owner() {
     let event = bench.events_of(Action::Token).pop().unwrap();
     assert_eq!((event.person.as_deref(), event.client.as_deref()), (Some("ana@corp.example"), Some("agent:deploy")));
 
+    let scope = async |asked: &str| {
+        let pairs = [
+            ("grant_type", "client_credentials"),
+            ("client_id", "deploy"),
+            ("client_secret", AGENT_SECRET),
+            ("scope", asked),
+        ];
+        let answer = bench.token(&pairs).await;
+        if answer.status == 200 { answer.text("scope") } else { answer.error().to_owned() }
+    };
+    assert_eq!(scope("mcp:read mcp:admin server:a").await, "mcp:read server:a", "nobody agreed to more");
+    assert_eq!((scope("mcp:admin").await, scope("x").await), ("invalid_scope".into(), "invalid_scope".into()));
+
     for (id, secret) in
         [("deploy", "guess"), ("deploy", ""), ("ci", AGENT_SECRET), ("nobody", AGENT_SECRET), (SECRET_CLIENT, SECRET)]
     {

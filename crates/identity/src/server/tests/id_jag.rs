@@ -81,6 +81,28 @@ async fn a15_an_assertion_gives_a_token_without_a_browser() {
 }
 
 #[tokio::test]
+async fn a15_a_scope_that_narrows_is_never_lost() {
+    let idp = IdP::start().await;
+    let bench = trusting(&idp).await;
+    let granted = async |jti: &str, said: Option<&str>, asked: Option<&str>| {
+        let token = jag(&idp, jti, &[("scope", said.map_or(Value::Null, Into::into))]);
+        let mut more = CLIENT_SECRET.to_vec();
+        more.extend(asked.map(|asked| ("scope", asked)));
+        let answer = ask_with(&bench, &token, &more).await;
+        if answer.status == 200 { answer.text("scope") } else { answer.error().to_owned() }
+    };
+    // The provider lets the client use one server only.
+    assert_eq!(granted("1", Some("mcp:read server:a"), None).await, "mcp:read server:a");
+    assert_eq!(granted("2", Some("mcp:read server:a"), Some("mcp:read mcp:write")).await, "mcp:read server:a");
+    assert_eq!(granted("3", Some("mcp:read server:a"), Some("mcp:read server:b")).await, "invalid_grant");
+    assert_eq!(granted("4", None, Some("mcp:read server:b")).await, "mcp:read server:b");
+    // What is only granted on request needs both words.
+    assert_eq!(granted("5", Some("mcp:read mcp:admin"), None).await, "mcp:read");
+    assert_eq!(granted("6", None, Some("mcp:read mcp:admin")).await, "mcp:read");
+    assert_eq!(granted("7", Some("mcp:read mcp:admin"), Some("mcp:read mcp:admin")).await, "mcp:admin mcp:read");
+}
+
+#[tokio::test]
 async fn a15_each_wrong_thing_is_refused_and_recorded() {
     let idp = IdP::start().await;
     let bench = trusting(&idp).await;
