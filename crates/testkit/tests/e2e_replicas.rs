@@ -110,6 +110,9 @@ async fn p34_ten_thousand_calls_while_replicas_are_killed() -> Result<()> {
                     Err(first) => {
                         ensure!(first.status != 404, "the session was lost: {first}");
                         repeats.fetch_add(1, Ordering::SeqCst);
+                        // A client waits a little before it comes back: a process that dies
+                        // still takes connections until the kernel has closed its door.
+                        tokio::time::sleep(Duration::from_millis(500)).await;
                         one().await.map_err(|second| anyhow::anyhow!("{first}, then {second}"))?
                     }
                 };

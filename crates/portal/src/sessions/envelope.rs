@@ -201,6 +201,20 @@ mod tests {
     }
 
     #[test]
+    fn p34_after_a_rotation_older_envelopes_open_until_the_key_is_gone() {
+        let of = |current, previous: &[u8; 32]| {
+            let ring = KeyRing::from_keys(current, (*previous != current).then_some(*previous)).unwrap();
+            Vault::new(ring).unwrap().handles()
+        };
+        let (old, new, other) = ([1; 32], [2; 32], [3; 32]);
+        let id = envelope().seal(&of(old, &old)).unwrap();
+        assert_eq!(Envelope::open(&of(new, &old), &id), Some(envelope()));
+        assert_eq!(Envelope::open(&of(new, &other), &id), None);
+        // The same key gives the same handles, on every replica.
+        assert_eq!(Envelope::open(&of(old, &old), &id), Some(envelope()));
+    }
+
+    #[test]
     fn p34_an_envelope_is_for_one_caller_one_credential_and_one_endpoint() {
         let portal = |id| Endpoint::Portal(PortalId::parse(id).unwrap());
         let who = |kind, name: &str| Principal::new(kind, name, []);
