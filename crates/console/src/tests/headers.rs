@@ -76,7 +76,7 @@ async fn a19_every_answer_has_its_headers() {
             assert!(["same-origin", "unsafe-none"].contains(&window), "{name}");
             let page = header(&answer, "content-type").starts_with("text/html");
             let kept = header(&answer, "cache-control");
-            let asset = ["style", "script", "icon", "metadata", "openid", "client document"].contains(&name);
+            let asset = ["style", "script", "icon", "metadata", "openid", "client document", "keys"].contains(&name);
             assert_eq!(kept == "no-store", !asset, "{name}: {kept}");
             assert!(!page || policy.contains("form-action 'self'"), "{name}: {policy}");
         }
