@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bartizan_tls::{DeviceCertificate, PublicTls, ReplicaTls};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use ipnet::IpNet;
-use bartizan_tls::{DeviceCertificate, PublicTls, ReplicaTls};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -64,6 +64,8 @@ pub(crate) struct FromReplica(pub(crate) Arc<str>);
 /// Handshakes under way at once, and those of one peer network; more are closed at once.
 const HANDSHAKES: usize = 1_024;
 const HANDSHAKES_PER_ADDRESS: usize = 64;
+/// When draining begins, a connection that has said nothing has so much time.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -115,11 +117,16 @@ where
         let (security, handshakes, closing) = (security.clone(), Arc::clone(&handshakes), drain.clone());
         drain.spawn(async move {
             let _places = (place, own);
+            let ending = async {
+                closing.closing().await;
+                // What is on its way still arrives.
+                tokio::time::sleep(LAST_WORDS).await;
+            };
             let shaken = tokio::select! {
                 biased;
-                // Whoever has not said anything yet loses nothing.
-                () = closing.closing() => return,
                 shaken = shake(stream, peer, &security, &handshakes, &bounds) => shaken,
+                // Whoever has not said anything yet loses nothing.
+                () = ending => return,
             };
             let Some((io, h2, facts)) = shaken else { return };
             let handle = move |mut request: Request<Incoming>, peer| {
