@@ -287,8 +287,6 @@ fn reason(code: ReasonCode) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bartizan_wire::Limits;
     use serde_json::{Value, json};
 
@@ -322,6 +320,27 @@ mod tests {
         let reply = asked(era, method, params).reply(None, CallReply::NotFound { what, event_id });
         assert_eq!(reply.event, Some(event_id));
         (reply.status.as_u16(), body(&reply)["error"].clone())
+    }
+
+    #[test]
+    fn a23_a_missing_scope_is_403_in_both_eras() {
+        for era in [Era::Legacy, Era::Modern] {
+            let event_id = EventId::new(1);
+            let lacks = CallReply::Scope { scope: "mcp:read mcp:write".into(), event_id };
+            let reply = asked(era, "tools/call", &json!({"name": "x"})).reply(None, lacks);
+            assert_eq!((reply.status, reply.event), (StatusCode::FORBIDDEN, Some(event_id)));
+            assert_eq!(reply.scope.as_deref(), Some("mcp:read mcp:write"));
+            let answer = body(&reply);
+            assert!(answer.get("result").is_none(), "no tool result");
+            assert_eq!(answer["error"]["data"]["code"], "insufficient_scope");
+            let resource_metadata = "https://h/.well-known/oauth-protected-resource/mcp".to_owned();
+            let challenge = crate::respond::Challenge { resource_metadata, invalid: false, scope: String::new() };
+            assert_eq!(
+                challenge.insufficient("mcp:read mcp:write").unwrap(),
+                "Bearer error=\"insufficient_scope\", scope=\"mcp:read mcp:write\", \
+                 resource_metadata=\"https://h/.well-known/oauth-protected-resource/mcp\""
+            );
+        }
     }
 
     #[test]
