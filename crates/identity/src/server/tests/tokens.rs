@@ -176,7 +176,7 @@ async fn a25_what_is_revoked_is_refused_everywhere() {
                 assert_eq!(revoke(&bench, &[("client_id", &client), ("token", &access)]).await.status, 200)
             }
             "withdrawn" => bench.server.withdraw("ana", &client).await.unwrap(),
-            "signed out" => bench.server.sign_out_everywhere("ana").await.unwrap(),
+            "signed out" => drop(bench.server.sign_out_everywhere("ana").await.unwrap()),
             "deactivated" => drop(person::deactivate(&bench.store, "ana").await.unwrap()),
             _ => bench.redeem(&client, &code).await.is_refused(400, "invalid_grant"),
         }
