@@ -77,7 +77,8 @@ impl Countries {
     pub(crate) fn country(&self, address: IpAddr) -> Option<Arc<str>> {
         let reader = self.0.reader.load();
         let found = reader.lookup(address.to_canonical()).ok()?;
-        let code: Option<&str> = found.decode_path(&[PathElement::Key("country"), PathElement::Key("iso_code")]).ok()?;
+        let code: Option<&str> =
+            found.decode_path(&[PathElement::Key("country"), PathElement::Key("iso_code")]).ok()?;
         code.and_then(country_code)
     }
 }
@@ -114,7 +115,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("geo.mmdb");
         assert!(Countries::open(&path).is_err());
-        std::fs::write(&path, bartizan_testkit::mmdb::countries(&[("192.0.2.0/24", "DE"), ("2001:db8::/32", "fr")])).unwrap();
+        std::fs::write(&path, bartizan_testkit::mmdb::countries(&[("192.0.2.0/24", "DE"), ("2001:db8::/32", "fr")]))
+            .unwrap();
         let countries = Countries::open(&path).unwrap();
         let of = |address: &str| code(Some(&countries), address);
         assert_eq!(of("192.0.2.77").as_deref(), Some("DE"));

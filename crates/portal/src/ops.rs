@@ -92,10 +92,16 @@ impl Ops {
             uncounted: Vec::new(),
         };
         let security = Security::None;
-        serve(listener, security, self.0.deps.drain.clone(), bounds, move |request: Request<Incoming>, _peer: SocketAddr| {
-            let ops = ops.clone();
-            async move { ops.handle(request).await }
-        })
+        serve(
+            listener,
+            security,
+            self.0.deps.drain.clone(),
+            bounds,
+            move |request: Request<Incoming>, _peer: SocketAddr| {
+                let ops = ops.clone();
+                async move { ops.handle(request).await }
+            },
+        )
         .await;
     }
 
