@@ -101,13 +101,22 @@ struct Run {
 
 /// Sends one request through a bridge. `browse` is what happens when the browser is started.
 async fn request(url: &str, token: Option<&str>, browse: impl Fn(&str) + Send + Sync + 'static) -> Run {
+    with_keys(url, token, Arc::new(MemoryKeys::default()), browse).await
+}
+
+async fn with_keys(
+    url: &str,
+    token: Option<&str>,
+    keys: Arc<MemoryKeys>,
+    browse: impl Fn(&str) + Send + Sync + 'static,
+) -> Run {
     let opened: Arc<Mutex<Vec<String>>> = Arc::default();
     let log = Arc::clone(&opened);
     let bridge = Bridge::new(BridgeDeps {
         url: url.to_owned(),
         ca_files: Vec::new(),
         clock: Arc::new(SystemClock),
-        keys: Arc::new(MemoryKeys::default()),
+        keys,
         open: Arc::new(move |address| {
             log.lock().unwrap().push(address.to_owned());
             browse(address);
@@ -303,6 +312,19 @@ async fn u14_a_token_that_was_given_is_used_and_never_asks_for_a_browser() {
     assert_eq!(request(&url, Some("good"), |_| {}).await.answers[0]["result"]["fine"], true);
     let run = request(&url, Some("bad"), |_| {}).await;
     assert!(run.opened.is_empty() && run.answers[0]["error"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn u14_a_second_run_uses_the_tokens_that_were_kept() {
+    let (url, _) = guarded(json!({})).await;
+    let keys = Arc::new(MemoryKeys::default());
+    let first = with_keys(&url, None, Arc::clone(&keys), comes_back("code=right&state=STATE")).await;
+    let second = with_keys(&url, None, Arc::clone(&keys), |_| {}).await;
+    assert_eq!((first.opened.len(), second.opened.len()), (1, 0));
+    assert_eq!(second.answers[0]["result"]["fine"], true);
+    // What is kept for one server is for no other one.
+    let (other, _) = guarded(json!({})).await;
+    assert_eq!(with_keys(&other, None, keys, comes_back("code=right&state=STATE")).await.opened.len(), 1);
 }
 
 #[test]

@@ -21,8 +21,9 @@ async fn company() -> Company {
     let fixture = Fixture::start(Options::of(Era::Modern)).await.unwrap();
     let allow = json!([{"action": "allow", "include": [{"everyone": true}]}]);
     let config = Config::new()
-        .server(json!({"server_id": "eng", "hostname": fixture.url(), "policies": allow,
+        .server(json!({"server_id": "eng", "hostname": fixture.url(), "policies": allow.clone(),
             "classes": {"read": ["test_simple_text"]}}))
+        .set("portals", json!([{"id": "default", "policies": allow}]))
         .with("identity_providers", provider.resource());
     let product = Product::serve(config).await.unwrap();
     provider.admit(&product.base()).await.unwrap();
@@ -51,23 +52,4 @@ async fn u14_a_stdio_client_signs_in_and_calls() {
     assert!(report.0.get("error").is_none(), "{:#}\n{trace:#?}\n{}", report.0, company.product.log());
     assert_eq!(report.said("eng_test_simple_text"), "This is a simple text response for testing.");
     drop(company.provider);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn u14_the_second_run_finds_its_tokens_in_the_key_store() {
-    if !ready("u14_the_second_run_finds_its_tokens_in_the_key_store") {
-        return;
-    }
-    let company = company().await;
-    let ana = Person::new("ana").unwrap();
-    let url = company.product.url();
-    let first = scripts::sign_in(RealClient::Stdio, &url, &ana, "keep", steps()).await.unwrap();
-    assert!(first.0.get("error").is_none(), "{:#}", first.0);
-    // Nobody is in front of the browser now.
-    let second = scripts::drive(RealClient::Stdio, &url, None, "keep", steps()).await.unwrap();
-    let forgotten = tokio::process::Command::new(tools::product()).args(["stdio", &url, "--forget"]).output().await.unwrap();
-    assert!(second.0.get("error").is_none(), "{:#}", second.0);
-    assert_eq!(second.said("eng_test_simple_text"), "This is a simple text response for testing.");
-    assert!(forgotten.status.success(), "{forgotten:?}");
-    assert_eq!(ana.closed(1).await.unwrap().len(), 1, "one browser in all");
 }

@@ -8,8 +8,8 @@ const types = installed("@modelcontextprotocol/sdk/types.js");
 await drive("stdio", async (plan, asked) => {
   const transport = new StdioClientTransport({
     command: process.env.BARTIZAN_BINARY,
-    // The key store of whoever runs the tests is not touched, unless it is what is tested.
-    args: ["stdio", plan.url, ...(plan.mode === "keep" ? [] : ["--no-keep"])],
+    // The key store of whoever runs the tests is not touched.
+    args: ["stdio", plan.url, "--no-keep"],
     env: { ...browserOf(), PATH: process.env.PATH, ...(plan.token ? { BARTIZAN_TOKEN: plan.token } : {}) },
     stderr: "inherit",
   });
