@@ -46,7 +46,10 @@ impl Bench {
             store: store.clone(),
             clock,
             public_url: "https://mcp.corp.example".to_owned(),
-            tokens: Arc::new(vec![Secret::new("the-former-token-of-the-directory!".to_owned()), Secret::new(TOKEN.to_owned())]),
+            tokens: Arc::new(vec![
+                Secret::new("the-former-token-of-the-directory!".to_owned()),
+                Secret::new(TOKEN.to_owned()),
+            ]),
             record: Arc::new(move |event| kept.lock().unwrap().push(event)),
         });
         Self { router, store, events }

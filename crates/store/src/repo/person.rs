@@ -248,6 +248,10 @@ async fn without_accounts(
     let mut tx = store.begin().await?;
     let Some(row) = tx.fetch_optional(&BY_ID, &[Arg::Text(id)]).await? else { return Ok(false) };
     let email = person(&row, 0)?.email;
+    if statement.name == DELETE.name {
+        // Who signs in with this address next may be the one the directory means.
+        settle::unlink_in(&mut tx, id).await?;
+    }
     upstream_account::remove_all_in(&mut tx, &owner(&email), store.now_ms()).await?;
     changing_in(tx, store, statement, id, args).await
 }

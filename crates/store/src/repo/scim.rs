@@ -12,6 +12,8 @@ use crate::exec::{Arg, Statement, Tx};
 
 /// Name of the policy among the values of the installation.
 const POLICY: &str = "scim.policy";
+/// Behind a policy by which not everybody has been judged.
+const UNFINISHED: &str = " unfinished";
 const POLICY_GET: Statement = Statement::read("scim.policy", "SELECT value FROM meta WHERE name = 'scim.policy'");
 
 pub(crate) fn statements() -> Vec<Statement> {
@@ -73,6 +75,7 @@ impl Policy {
     }
 
     fn parse(text: &str) -> Result<Option<Self>, StoreError> {
+        let text = text.strip_suffix(UNFINISHED).unwrap_or(text);
         if text == "off" {
             return Ok(None);
         }
@@ -121,14 +124,12 @@ pub async fn set_policy(store: &Store, policy: Option<&Policy>) -> Result<u64, S
     if old.as_deref() == Some(&text) || (old.is_none() && policy.is_none()) {
         return Ok(0);
     }
-    // Whoever signs in from now on is judged by the new one; the others follow.
+    // Whoever signs in from now on is judged by the new one; the others follow. If that
+    // breaks off, the next start does not take it for done.
+    meta::set(store, POLICY, &format!("{text}{UNFINISHED}")).await?;
+    let judged = settle::everybody(store).await?;
     meta::set(store, POLICY, &text).await?;
-    let judged = settle::everybody(store).await;
-    if judged.is_err() {
-        // The next start must not take the work for done.
-        let _ = meta::set(store, POLICY, "off").await;
-    }
-    judged
+    Ok(judged)
 }
 
 /// An optional text as an argument.

@@ -142,6 +142,17 @@ pub(super) async fn case_provisioning_is_required(store: Store, _: Arc<ManualClo
     // Provisioned now: in again.
     user::create(&store, &provisioned("u1", "ana@corp.example")).await.unwrap();
     assert!(signs_in(&store, "ana", "[]").await.unwrap().is_some());
+    // Removed here, known to the directory: comes back as somebody new, with the same user.
+    assert!(person::delete(&store, "bo").await.unwrap());
+    assert!(signs_in(&store, "bo", "[]").await.unwrap().is_some());
+    assert_eq!(user::get(&store, "u2").await.unwrap().unwrap().person.as_deref(), Some("bo"));
+    // A judging that broke off is done again.
+    bartizan_store::repo::meta::set(&store, "scim.policy", "required user_name both unfinished").await.unwrap();
+    assert_eq!(signs_in(&store, "nobody", "[]").await.unwrap(), None, "it counts already");
+    person::reactivate(&store, "bo").await.unwrap();
+    set_policy(&store, Some(&required)).await.unwrap();
+    let policy = bartizan_store::repo::meta::get(&store, "scim.policy").await.unwrap();
+    assert_eq!(policy.as_deref(), Some("required user_name both"));
     // Sabotage: without the requirement the same stranger comes in.
     set_policy(&store, Some(&BY_NAME)).await.unwrap();
     assert!(signs_in(&store, "nobody", "[]").await.unwrap().is_some());

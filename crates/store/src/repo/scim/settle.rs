@@ -26,6 +26,7 @@ const BY_SUBJECT: Statement =
     Statement::read("scim_user.by_subject", "SELECT id FROM scim_user WHERE external_id = $1 LIMIT 2");
 const LOCK: Statement = Statement::write("scim_user.lock", "UPDATE scim_user SET active = active WHERE id = $1");
 const LINK: Statement = Statement::write("scim_user.link", "UPDATE scim_user SET person = $2 WHERE id = $1");
+const UNLINK: Statement = Statement::write("scim_user.unlink", "UPDATE scim_user SET person = NULL WHERE person = $1");
 const PERSON_BY_EMAIL: Statement = Statement::read(
     "scim.person_by_email",
     "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.email = $1 LIMIT 2",
@@ -61,6 +62,7 @@ pub(crate) fn statements() -> Vec<Statement> {
         BY_SUBJECT,
         LOCK,
         LINK,
+        UNLINK,
         PERSON_BY_EMAIL,
         PERSON_BY_SUBJECT,
         STATE,
@@ -115,6 +117,11 @@ pub(crate) async fn signed_in_in(
         Some(user) => tx.execute(&LINK, &[Arg::Text(user), Arg::Text(person)]).await.map(drop),
         None => Ok(()),
     }
+}
+
+/// A person is removed: their user is nobody for now.
+pub(crate) async fn unlink_in(tx: &mut Tx, person: &str) -> Result<(), StoreError> {
+    tx.execute(&UNLINK, &[Arg::Text(person)]).await.map(drop)
 }
 
 /// The user of a person, held. By the link; without one by what the two have in common, but
