@@ -171,8 +171,9 @@ fn batch(
     find: impl Fn(&str) -> Found,
     refusal: Problem,
 ) -> Result<Incoming, Problem> {
-    let session =
-        single_header(headers, &headers::SESSION_ID).and_then(|id| find(id).ok()).filter(|session| session.revision().has_batches());
+    let session = single_header(headers, &headers::SESSION_ID)
+        .and_then(|id| find(id).ok())
+        .filter(|session| session.revision().has_batches());
     let session = session.ok_or(refusal)?;
     let messages = Message::parse_batch(body, limits)?;
     if messages.iter().any(|message| message.method() == Some("initialize")) {
