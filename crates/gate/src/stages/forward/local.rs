@@ -48,13 +48,12 @@ fn nobody(x: &Exchange) -> RawJson {
         "default" => format!("{base}/"),
         id => format!("{base}/portals/{id}/"),
     });
-    let mut structured = json!({ "servers": [], "message": NO_SERVERS });
-    let text = match &url {
-        Some(url) => {
-            structured["url"] = url.as_str().into();
-            format!("{NO_SERVERS}\nRequest access: {url}")
-        }
-        None => NO_SERVERS.to_owned(),
+    let (structured, text) = match &url {
+        Some(url) => (
+            json!({ "servers": [], "message": NO_SERVERS, "url": url }),
+            format!("{NO_SERVERS}\nRequest access: {url}"),
+        ),
+        None => (json!({ "servers": [], "message": NO_SERVERS }), NO_SERVERS.to_owned()),
     };
     portal_tools::result(&text, &structured, x.era() == Era::Modern)
 }
