@@ -58,13 +58,9 @@ impl Office {
 
     /// What is stored of an account; `None` for one that must be connected again.
     async fn set(&self, server: &str, who: &str, token: Option<&str>) {
-        self.set_issued(server, who, token, NOW_MS - 3_600_000).await;
-    }
-
-    async fn set_issued(&self, server: &str, who: &str, token: Option<&str>, issued_ms: i64) {
         let mock = self.bench.mock(server);
         let stored = json!({
-            "access": token, "refresh": null, "issued_ms": issued_ms, "expires_ms": null,
+            "access": token, "refresh": null, "issued_ms": NOW_MS - 3_600_000, "expires_ms": null,
             "issuer": "https://as.example", "server_url": mock.url, "resource": mock.url,
             "client_kind": "registered", "client_id": "c", "scopes": "", "connected_ms": NOW_MS,
         });
@@ -236,25 +232,6 @@ async fn p37_a_legacy_client_opens_the_page_while_the_call_waits() {
         }
     };
     assert!(completed);
-    assert_eq!(reply.text(), "{\"v\":\"2\"}");
-    assert_eq!(office.called_as("old"), ["first", "second"]);
-}
-
-#[tokio::test]
-async fn p37_a_waiting_call_does_not_go_on_with_the_token_that_was_refused() {
-    let alice = legacy("alice");
-    let office = lost(BOTH, &alice).await;
-    // Issued just now: it is refused and yet not given up.
-    office.set_issued("old", "alice", Some("first"), NOW_MS).await;
-    let mut handle = office.bench.start(&alice, "tools/call", json!({"name": "old_echo", "arguments": {"v": "2"}}));
-    let (asks, answers) = asked(&mut handle).await;
-    answers.send(vec![(asks[0].key.clone(), AskAnswer::Result(RawJson::from(&json!({"action": "accept"}))))]).unwrap();
-    let connecting = async {
-        // Several looks later.
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
-        office.connect("old", "alice", "second").await;
-    };
-    let (reply, ()) = tokio::join!(end(handle), connecting);
     assert_eq!(reply.text(), "{\"v\":\"2\"}");
     assert_eq!(office.called_as("old"), ["first", "second"]);
 }
