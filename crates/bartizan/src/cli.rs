@@ -55,6 +55,9 @@ pub(crate) enum Command {
     /// Read and verify the audit record.
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// The local account for the day on which no identity provider answers.
+    #[command(subcommand)]
+    BreakGlass(BreakGlassCommand),
     /// Look for faults on the way to upstream servers.
     #[command(subcommand)]
     Upstream(UpstreamCommand),
@@ -227,6 +230,27 @@ pub(crate) enum TokenCommand {
     },
     /// List all tokens, without their secrets.
     List {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BreakGlassCommand {
+    /// Make the account and print its password and second factor, once. It signs in only where `sign_in.break_glass` is on.
+    Create {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Address it acts under, which nobody has at an identity provider; its group is `break-glass`.
+        email: String,
+    },
+    /// Show whether there is one, and when it was last used.
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Remove the account; its sessions and grants end.
+    Remove {
         #[command(flatten)]
         config: ConfigArg,
     },

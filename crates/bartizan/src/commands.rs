@@ -2,6 +2,7 @@
 
 pub(crate) mod alert;
 pub(crate) mod audit;
+pub(crate) mod break_glass;
 pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod classify;

@@ -24,8 +24,8 @@ mod sign_in;
 mod state;
 mod step_up;
 mod time;
-mod transport;
 mod traces;
+mod transport;
 
 use cli::{Cli, Command, ServerCommand, UpstreamCommand};
 use output::{Done, Failure, OK, Out};
@@ -85,9 +85,8 @@ async fn dispatch(command: &Command, out: Out) -> Done {
             Box::pin(commands::classify::run(&config.config, server_id, out)).await
         }
         Command::Token(command) => Box::pin(commands::token::run(command, out)).await,
-        Command::Upstream(UpstreamCommand::Test(arguments)) => {
-            Box::pin(commands::upstream::run(arguments, out)).await
-        }
+        Command::BreakGlass(command) => Box::pin(commands::break_glass::run(command, out)).await,
+        Command::Upstream(UpstreamCommand::Test(arguments)) => Box::pin(commands::upstream::run(arguments, out)).await,
         Command::Stdio(arguments) => Box::pin(commands::stdio::run(arguments, out)).await,
         Command::Alert(command) => Box::pin(commands::alert::run(command, out)).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command, out)).await,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bartizan_accounts::{Accounts, AccountsDeps};
-use bartizan_assert::{Signer, SignerDeps};
 use bartizan_alerts::{Alerts, AlertsDeps};
+use bartizan_assert::{Signer, SignerDeps};
 use bartizan_audit::{Audit, Options};
 use bartizan_catalog::{ServerSpec, Snapshot, Transport};
 use bartizan_config::Live;
@@ -109,7 +109,12 @@ impl Node {
         let index = Some(store.clone());
         let audit = Audit::open_with(&input.audit_dir, file.audit.mode, index, Arc::clone(&clock), &options)
             .map_err(|e| cannot("audit_unavailable")(e.to_string()))?;
-        let identity = Arc::new(Identity::new(store.clone(), Arc::clone(&clock)).with_dev_users(input.dev_users).with_providers(input.people.known_provider(!input.demo_users.is_empty())).with_agents(input.people.agents()));
+        let identity = Arc::new(
+            Identity::new(store.clone(), Arc::clone(&clock))
+                .with_dev_users(input.dev_users)
+                .with_providers(input.people.known_provider(!input.demo_users.is_empty(), file.sign_in.break_glass))
+                .with_agents(input.people.agents()),
+        );
         let live = Arc::new(Live::new(Arc::new(snapshot)));
         let upstreams = Upstreams::new(UpstreamDeps {
             egress: egress.clone(),

@@ -189,9 +189,18 @@ async fn refuse(node: &Node, refusal: Refusal) {
 fn settings(file: &File) -> serde_json::Value {
     let mut value = serde_json::to_value(file).unwrap_or_default();
     if let Some(members) = value.as_object_mut() {
-        for list in
-            ["servers", "portals", "policies", "grants", "rate_limits", "identity_providers", "clients", "agents", "alerts", "resources"]
-        {
+        for list in [
+            "servers",
+            "portals",
+            "policies",
+            "grants",
+            "rate_limits",
+            "identity_providers",
+            "clients",
+            "agents",
+            "alerts",
+            "resources",
+        ] {
             members.remove(list);
         }
     }

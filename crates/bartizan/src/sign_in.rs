@@ -17,8 +17,8 @@ use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, S
 use bartizan_egress::Egress;
 use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
-    Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BrowserSession, DemoUser, Entrance, IdentityEvent,
-    KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES,
+    Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BREAK_GLASS_PROVIDER, BreakGlass, BrowserSession,
+    DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId, SignInFacts};
@@ -71,11 +71,13 @@ pub(crate) struct People {
 
 impl People {
     /// Whether a provider speaks for people still; demo people speak for themselves.
-    pub(crate) fn known_provider(self: &Arc<Self>, demo: bool) -> KnownProvider {
+    pub(crate) fn known_provider(self: &Arc<Self>, demo: bool, break_glass: bool) -> KnownProvider {
         let people = Arc::clone(self);
         Arc::new(move |id, issuer| {
             let listed = |it: &IdentityProvider| it.id == id && it.issuer == issuer;
-            (demo && id == "demo" && issuer == "demo") || people.providers.load().iter().any(listed)
+            (demo && id == "demo" && issuer == "demo")
+                || (break_glass && id == BREAK_GLASS_PROVIDER && issuer == BREAK_GLASS_PROVIDER)
+                || people.providers.load().iter().any(listed)
         })
     }
 
@@ -124,6 +126,10 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         public_url: issuer.clone(),
         providers: Arc::new(move || providers.providers.load_full()),
         demo_users: deps.demo_users,
+        break_glass: deps
+            .settings
+            .break_glass
+            .then(|| BreakGlass::new(deps.vault.clone(), deps.store.clone(), Arc::clone(&deps.clock))),
         lifetimes: deps.settings.lifetimes.clone(),
         record: Arc::clone(&record),
     });

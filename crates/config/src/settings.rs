@@ -316,6 +316,8 @@ pub struct SignIn {
     pub client_metadata: ClientMetadata,
     /// Life of tokens and sessions.
     pub lifetimes: Lifetimes,
+    /// Whether the break-glass account may sign in (A31). It is made with `bartizan break-glass create` on the host.
+    pub break_glass: bool,
     /// Provisioning by the company's directory (A14). Off when absent.
     pub scim: Option<Scim>,
 }

@@ -33,12 +33,7 @@ pub(crate) trait Backend: Upstream + Send + Sync + 'static {
         query: &str,
         session: Option<&BrowserSession>,
     ) -> impl Future<Output = Step> + Send;
-    fn resume(
-        &self,
-        peer: IpAddr,
-        transaction: &str,
-        session: &BrowserSession,
-    ) -> impl Future<Output = Step> + Send;
+    fn resume(&self, peer: IpAddr, transaction: &str, session: &BrowserSession) -> impl Future<Output = Step> + Send;
     fn decide(
         &self,
         peer: IpAddr,
@@ -46,6 +41,16 @@ pub(crate) trait Backend: Upstream + Send + Sync + 'static {
         session: &BrowserSession,
         approved: bool,
     ) -> impl Future<Output = Step> + Send;
+
+    fn has_break_glass(&self) -> bool;
+    fn break_glass(
+        &self,
+        peer: IpAddr,
+        password: &str,
+        code: &str,
+        return_to: ReturnTo,
+        headers: &HeaderMap,
+    ) -> impl Future<Output = Result<SignedIn, PageProblem>> + Send;
 
     fn wants_login(&self, transaction: &str) -> Option<bool>;
     fn begin(
@@ -183,6 +188,21 @@ impl Backend for Real {
         self.server.wants_login(transaction)
     }
 
+    fn has_break_glass(&self) -> bool {
+        self.login.has_break_glass()
+    }
+
+    async fn break_glass(
+        &self,
+        peer: IpAddr,
+        password: &str,
+        code: &str,
+        return_to: ReturnTo,
+        headers: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        self.login.from_peer(peer).break_glass(password, code, return_to, headers).await
+    }
+
     async fn begin(&self, peer: IpAddr, return_to: ReturnTo, email: Option<&str>, ask: Ask) -> Begin {
         self.login.from_peer(peer).begin(return_to, email, ask).await
     }
@@ -211,12 +231,7 @@ impl Backend for Real {
         self.login.step_ups().is_fresh(handle)
     }
 
-    async fn step_up(
-        &self,
-        peer: IpAddr,
-        handle: &str,
-        session: &BrowserSession,
-    ) -> Result<StepUpView, PageProblem> {
+    async fn step_up(&self, peer: IpAddr, handle: &str, session: &BrowserSession) -> Result<StepUpView, PageProblem> {
         self.login.from_peer(peer).step_up(handle, session).await
     }
 

@@ -19,8 +19,8 @@ mod headers;
 mod pages;
 mod routes;
 mod same_origin;
-mod sign_out;
 mod selection;
+mod sign_out;
 #[cfg(test)]
 mod tests;
 mod text;

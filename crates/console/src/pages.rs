@@ -4,8 +4,8 @@
 use askama::Template;
 use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, ProviderView, StepUpView, Want};
 
-use crate::selection::{self, SelectionLine};
 use crate::clients::{Guide, Line};
+use crate::selection::{self, SelectionLine};
 use crate::text;
 use crate::upstream::{ConnectView, TypedView};
 
@@ -82,6 +82,13 @@ pub(crate) struct DemoChoice {
     pub(crate) email: String,
     pub(crate) name: String,
     pub(crate) groups: String,
+}
+
+#[derive(Template)]
+#[template(path = "break_glass.html")]
+pub(crate) struct BreakGlass {
+    pub(crate) chrome: Chrome,
+    pub(crate) fields: Fields,
 }
 
 #[derive(Template)]

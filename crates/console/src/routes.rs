@@ -2,12 +2,13 @@
 
 mod account;
 mod authorize;
+mod break_glass;
 mod connect;
 mod home;
 mod login;
 mod oauth;
-mod sign_out;
 mod selection;
+mod sign_out;
 mod step_up;
 
 use axum::Router;
@@ -45,6 +46,7 @@ pub(crate) fn routes<B: Backend>(console: Console<B>) -> Router {
         .route("/step-up/{handle}", get(step_up::show).post(step_up::go))
         .route("/login/continue", get(login::resume))
         .route("/login/demo", post(login::demo))
+        .route("/login/break-glass", get(break_glass::ask).post(break_glass::sign_in))
         .route("/account", get(account::show).post(account::change))
         .route("/connect", get(connect::next))
         .route("/connect/{server}", get(connect::ask).post(connect::leave))

@@ -8,6 +8,7 @@ mod fake;
 mod golden;
 mod headers;
 mod login;
+mod looks;
 mod pages;
-mod step_up;
 mod selection;
+mod step_up;

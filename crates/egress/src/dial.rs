@@ -76,7 +76,11 @@ impl Dialer {
         }
     }
 
-    async fn bounded<T>(&self, url: &Url, work: impl Future<Output = Result<T, EgressError>>) -> Result<T, EgressError> {
+    async fn bounded<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<T, EgressError>>,
+    ) -> Result<T, EgressError> {
         match tokio::time::timeout(self.connect, work).await {
             Ok(done) => done,
             Err(_) => Err(EgressError::ConnectTimeout { host: url.host().to_string() }),

@@ -18,7 +18,7 @@ use totp_rs::{Algorithm, TOTP};
 use crate::secret;
 
 /// Id of the "provider" in sessions, grants and events.
-pub const PROVIDER: &str = "break-glass";
+pub const PROVIDER: &str = bartizan_store::repo::person::LOCAL_ISSUER;
 /// The group of whoever signed in this way, for policies.
 pub const GROUP: &str = "break-glass";
 /// Seconds of one code, and how many codes before and after the present one count (RFC 6238,
@@ -192,7 +192,8 @@ impl BreakGlass {
     async fn read(&self) -> Result<Option<(i64, Kept)>, BreakGlassError> {
         let Some((version, plain)) = self.records.get(&key()).await? else { return Ok(None) };
         let kept = serde_json::from_slice(&plain);
-        kept.map(|kept| Some((version, kept))).map_err(|_| BreakGlassError::Unavailable("the record is broken".to_owned()))
+        kept.map(|kept| Some((version, kept)))
+            .map_err(|_| BreakGlassError::Unavailable("the record is broken".to_owned()))
     }
 
     async fn write(&self, version: i64, kept: &Kept) -> Result<(), RecordsError> {
@@ -208,7 +209,8 @@ fn step(kept: &Kept, code: &str, now_ms: i64) -> Result<Option<u64>, BreakGlassE
     let now = u64::try_from(now_ms / 1_000).unwrap_or(0) / STEP_S;
     let around = now.saturating_sub(u64::from(SKEW))..=now + u64::from(SKEW);
     // All are compared, the newest last, so that time does not tell which one it was.
-    Ok(around.filter(|step| secret::same(totp.generate(step * STEP_S).as_bytes(), code.as_bytes())).last())
+    let fits = |step: u64| secret::same(totp.generate(step * STEP_S).as_bytes(), code.as_bytes());
+    Ok(around.fold(None, |found, step| if fits(step) { Some(step) } else { found }))
 }
 
 fn totp(factor: Vec<u8>, email: &str) -> Result<TOTP, BreakGlassError> {
@@ -225,7 +227,10 @@ fn random<const N: usize>() -> Option<[u8; N]> {
 async fn hash(password: String) -> Result<String, BreakGlassError> {
     let broken = |text: String| BreakGlassError::Unavailable(text);
     let done = tokio::task::spawn_blocking(move || {
-        Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()).map_err(|error| error.to_string())
+        Argon2::default()
+            .hash_password(password.as_bytes())
+            .map(|hash| hash.to_string())
+            .map_err(|error| error.to_string())
     });
     done.await.map_err(|error| broken(error.to_string()))?.map_err(broken)
 }

@@ -13,6 +13,8 @@ pub enum Action {
     SignIn,
     /// Somebody ended the browser session.
     SignOut,
+    /// Somebody used the break-glass account, or tried to.
+    BreakGlass,
     /// A client's authorization request was refused.
     Authorize,
     /// A person answered a consent page.
@@ -48,6 +50,7 @@ impl Action {
         match self {
             Self::SignIn => "sign_in",
             Self::SignOut => "sign_out",
+            Self::BreakGlass => "break_glass",
             Self::Authorize => "authorize",
             Self::Consent => "consent",
             Self::Register => "register",

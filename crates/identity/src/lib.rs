@@ -34,7 +34,7 @@ pub use server::fresh::{Again, AskAgain, AtRefresh, Entrance, MayEnter};
 pub use server::step_up::{MAX_PURPOSE, Opened, StepUp, StepUpError, StepUps, Want};
 pub use server::{Agents, Machines};
 pub use server::{
-    SignedOut, ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
-    ScopeView, Step,
+    ApprovedClient, AuthorizationServer, AuthorizationServerDeps, ClientKind, Clients, ConsentView, IsResource, SCOPES,
+    ScopeView, SignedOut, Step,
 };
 pub use tokens::{MAX_IDLE, TokenError, TokenInfo, Tokens};

@@ -37,6 +37,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
+use crate::break_glass::{self, BreakGlass, BreakGlassError};
 use crate::event::{Action, IdentityEvent, Recorder};
 use crate::facts::KeptFacts;
 use crate::problem::PageProblem;
@@ -77,6 +78,8 @@ pub struct LoginDeps {
     pub providers: Providers,
     /// People who need no provider. Only `dev` has some.
     pub demo_users: Vec<DemoUser>,
+    /// The local account for the day on which no provider answers. `None`: switched off.
+    pub break_glass: Option<BreakGlass>,
     /// Life of sessions.
     pub lifetimes: Lifetimes,
     /// Takes events for the record.
@@ -169,6 +172,11 @@ struct Inner {
 }
 
 impl Login {
+    /// Whether the break-glass account can be tried at all (A31).
+    pub fn has_break_glass(&self) -> bool {
+        self.inner.deps.break_glass.is_some()
+    }
+
     /// Over these parts.
     pub fn new(deps: LoginDeps) -> Self {
         let LoginDeps { store, vault, clock, public_url, lifetimes, .. } = &deps;
@@ -284,6 +292,62 @@ impl Login {
     }
 }
 
+impl Login {
+    /// Signs in with the break-glass account (A31). Every use is on record before it counts,
+    /// and raises an alert.
+    ///
+    /// # Errors
+    /// The page that says why not.
+    pub async fn break_glass(
+        &self,
+        password: &str,
+        code: &str,
+        return_to: ReturnTo,
+        headers: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        let (deps, limits, now) = (&self.inner.deps, &self.inner.limits, self.inner.now());
+        let account = deps.break_glass.as_ref().ok_or_else(problem::no_break_glass)?;
+        limits.check(self.peer, now)?;
+        let event = |ok| IdentityEvent {
+            provider: Some(break_glass::PROVIDER.to_owned()),
+            ip: self.peer,
+            ..IdentityEvent::new(now, Action::BreakGlass, ok)
+        };
+        let email = match account.check(password, code).await {
+            Ok(email) => email,
+            Err(BreakGlassError::Unavailable(error)) => {
+                tracing::error!(error, "the break-glass account cannot be checked");
+                return Err(problem::break_glass_unavailable());
+            }
+            Err(_) => {
+                limits.failed(self.peer, break_glass::PROVIDER, now);
+                (deps.record)(event(false));
+                return Err(problem::break_glass_wrong());
+            }
+        };
+        (deps.record)(IdentityEvent { person: Some(email.clone()), ..event(true) });
+        let groups = [break_glass::GROUP.to_owned()];
+        let said = Said {
+            issuer: break_glass::PROVIDER,
+            subject: break_glass::PROVIDER,
+            provider: break_glass::PROVIDER,
+            email: &email,
+            name: "Break-glass account",
+            groups: &groups,
+            peer: self.peer,
+        };
+        let at_ms = deps.clock.now_ms();
+        let how = session::Authentication {
+            auth_time_ms: at_ms,
+            amr: vec!["pwd".to_owned(), "otp".to_owned(), "mfa".to_owned()],
+            acr: None,
+            kept: KeptFacts { mfa_at_ms: Some(at_ms), ..KeptFacts::default() },
+        };
+        let (session, cookie) = self.inner.establish(&said, how, headers).await?;
+        Ok(SignedIn { session, set_cookies: vec![cookie], return_to })
+    }
+}
+
 /// What a provider says about a person, after all checks.
 struct Said<'a> {
     issuer: &'a str,
@@ -298,9 +362,14 @@ struct Said<'a> {
 /// Demo people are spoken for by nobody but themselves.
 fn known(deps: &LoginDeps) -> KnownProvider {
     let (providers, demo) = (Arc::clone(&deps.providers), !deps.demo_users.is_empty());
+    let emergency = deps.break_glass.is_some();
     Arc::new(move |id, issuer| {
         let listed = || providers().iter().any(|provider| provider.id == id && provider.issuer == issuer);
-        if id == DEMO && issuer == DEMO { demo } else { listed() }
+        match id {
+            DEMO if issuer == DEMO => demo,
+            break_glass::PROVIDER if issuer == break_glass::PROVIDER => emergency,
+            _ => listed(),
+        }
     })
 }
 

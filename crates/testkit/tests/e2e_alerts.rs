@@ -74,7 +74,10 @@ async fn l14_a_stolen_refresh_token_is_told_once() {
     let (url, told) = sink().await;
     let everyone = json!([{"action": "allow", "include": [{"everyone": true}]}]);
     let portals = json!([{"id": "default", "policies": everyone}]);
-    let config = Config::new().set("alerts", alerts(&url)).set("portals", portals).with("identity_providers", provider.resource());
+    let config = Config::new()
+        .set("alerts", alerts(&url))
+        .set("portals", portals)
+        .with("identity_providers", provider.resource());
     let product = Product::serve(config).await.unwrap();
     provider.admit(&product.base()).await.unwrap();
     let ana = Person::new("ana").unwrap();

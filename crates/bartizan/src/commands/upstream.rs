@@ -134,7 +134,9 @@ impl Walk<'_> {
                 let first = self.trace.exchanges().first().and_then(|first| first.status);
                 match first {
                     Some(401) => report.good(Step::Challenge, "401, as it should be"),
-                    Some(status) => report.good(Step::Challenge, format!("status {status} without a token: no challenge")),
+                    Some(status) => {
+                        report.good(Step::Challenge, format!("status {status} without a token: no challenge"))
+                    }
                     None => report.skipped(Step::Challenge, "no answer"),
                 }
                 report.good(Step::ResourceMetadata, format!("resource {}", found.resource));
@@ -150,7 +152,12 @@ impl Walk<'_> {
         }
     }
 
-    async fn sign_in(&self, found: &Found, config: &OauthConfig, report: &mut Report) -> Result<Arc<dyn Authority>, Ended> {
+    async fn sign_in(
+        &self,
+        found: &Found,
+        config: &OauthConfig,
+        report: &mut Report,
+    ) -> Result<Arc<dyn Authority>, Ended> {
         let open = match &self.arguments.browser {
             Some(program) if !program.is_empty() => Browser::Program(program.clone()),
             _ => Browser::Desktop,
@@ -171,13 +178,19 @@ impl Walk<'_> {
         let refresh = if answer.refresh_token.is_some() { "with" } else { "without" };
         report.good(Step::Token, format!("a token {life}, {refresh} a refresh token, scope {scope}"));
         let header = HeaderValue::try_from(format!("Bearer {}", answer.access_token.expose()));
-        let mut header = header.map_err(|_| report.bad(Step::Token, "the token holds characters that no header may"))?;
+        let mut header =
+            header.map_err(|_| report.bad(Step::Token, "the token holds characters that no header may"))?;
         header.set_sensitive(true);
         Ok(Arc::new(Bearer(header)))
     }
 
     /// The server itself.
-    async fn mcp(&self, authority: Option<Arc<dyn Authority>>, unsigned: bool, report: &mut Report) -> Result<(), Ended> {
+    async fn mcp(
+        &self,
+        authority: Option<Arc<dyn Authority>>,
+        unsigned: bool,
+        report: &mut Report,
+    ) -> Result<(), Ended> {
         if unsigned {
             report.skipped(Step::Handshake, "not tried without a token");
             return Ok(());
@@ -250,7 +263,8 @@ fn show(report: &Report, trace: &Trace, server: &str, good: bool, out: Out) {
         })
         .collect();
     let blamed = report.steps.iter().find(|(_, verdict)| matches!(verdict, Verdict::Bad(_)));
-    let value = json!({"server_id": server, "ok": good, "failed": blamed.map(|(step, _)| step.as_str()), "steps": steps});
+    let value =
+        json!({"server_id": server, "ok": good, "failed": blamed.map(|(step, _)| step.as_str()), "steps": steps});
     out.either(&value, || text(&steps));
 }
 
@@ -269,7 +283,8 @@ fn text(steps: &[Value]) -> String {
         }
         out.push_str(&format!("       see {}\n", of("section")));
         for exchange in step["exchanges"].as_array().into_iter().flatten() {
-            let status = exchange["status"].as_u64().map_or_else(|| "no answer".to_owned(), |status| status.to_string());
+            let status =
+                exchange["status"].as_u64().map_or_else(|| "no answer".to_owned(), |status| status.to_string());
             out.push_str(&format!("       {} -> {status}\n", exchange["request"].as_str().unwrap_or_default()));
             for line in exchange["answer"].as_str().unwrap_or_default().lines().take(20) {
                 out.push_str(&format!("         {line}\n"));

@@ -11,9 +11,9 @@ use http::header::{HeaderValue, SET_COOKIE};
 
 use crate::backend::Backend;
 use crate::console::{self, Console};
+use crate::forms;
 use crate::headers::Window;
 use crate::pages::{self, Fields};
-use crate::forms;
 use crate::routes::{authorize, step_up};
 
 /// How the browser came here, which decides how it can be sent on: `form-action` of the
@@ -151,8 +151,18 @@ fn answer<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo, 
             let page = pages::Demo::new(console.chrome(None), &users, fields(return_to));
             console.show(&page, window)
         }
+        Begin::Unavailable(problem) if console.0.backend.has_break_glass() => {
+            let page = format!("{}/login/break-glass", console.0.public_url);
+            let hint = format!("Try again in a moment. Whoever holds the break-glass account signs in at {page}");
+            console.problem(&problem.hint(hint))
+        }
         Begin::Unavailable(problem) => console.problem(&problem),
     }
+}
+
+/// Goes on after a form of another route.
+pub(crate) async fn go_on_by_form<B: Backend>(console: &Console<B>, peer: IpAddr, signed_in: SignedIn) -> Response {
+    go_on(console, peer, signed_in, By::Form).await
 }
 
 async fn go_on<B: Backend>(console: &Console<B>, peer: IpAddr, signed_in: SignedIn, by: By) -> Response {
@@ -192,14 +202,14 @@ fn fields(return_to: &ReturnTo) -> Fields {
 }
 
 /// The reverse of [`fields`]; the home page when there is nothing to be believed.
-fn return_to(params: &Params) -> ReturnTo {
+pub(crate) fn return_to(params: &Params) -> ReturnTo {
     match params.get("transaction") {
         Some(transaction) => ReturnTo::Authorize(transaction.to_owned()),
         None => ReturnTo::path(params.get("return_to").unwrap_or("/")),
     }
 }
 
-fn query(request: &Request) -> Result<Params, ParamsError> {
+pub(crate) fn query(request: &Request) -> Result<Params, ParamsError> {
     Params::parse(request.uri().query().unwrap_or_default().as_bytes())
 }
 

@@ -4,19 +4,22 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
-use bartizan_identity::{ApprovedClient, Ask, Begin, BrowserSession, ClientKind, ConsentView, DemoUser, LocalPath, PageProblem, Person, ProviderView, ReturnTo, ScopeView, SignedIn, Step, StepUpNext, StepUpView, Want};
 use bartizan_accounts::Connected;
+use bartizan_identity::{
+    ApprovedClient, Ask, Begin, BrowserSession, ClientKind, ConsentView, DemoUser, LocalPath, PageProblem, Person,
+    ProviderView, ReturnTo, ScopeView, SignedIn, Step, StepUpNext, StepUpView, Want,
+};
 use bartizan_model::{ManualClock, Secret, ServerId};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
-use crate::sign_out::Left;
 use crate::backend::Backend;
 use crate::console::{Brand, Console, HomeAsk, PortalView};
 use crate::routes::routes;
 use crate::selection::{Selection, SelectionError};
+use crate::sign_out::Left;
 use crate::upstream::{ConnectView, OwnAccount, TypedView, Upstream, Visit};
 
 /// 22 Nov 2026, 16:05 UTC.
@@ -258,13 +261,7 @@ impl Backend for Fake {
         }
     }
 
-    async fn step_up_go(
-        &self,
-        _: IpAddr,
-        handle: &str,
-        session: &BrowserSession,
-        purpose: Option<&str>,
-    ) -> StepUpNext {
+    async fn step_up_go(&self, _: IpAddr, handle: &str, session: &BrowserSession, purpose: Option<&str>) -> StepUpNext {
         self.did(format!("step up {handle} {purpose:?}"));
         match purpose {
             Some(_) => StepUpNext::Done(step_up_view(handle, session)),
@@ -280,6 +277,22 @@ impl Backend for Fake {
     ) -> Result<StepUpView, PageProblem> {
         self.did(format!("returned {handle} {}", session.id));
         Ok(step_up_view(handle, session))
+    }
+
+    fn has_break_glass(&self) -> bool {
+        true
+    }
+
+    async fn break_glass(
+        &self,
+        _: IpAddr,
+        password: &str,
+        code: &str,
+        return_to: ReturnTo,
+        _: &HeaderMap,
+    ) -> Result<SignedIn, PageProblem> {
+        self.did(format!("break glass {password} {code} {return_to:?}"));
+        Ok(self.signed_in(return_to))
     }
 
     async fn demo(&self, _: IpAddr, user: &str, return_to: ReturnTo, _: &HeaderMap) -> Result<SignedIn, PageProblem> {

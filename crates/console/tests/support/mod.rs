@@ -48,6 +48,7 @@ pub(crate) async fn app(url: &str) -> (Router, Arc<Mutex<Vec<String>>>, TempDir)
         public_url: url.to_owned(),
         providers: Arc::new(Arc::default),
         demo_users: people(),
+        break_glass: None,
         lifetimes: Lifetimes::default(),
         record,
     });
@@ -63,7 +64,22 @@ pub(crate) async fn app(url: &str) -> (Router, Arc<Mutex<Vec<String>>>, TempDir)
     let sessions = login.sessions();
     let jwks: bartizan_console::KeySource = Arc::new(|| Box::pin(async { None }));
     let (public_url, brand) = (url.to_owned(), Brand::default());
-    (router(ConsoleDeps { server, login, sessions, home, clock, public_url, brand, jwks, upstream: None, selection: None }), events, dir)
+    (
+        router(ConsoleDeps {
+            server,
+            login,
+            sessions,
+            home,
+            clock,
+            public_url,
+            brand,
+            jwks,
+            upstream: None,
+            selection: None,
+        }),
+        events,
+        dir,
+    )
 }
 
 fn people() -> Vec<DemoUser> {

@@ -8,7 +8,8 @@ use super::*;
 async fn bench() -> (BreakGlass, Arc<ManualClock>, Store, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(1_790_000_000_000));
-    let store = Store::open(&StoreUrl::Sqlite(dir.path().join("db")), Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+    let store =
+        Store::open(&StoreUrl::Sqlite(dir.path().join("db")), Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
     let vault = Vault::new(KeyRing::from_keys([7; 32], []).unwrap()).unwrap();
     (BreakGlass::new(vault, store.clone(), Arc::clone(&clock) as Arc<dyn Clock>), clock, store, dir)
 }
@@ -59,7 +60,11 @@ async fn a31_neither_alone_opens_it() {
 #[tokio::test]
 async fn a31_the_same_code_at_two_processes_counts_once() {
     let (account, clock, store, _dir) = bench().await;
-    let other = BreakGlass::new(Vault::new(KeyRing::from_keys([7; 32], []).unwrap()).unwrap(), store, Arc::clone(&clock) as Arc<dyn Clock>);
+    let other = BreakGlass::new(
+        Vault::new(KeyRing::from_keys([7; 32], []).unwrap()).unwrap(),
+        store,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+    );
     let made = account.create("root@corp.example").await.unwrap();
     let (now, password) = (code(&made, &clock), made.password.expose());
     let (one, two) = tokio::join!(account.check(password, &now), other.check(password, &now));

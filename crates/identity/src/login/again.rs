@@ -18,6 +18,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::callback::LEEWAY_S;
 use super::{DEMO, Inner, Login, claims, random};
+use crate::break_glass;
 use crate::server::fresh::Again;
 
 /// Answers this young are not asked for again: clients of one person refresh together.
@@ -137,6 +138,14 @@ impl Inner {
         if person.provider == DEMO {
             let there = self.deps.demo_users.iter().any(|user| user.email.eq_ignore_ascii_case(&person.email));
             return if there { Again::Current } else { Again::Ended("no such demo user") };
+        }
+        if person.provider == break_glass::PROVIDER {
+            let Some(account) = &self.deps.break_glass else { return Again::Ended("the break-glass account is off") };
+            return match account.standing().await {
+                Ok(Some(standing)) if standing.email == person.email => Again::Current,
+                Ok(_) => Again::Ended("there is no such account any more"),
+                Err(_) => Again::Unknown { since_ms: began },
+            };
         }
         let providers = (self.deps.providers)();
         let same = |it: &&IdentityProvider| it.id == person.provider && it.issuer == person.issuer;

@@ -38,6 +38,22 @@ pub(super) fn other_person() -> PageProblem {
     refused("other_person", text).hint("Sign in at the identity provider as the same person as here.")
 }
 
+pub(super) fn no_break_glass() -> PageProblem {
+    let text = "There is no such page.";
+    PageProblem::new(StatusCode::NOT_FOUND, "not_found", "There is no such page", text)
+}
+
+/// Wrong password, wrong code, a code used before, no account: they look the same.
+pub(super) fn break_glass_wrong() -> PageProblem {
+    refused("wrong_password_or_code", "The password or the code is wrong, or the code was used before.")
+        .hint("Wait for the next code of your authenticator and try again. Each attempt is on record.")
+}
+
+pub(super) fn break_glass_unavailable() -> PageProblem {
+    let text = "The account cannot be checked now.";
+    PageProblem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", TITLE, text).hint("Try again in a moment.")
+}
+
 pub(super) fn no_demo_user() -> PageProblem {
     refused("unknown_user", "There is no such demo user.")
 }

@@ -60,6 +60,7 @@ pub async fn gateway(public_url: &str, providers: Vec<IdentityProvider>, demo: &
             Arc::new(move || cell.load_full())
         },
         demo_users: demo.iter().map(user).collect(),
+        break_glass: None,
         lifetimes: settings::Lifetimes::default(),
         record: {
             let events = Arc::clone(&events);

@@ -29,11 +29,11 @@ const LINK: Statement = Statement::write("scim_user.link", "UPDATE scim_user SET
 const UNLINK: Statement = Statement::write("scim_user.unlink", "UPDATE scim_user SET person = NULL WHERE person = $1");
 const PERSON_BY_EMAIL: Statement = Statement::read(
     "scim.person_by_email",
-    "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.email = $1 LIMIT 2",
+    "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.email = $1 AND p.issuer <> 'break-glass' LIMIT 2",
 );
 const PERSON_BY_SUBJECT: Statement = Statement::read(
     "scim.person_by_subject",
-    "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.subject = $1 LIMIT 2",
+    "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.subject = $1 AND p.issuer <> 'break-glass' LIMIT 2",
 );
 const STATE: Statement = Statement::write(
     "scim.person_state",
@@ -51,8 +51,10 @@ const BACK: Statement = Statement::write(
 );
 const GROUPS: Statement =
     Statement::write("scim.groups", "UPDATE person SET groups_json = $2, claims_json = $3 WHERE id = $1");
-const PEOPLE: Statement =
-    Statement::read("scim.people", "SELECT id, email, subject FROM person WHERE id > $1 ORDER BY id LIMIT $2");
+const PEOPLE: Statement = Statement::read(
+    "scim.people",
+    "SELECT id, email, subject FROM person WHERE id > $1 AND issuer <> 'break-glass' ORDER BY id LIMIT $2",
+);
 
 pub(crate) fn statements() -> Vec<Statement> {
     crate::repo::list![
