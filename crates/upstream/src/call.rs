@@ -18,6 +18,7 @@ use crate::breaker::Pass;
 use crate::error::UpstreamError;
 use crate::notes;
 use crate::peer::Peer;
+use crate::questions::Asked;
 use crate::server::Server;
 use crate::slots::Busy;
 use crate::types::{Discovered, ServerNote, UpstreamEvent, UpstreamReply};
@@ -47,6 +48,8 @@ pub struct UpstreamCall {
     _in_session: Option<Arc<()>>,
     said: Option<Arc<Discovered>>,
     reading: Reading,
+    /// Questions that come on the session's own stream.
+    asked: Option<Asked>,
     ready: VecDeque<Message>,
     /// Made here before anything was sent.
     premade: Option<UpstreamReply>,
@@ -97,7 +100,16 @@ impl UpstreamCall {
             }
             let until = self.deadline.min(self.limit);
             let read = self.reading.read(&self.server.env, &self.peer, &mut self.ready);
-            match tokio::time::timeout_at(until, read).await {
+            // The answer wins: after it nothing is asked any more.
+            let read = tokio::select! {
+                biased;
+                read = tokio::time::timeout_at(until, read) => read,
+                question = Asked::next(self.asked.as_mut()) => {
+                    self.ready.push_back(question);
+                    continue;
+                }
+            };
+            match read {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.fail(error),
                 Err(_) => return self.fail(UpstreamError::Timeout),
@@ -317,6 +329,7 @@ impl UpstreamCall {
     fn end(&mut self, reply: UpstreamReply) -> UpstreamEvent {
         self.done = true;
         self.reading = Reading::Over;
+        self.asked = None;
         self.busy = None;
         self.pass = None;
         UpstreamEvent::Done(reply)

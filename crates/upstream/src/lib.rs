@@ -20,6 +20,7 @@ mod notes;
 mod peer;
 mod plan;
 mod processes;
+mod questions;
 mod server;
 mod slots;
 mod spawn;

@@ -15,6 +15,7 @@ use crate::channel::Channel;
 use crate::env::Env;
 use crate::error::UpstreamError;
 use crate::exchange::{self, Outcome};
+use crate::questions::Questions;
 use crate::slots::Busy;
 use crate::types::Discovered;
 
@@ -210,6 +211,8 @@ pub(crate) struct LegacyHttp {
     /// Each call under way holds a clone.
     pub(crate) calls: Arc<()>,
     pub(crate) log: SessionLog,
+    /// Calls that may be asked on the session's own stream.
+    pub(crate) questions: Arc<Questions>,
     /// Answers to pings and refused questions under way at once.
     pub(crate) asides: Arc<Semaphore>,
 }

@@ -21,11 +21,14 @@ use crate::error::UpstreamError;
 use crate::exchange::{Answer, Refused, moved, post};
 use crate::handshake::{Discovery, after_version_error};
 use crate::peer::{Lease, LegacyHttp, ModernHttp, Peer};
+use crate::questions::Asked;
 use crate::server::{Server, lost};
 use crate::types::{CallRequest, UpstreamReply, Who};
 
 /// Time for `logging/setLevel` before a call.
 const LEVEL_TIME: Duration = Duration::from_secs(2);
+/// How long a question waits for the head of the answer to its call.
+const HEAD_TIME: Duration = Duration::from_secs(1);
 /// `traceparent`
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -83,6 +86,7 @@ pub(crate) async fn open(
             _in_session: in_use,
             peer,
             reading: Reading::Over,
+            asked: None,
             ready: VecDeque::new(),
             premade: None,
             asks: Vec::new(),
@@ -182,7 +186,9 @@ async fn send(call: &mut UpstreamCall, request: &CallRequest, who: &Who) -> Resu
             let mut headers = legacy.headers.clone();
             trace(&mut headers, request);
             call.done = false;
-            let (_, answer) = post(env, &legacy.url, headers, body).await?;
+            // Requests of bartizan's own are asked nothing.
+            call.asked = (!call.raw).then(|| legacy.questions.begin(call.id));
+            let (_, answer) = head(call, post(env, &legacy.url, headers, body)).await?;
             legacy_head(&server, &legacy, principal, answer)
         }
         Peer::Channel(channel) => {
@@ -191,6 +197,26 @@ async fn send(call: &mut UpstreamCall, request: &CallRequest, who: &Who) -> Resu
             call.done = false;
             channel.send(body).await?;
             Ok(Head::Reading(std::mem::replace(&mut call.reading, Reading::Over)))
+        }
+    }
+}
+
+/// Waits for the head of an answer. What is asked meanwhile is kept for the one who listens when
+/// the head is there, but not for long: a server that answers in one piece would wait for an
+/// answer while it is waited for.
+async fn head<T>(call: &mut UpstreamCall, posting: impl Future<Output = T>) -> T {
+    let mut posting = std::pin::pin!(posting);
+    loop {
+        tokio::select! {
+            biased;
+            head = &mut posting => return head,
+            question = Asked::next(call.asked.as_mut()) => call.ready.push_back(question),
+            () = tokio::time::sleep(HEAD_TIME), if !call.ready.is_empty() => {
+                for question in std::mem::take(&mut call.ready) {
+                    let error = RpcError::new(codes::METHOD_NOT_FOUND, "not available here");
+                    call.send_aside(build::error(question.id(), &error));
+                }
+            }
         }
     }
 }

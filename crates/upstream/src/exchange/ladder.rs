@@ -208,6 +208,7 @@ pub(crate) async fn initialize(
         used: Used::now(),
         calls: Arc::new(()),
         log: SessionLog::new(),
+        questions: Arc::default(),
         asides: Arc::new(Semaphore::new(MAX_ASIDES)),
     })))
 }

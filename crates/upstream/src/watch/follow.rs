@@ -245,6 +245,7 @@ async fn hear(
             for message in parse(&server.env, event.data)? {
                 match message.kind() {
                     Kind::Notification => tell(server, watcher, &message),
+                    Kind::Request if asked(peer, &message) => {}
                     Kind::Request => refuse(server, peer, &message),
                     // The end of a listen.
                     Kind::Response | Kind::Error if matches!(peer, Peer::Modern(_)) => return Ok(End::Over(wait)),
@@ -259,6 +260,12 @@ fn tell(server: &Server, watcher: &Watcher, message: &Message) {
     if let Some(note) = notes::of(message).or_else(|| notes::other(message)) {
         server.watchers.tell(&watcher.principal, note);
     }
+}
+
+/// Whether a question was given to the call that it belongs to.
+fn asked(peer: &Peer, message: &Message) -> bool {
+    let Peer::Legacy(session) = peer else { return false };
+    message.method() != Some("ping") && session.questions.give(message)
 }
 
 /// Requests outside of any call: pings are answered, nothing else (protocol reference 5.2).
