@@ -1,5 +1,6 @@
 //! The task that takes hits in and sends messages.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,7 @@ use bartizan_model::{Clock, EventId};
 use bartizan_store::repo::alert::{self, Delivery};
 use bartizan_store::repo::lease;
 use bartizan_store::{Store, StoreError};
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::deliver::DeliverError;
@@ -27,9 +27,8 @@ const LEASE: &str = "alerts";
 const LEASE_MS: i64 = 15_000;
 /// The lease is renewed when so much of it is over.
 const RENEW: Duration = Duration::from_secs(5);
-/// Messages sent at once.
-const PARALLEL: usize = 4;
-const DUE: u32 = 32;
+/// Messages looked at in a round.
+const DUE: u32 = 256;
 /// Waits after the first, second, … failure, seconds; the last one repeats.
 const BACKOFF_S: [i64; 6] = [5, 30, 120, 600, 1_800, 3_600];
 /// A message that did not arrive in this time is given up.
@@ -62,6 +61,15 @@ pub struct Alerts {
 struct Inner {
     deps: AlertsDeps,
     rules: Arc<ArcSwap<Rules>>,
+}
+
+/// Messages, in their order, for each destination.
+fn by_destination(due: Vec<Delivery>) -> HashMap<String, Vec<Delivery>> {
+    let mut each: HashMap<String, Vec<Delivery>> = HashMap::new();
+    for message in due {
+        each.entry(message.destination.clone()).or_default().push(message);
+    }
+    each
 }
 
 /// The rules before anything else exists: the audit record needs them first.
@@ -112,7 +120,13 @@ impl Alerts {
 }
 
 impl Inner {
-    async fn run(&self) {
+    async fn run(self: &Arc<Self>) {
+        // Apart: a destination that does not answer must not hold up what others are told.
+        tokio::join!(self.evaluate(), self.deliver());
+    }
+
+    /// The process with the lease takes hits in.
+    async fn evaluate(&self) {
         let mut held: Option<Instant> = None;
         let mut pruned: Option<Instant> = None;
         loop {
@@ -120,8 +134,8 @@ impl Inner {
             if self.rules.load().is_idle() {
                 continue;
             }
+            let deps = &self.deps;
             if held.is_none_or(|since| since.elapsed() > RENEW) {
-                let deps = &self.deps;
                 held = match lease::claim(&deps.store, LEASE, &deps.node, "", LEASE_MS).await {
                     Ok(lease) => lease.map(|_| Instant::now()),
                     Err(_) => None,
@@ -130,12 +144,12 @@ impl Inner {
             if held.is_none() {
                 continue;
             }
-            if let Err(error) = self.round().await {
+            let (rules, now) = (self.rules.load_full(), deps.clock.now_ms());
+            if let Err(error) = evaluate::round(&deps.store, &rules, now, &deps.installation).await {
                 tracing::warn!(%error, "alerts are late");
             }
             if pruned.is_none_or(|last| last.elapsed() > PRUNE) {
-                let now = self.deps.clock.now_ms();
-                match alert::prune(&self.deps.store, now - KEEP_HITS_MS, now - KEEP_ALERTS_MS).await {
+                match alert::prune(&deps.store, now - KEEP_HITS_MS, now - KEEP_ALERTS_MS).await {
                     Ok(()) => pruned = Some(Instant::now()),
                     Err(error) => tracing::warn!(%error, "old alerts are kept"),
                 }
@@ -143,36 +157,74 @@ impl Inner {
         }
     }
 
+    /// Every process sends; each attempt is one process's.
+    async fn deliver(self: &Arc<Self>) {
+        let mut sending: HashMap<String, JoinHandle<()>> = HashMap::new();
+        loop {
+            tokio::time::sleep(TICK).await;
+            sending.retain(|_, task| !task.is_finished());
+            if self.rules.load().is_idle() {
+                continue;
+            }
+            let due = alert::due(&self.deps.store, self.deps.clock.now_ms(), DUE).await;
+            let due = due.inspect_err(|error| tracing::warn!(%error, "alerts are late")).unwrap_or_default();
+            for (destination, messages) in by_destination(due) {
+                // One message at a time to each.
+                if sending.contains_key(&destination) {
+                    continue;
+                }
+                let inner = Arc::clone(self);
+                sending.insert(destination, tokio::spawn(async move { inner.send_all(messages).await }));
+            }
+        }
+    }
+
     async fn round(&self) -> Result<(), StoreError> {
         let (deps, rules) = (&self.deps, self.rules.load_full());
         evaluate::round(&deps.store, &rules, deps.clock.now_ms(), &deps.installation).await?;
-        let due = alert::due(&deps.store, deps.clock.now_ms(), DUE).await?;
-        let mut sending =
-            stream::iter(due.into_iter().map(|delivery| self.send(&rules, delivery))).buffer_unordered(PARALLEL);
-        while let Some(done) = sending.next().await {
-            done?;
+        let due = alert::due(&deps.store, deps.clock.now_ms(), u32::MAX >> 1).await?;
+        for (_, messages) in by_destination(due) {
+            self.send_all(messages).await;
         }
         Ok(())
     }
 
-    async fn send(&self, rules: &Rules, delivery: Delivery) -> Result<(), StoreError> {
-        let (store, now) = (&self.deps.store, self.deps.clock.now_ms());
+    /// Messages of one destination, until one does not arrive.
+    async fn send_all(&self, messages: Vec<Delivery>) {
+        for message in messages {
+            match self.send(message).await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "an alert is late");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// True when the destination takes messages.
+    async fn send(&self, delivery: Delivery) -> Result<bool, StoreError> {
+        let (store, now, rules) = (&self.deps.store, self.deps.clock.now_ms(), self.rules.load_full());
         // The destination is gone since.
         let Some(target) = rules.targets.get(&delivery.destination) else {
-            return alert::done(store, &delivery.id).await;
+            return alert::done(store, &delivery.id).await.map(|()| true);
         };
-        let Err(error) = target.send(&self.deps.egress, &delivery, now).await else {
-            return alert::done(store, &delivery.id).await;
-        };
-        let destination = delivery.destination.as_str();
-        tracing::warn!(%error, destination, id = delivery.id, attempts = delivery.attempts + 1, "an alert did not arrive");
-        if now.saturating_sub(delivery.created_ms) > GIVE_UP_MS {
-            tracing::error!(destination, id = delivery.id, "an alert is given up");
-            return alert::done(store, &delivery.id).await;
-        }
         let at = usize::try_from(delivery.attempts).unwrap_or(usize::MAX).min(BACKOFF_S.len() - 1);
         let wait_s = BACKOFF_S.get(at).copied().unwrap_or(3_600);
-        alert::later(store, &delivery.id, now + wait_s * 1_000).await
+        if !alert::claim(store, &delivery, now + wait_s * 1_000).await? {
+            return Ok(true);
+        }
+        let Err(error) = target.send(&self.deps.egress, &delivery, now).await else {
+            return alert::done(store, &delivery.id).await.map(|()| true);
+        };
+        let (destination, attempts) = (delivery.destination.as_str(), delivery.attempts + 1);
+        tracing::warn!(%error, destination, id = delivery.id, attempts, "an alert did not arrive");
+        if now.saturating_sub(delivery.created_ms) > GIVE_UP_MS {
+            tracing::error!(destination, id = delivery.id, "an alert is given up");
+            alert::done(store, &delivery.id).await?;
+        }
+        Ok(false)
     }
 
     async fn test(&self, destination: &str) -> Result<(), DeliverError> {

@@ -11,9 +11,12 @@ use crate::rule::{Rule, Rules};
 const HITS: u32 = 200;
 /// Alerts looked at for being over.
 const OPEN: u32 = 1_000;
-/// Of one rule at most so many alerts an hour are sent one by one: whoever causes alerts at
-/// will must not be able to bury others.
-const TOLD: i64 = 50;
+/// Of one rule at most so many alerts an hour are sent one by one: of one principal, so that
+/// whoever causes alerts at will buries nobody else's, and in all.
+const OF_ONE: i64 = 20;
+const OF_ALL: i64 = 500;
+/// A cause that comes back this soon is not told again.
+const AGAIN_MS: i64 = 600_000;
 const HOUR_MS: i64 = 3_600_000;
 
 /// One round. Returns whether there may be more to do at once.
@@ -46,14 +49,19 @@ async fn take(store: &Store, rule: &Rule, hit: &Hit, now_ms: i64, installation: 
         return alert::take(store, hit, Some(&now), &[]).await.map(drop);
     }
     // What was counted for an alert that is over does not count again.
-    let since = known.and_then(|alert| alert.resolved_ms).unwrap_or(i64::MIN);
+    let before = known;
+    let since = before.as_ref().and_then(|alert| alert.resolved_ms).unwrap_or(i64::MIN);
     let after = hit.at_ms.saturating_sub(rule.window_ms).max(since);
     let (hits, first) = alert::count(store, &hit.rule, &hit.cause, after, hit.at_ms).await?;
     let hits = hits.max(1);
     if hits < rule.count {
         return alert::take(store, hit, None, &[]).await.map(drop);
     }
-    let lately = alert::told_since(store, &hit.rule, now_ms.saturating_sub(HOUR_MS)).await?;
+    let hour_ago = now_ms.saturating_sub(HOUR_MS);
+    let of_one = alert::told_since(store, &hit.rule, hour_ago, principal(&hit.cause)).await?;
+    let of_all = alert::told_since(store, &hit.rule, hour_ago, "").await?;
+    let lately = before.as_ref().map(|before| before.fired_ms).filter(|at| now_ms.saturating_sub(*at) < AGAIN_MS);
+    let quiet = lately.is_some() || of_one > OF_ONE || of_all > OF_ALL;
     let fired = Alert {
         rule: hit.rule.clone(),
         cause: hit.cause.clone(),
@@ -61,19 +69,27 @@ async fn take(store: &Store, rule: &Rule, hit: &Hit, now_ms: i64, installation: 
         hits,
         first_ms: first.unwrap_or(hit.at_ms),
         last_ms: hit.at_ms,
-        fired_ms: now_ms,
+        // Of a cause that comes and goes, the first time.
+        fired_ms: lately.unwrap_or(now_ms),
         resolved_ms: None,
         event_id: hit.event_id.clone(),
         summary: hit.summary.clone(),
-        told: lately <= TOLD,
+        told: !quiet,
     };
-    let messages = match lately {
-        few if few < TOLD => Message::new("alert.fired", now_ms, &fired, rule.severity, installation),
-        TOLD => Message::new("alert.more", now_ms, &fired, rule.severity, installation),
-        _ => return alert::take(store, hit, Some(&fired), &[]).await.map(drop),
+    if quiet {
+        return alert::take(store, hit, Some(&fired), &[]).await.map(drop);
     }
-    .to_all(rule, now_ms);
+    let last = of_one == OF_ONE || of_all == OF_ALL;
+    let kind = if last { "alert.more" } else { "alert.fired" };
+    let messages = Message::new(kind, now_ms, &fired, rule.severity, installation).to_all(rule, now_ms);
     alert::take(store, hit, Some(&fired), &messages).await.map(drop)
+}
+
+/// The part of a cause that names the principal: what stands before the second member. All of
+/// it where principals are not told apart.
+fn principal(cause: &str) -> &str {
+    let end = cause.starts_with(r#"{"principal":"#).then(|| cause.find(r#"","#)).flatten();
+    end.and_then(|end| cause.get(..end + 2)).unwrap_or(cause)
 }
 
 /// An event that ends the alert of its cause.

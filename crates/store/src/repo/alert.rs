@@ -42,7 +42,7 @@ const RESOLVE: Statement = Statement::write(
     "UPDATE alert SET resolved_ms = $3 WHERE rule = $1 AND cause = $2 AND resolved_ms IS NULL AND last_ms = $4",
 );
 const TOLD: Statement =
-    Statement::read("alert.told", "SELECT count(*) FROM alert WHERE rule = $1 AND fired_ms > $2 AND told = 1");
+    Statement::read("alert.told", "SELECT count(*) FROM alert WHERE rule = $1 AND fired_ms > $2 AND told = 1 AND substr(cause, 1, $3) = $4");
 const REMOVE: Statement =
     Statement::write("alert.remove", "DELETE FROM alert WHERE resolved_ms IS NOT NULL AND resolved_ms < $1");
 const DELIVERY: Statement = Statement::write(
@@ -54,15 +54,15 @@ const DUE: Statement = Statement::read(
     "SELECT id, destination, body, created_ms, attempts FROM alert_delivery WHERE next_ms <= $1 \
      ORDER BY next_ms LIMIT $2",
 );
-const LATER: Statement = Statement::write(
-    "alert_delivery.later",
-    "UPDATE alert_delivery SET attempts = attempts + 1, next_ms = $2 WHERE id = $1",
+const CLAIM: Statement = Statement::write(
+    "alert_delivery.claim",
+    "UPDATE alert_delivery SET attempts = attempts + 1, next_ms = $2 WHERE id = $1 AND attempts = $3",
 );
 const DONE: Statement = Statement::write("alert_delivery.done", "DELETE FROM alert_delivery WHERE id = $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
     let mut all: Vec<Statement> =
-        super::list![HIT, UNSEEN, SEEN, COUNT, PRUNE, GET, PUT, RESOLVE, TOLD, REMOVE, DELIVERY, DUE, LATER, DONE]
+        super::list![HIT, UNSEEN, SEEN, COUNT, PRUNE, GET, PUT, RESOLVE, TOLD, REMOVE, DELIVERY, DUE, CLAIM, DONE]
             .into();
     all.extend([list("firing"), list("newest")]);
     all
@@ -235,12 +235,14 @@ pub async fn newest(store: &Store, limit: u32) -> Result<Vec<Alert>, StoreError>
     store.fetch_all(&list("newest"), &[Arg::Int(i64::from(limit))]).await?.iter().map(alert).collect()
 }
 
-/// How many alerts of a rule fired after a time and were told.
+/// How many alerts of a rule, of causes that begin with `prefix`, fired after a time and were told.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn told_since(store: &Store, rule: &str, since_ms: i64) -> Result<i64, StoreError> {
-    let row = store.fetch_optional(&TOLD, &[Arg::Text(rule), Arg::Int(since_ms)]).await?;
+pub async fn told_since(store: &Store, rule: &str, since_ms: i64, prefix: &str) -> Result<i64, StoreError> {
+    let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+    let args = [Arg::Text(rule), Arg::Int(since_ms), Arg::Int(length), Arg::Text(prefix)];
+    let row = store.fetch_optional(&TOLD, &args).await?;
     row.ok_or(StoreError::Data("alert"))?.int(0, "alert.told")
 }
 
@@ -324,12 +326,14 @@ pub async fn due(store: &Store, now_ms: i64, limit: u32) -> Result<Vec<Delivery>
     rows.iter().map(delivery).collect()
 }
 
-/// A message failed; it is tried again at `next_ms`.
+/// Takes an attempt at a message: if it fails, or the process ends, the next one is at
+/// `next_ms`. False when somebody else took it.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn later(store: &Store, id: &str, next_ms: i64) -> Result<(), StoreError> {
-    store.execute(&LATER, &[Arg::Text(id), Arg::Int(next_ms)]).await.map(drop)
+pub async fn claim(store: &Store, message: &Delivery, next_ms: i64) -> Result<bool, StoreError> {
+    let args = [Arg::Text(&message.id), Arg::Int(next_ms), Arg::Int(message.attempts)];
+    Ok(store.execute(&CLAIM, &args).await? == 1)
 }
 
 /// A message arrived, or is given up.
