@@ -14,6 +14,8 @@ pub(crate) struct Guide {
     /// What the client is, in a few words.
     pub(crate) about: &'static str,
     pub(crate) steps: Vec<Line>,
+    /// Version, protocol and features that were checked (P58); `docs/reference/clients.md` has the whole table.
+    pub(crate) checked: &'static str,
 }
 
 #[derive(Debug)]
@@ -50,6 +52,8 @@ const CURSOR_FILES: &[(&str, &str)] = &[
     ("Windows", r"%USERPROFILE%\.cursor\mcp.json"),
     ("Project", ".cursor/mcp.json"),
 ];
+const COPILOT_FILES: &[(&str, &str)] =
+    &[("macOS, Linux", "~/.copilot/mcp-config.json"), ("Windows", r"%USERPROFILE%\.copilot\mcp-config.json")];
 const CODEX_FILES: &[(&str, &str)] =
     &[("macOS, Linux", "~/.codex/config.toml"), ("Windows", r"%USERPROFILE%\.codex\config.toml")];
 
@@ -59,9 +63,11 @@ pub(crate) fn guides(name: &str, url: &str) -> Vec<Guide> {
     vec![
         claude_code(name, url),
         claude(name, url),
+        chatgpt(),
         vs_code(name, url),
         cursor(name, url),
         codex(name, url),
+        copilot_cli(name, url),
         inspector(url),
         mcp_remote(name, url),
     ]
@@ -72,6 +78,8 @@ fn claude_code(name: &str, url: &str) -> Guide {
         id: "claude-code",
         name: "Claude Code",
         about: "command line",
+        checked: "Checked with the opening of version 2.1.317: protocol 2026-07-28, or 2025-11-25 where a server has no other. \
+                  It can show questions of servers.",
         steps: vec![
             command("Run in a terminal", format!("claude mcp add --transport http {name} {}", shell(url))),
             Line::Say("Then type /mcp inside Claude Code, choose the entry and sign in."),
@@ -84,6 +92,7 @@ fn claude(name: &str, url: &str) -> Guide {
         id: "claude",
         name: "Claude",
         about: "desktop and web",
+        checked: "Checked in every protocol revision, because we have no record of what it opens with.",
         steps: vec![
             Line::Say(
                 "Open Settings, then Connectors, then “Add custom connector”. Paste the address and choose Connect.",
@@ -99,12 +108,47 @@ fn claude(name: &str, url: &str) -> Guide {
     }
 }
 
+fn chatgpt() -> Guide {
+    Guide {
+        id: "chatgpt",
+        name: "ChatGPT",
+        about: "web and desktop",
+        checked: "Checked in every protocol revision, because we have no record of what it opens with. \
+                  It can show questions of servers.",
+        steps: vec![
+            Line::Say(
+                "Open Settings, then the connectors, switch on developer mode and create a connector. Paste the address, \
+                 choose OAuth as authentication and sign in.",
+            ),
+            Line::Say(
+                "ChatGPT reaches this address from the internet: inside a company network only it cannot be used.",
+            ),
+        ],
+    }
+}
+
+fn copilot_cli(name: &str, url: &str) -> Guide {
+    Guide {
+        id: "copilot-cli",
+        name: "Copilot CLI",
+        about: "command line",
+        checked: "Checked with the opening of runtime 1.0.89-7: protocol 2026-07-28, or 2025-11-25 where a server has no other.",
+        steps: vec![
+            Line::Say("Type /mcp add inside Copilot CLI, or put this into the file yourself:"),
+            file("mcp-config.json", &json!({ "mcpServers": { name: { "type": "http", "url": url, "tools": ["*"] } } })),
+            Line::Files(COPILOT_FILES),
+        ],
+    }
+}
+
 fn vs_code(name: &str, url: &str) -> Guide {
     let link = json!({ "name": name, "type": "http", "url": url }).to_string();
     Guide {
         id: "vs-code",
         name: "VS Code",
         about: "GitHub Copilot",
+        checked: "Checked with the opening of version 1.140: protocol 2025-11-25, and 2026-07-28 by its Copilot agent. \
+                  It can show questions of servers and answer their requests to a model.",
         steps: vec![
             Line::Open { label: "Add to VS Code", href: format!("vscode:mcp/install?{}", percent(&link)) },
             Line::Say("Or run “MCP: Add Server” from the command palette, or put this into the file yourself:"),
@@ -121,6 +165,8 @@ fn cursor(name: &str, url: &str) -> Guide {
         id: "cursor",
         name: "Cursor",
         about: "editor",
+        checked: "Checked in every protocol revision, because we have no record of what it opens with. \
+                  It can show questions of servers.",
         steps: vec![
             Line::Open { label: "Add to Cursor", href },
             Line::Say("Or put this into the file yourself:"),
@@ -137,6 +183,7 @@ fn codex(name: &str, url: &str) -> Guide {
         id: "codex",
         name: "Codex",
         about: "command line and editor",
+        checked: "Checked with the opening of version 0.165.0: protocol 2025-06-18.",
         steps: vec![
             command("Run in a terminal", commands),
             Line::Say("Or put this into the file yourself, then run the second command:"),
@@ -152,6 +199,7 @@ fn inspector(url: &str) -> Guide {
         id: "inspector",
         name: "MCP Inspector",
         about: "for looking at tools by hand",
+        checked: "Version 2.12.0 signs in and calls tools in our tests: protocol 2025-11-25; 2026-07-28 is one of its settings.",
         steps: vec![
             command("Run in a terminal", text),
             Line::Say("A browser opens. Choose Connect and sign in; then list and call tools."),
@@ -164,6 +212,7 @@ fn mcp_remote(name: &str, url: &str) -> Guide {
         id: "mcp-remote",
         name: "Any other client",
         about: "by address, or with mcp-remote",
+        checked: "mcp-remote 0.15.1 signs in and calls tools in our tests, and so do the TypeScript, Python and FastMCP clients.",
         steps: vec![
             Line::Say(
                 "A client that knows remote servers needs the address only: transport “streamable HTTP”, sign-in by OAuth. \
@@ -259,7 +308,20 @@ mod tests {
     #[test]
     fn p56_every_client_has_its_own_instructions() {
         let ids: Vec<_> = guides("acme", URL).iter().map(|guide| guide.id).collect();
-        assert_eq!(ids, ["claude-code", "claude", "vs-code", "cursor", "codex", "inspector", "mcp-remote"]);
+        assert_eq!(
+            ids,
+            [
+                "claude-code",
+                "claude",
+                "chatgpt",
+                "vs-code",
+                "cursor",
+                "codex",
+                "copilot-cli",
+                "inspector",
+                "mcp-remote"
+            ]
+        );
         assert_eq!(copies("claude-code", URL), [format!("claude mcp add --transport http acme {URL}")]);
         assert_eq!(copies("codex", URL)[0], format!("codex mcp add acme --url {URL}\ncodex mcp login acme"));
         assert_eq!(copies("codex", URL)[1], format!("[mcp_servers.acme]\nurl = \"{URL}\""));
@@ -281,7 +343,7 @@ mod tests {
 
     #[test]
     fn p56_files_are_json_that_parses() {
-        for id in ["vs-code", "cursor", "claude"] {
+        for id in ["vs-code", "cursor", "claude", "copilot-cli"] {
             let text = copies(id, r#"https://h/"x'\"#).pop().unwrap();
             serde_json::from_str::<serde_json::Value>(&text).unwrap_or_else(|e| panic!("{id}: {e}: {text}"));
         }

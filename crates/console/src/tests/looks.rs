@@ -69,6 +69,7 @@ fn scenes() -> Vec<(&'static str, Fake, Request<Body>)> {
         ("login-choose", begin(providers), get("/login?transaction=t1", None)),
         ("login-unknown", begin(providers), form("/login", "email=a%40nowhere.example&transaction=t1")),
         ("login-demo", begin(people), get("/login?transaction=t1", None)),
+        ("login-break-glass", plain(), get("/login/break-glass", None)),
         ("login-onward", plain(), form("/login/demo", "user=a&transaction=t1")),
         ("consent-loopback", step(|| Step::Consent(Box::new(view()))), authorize()),
         ("consent-web", step(|| Step::Consent(Box::new(web_view()))), authorize()),
@@ -76,7 +77,7 @@ fn scenes() -> Vec<(&'static str, Fake, Request<Body>)> {
         ("account-empty", plain(), mine("/account")),
         ("connect", plain(), mine("/connect/notes")),
         ("connect-token", plain(), mine("/connect/vault")),
-        ("connect-done", plain(), mine("/connect/notes/done")),
+        ("connect-done", Fake { own: super::connect::accounts(), ..Fake::default() }, mine("/connect/notes/done")),
         ("step-up", plain(), mine("/step-up/h1")),
         ("step-up-purpose", plain(), mine("/step-up/p1")),
         ("step-up-done", plain(), form("/step-up/p1", "csrf=csrf-of-s1&purpose=audit")),
@@ -103,7 +104,7 @@ async fn look(folder: &str, scenes: Vec<Value>) -> Value {
     let mut command = tokio::process::Command::new(tools::node());
     command.arg(tools::script("sign-in/pages.mjs")).arg(&file).arg(pictures);
     command.env("BARTIZAN_TOOLS_DIR", tools::folder());
-    let output = process::run_command(&mut command, Duration::from_secs(300)).await.unwrap();
+    let output = process::run_command(&mut command, Duration::from_secs(600)).await.unwrap();
     let line = output.stdout.trim().lines().last().unwrap_or_default();
     serde_json::from_str(line).unwrap_or_else(|_| panic!("{}{}", output.stdout, output.stderr))
 }
