@@ -32,20 +32,27 @@ const TOOLS = [
 ];
 const note = (...words) => console.error("wrapper:", ...words);
 
+/** The authorization server that the server names: an administrator looks it up with the client. */
+async function issuer() {
+  const { origin, pathname } = new URL(target);
+  const found = await fetch(`${origin}/.well-known/oauth-protected-resource${pathname}`);
+  return (await found.json()).authorization_servers[0];
+}
+
 /** How bartizan is to sign in at the server: {auth_type, auth_config}, or nothing. */
 function credential() {
-  const { client_id, client_secret } = context;
+  const { client_id, client_secret, issuer } = context;
   if (!scenario.startsWith("auth/")) return {};
   if (scenario.startsWith("auth/client-credentials")) {
-    return { auth_type: "client_credentials", auth_config: { client_id, client_secret } };
+    return { auth_type: "client_credentials", auth_config: { client_id, client_secret, issuer } };
   }
   if (scenario === "auth/enterprise-managed-authorization") {
-    return { auth_type: "id_jag", auth_config: { client_id, client_secret } };
+    return { auth_type: "id_jag", auth_config: { client_id, client_secret, issuer } };
   }
   // The document that the suite wants named is not where bartizan keeps its own.
   const document = "https://conformance-test.local/client-metadata.json";
   if (scenario === "auth/basic-cimd") return { auth_type: "oauth", auth_config: { client_id: document } };
-  const known = client_id ? { auth_config: { client_id, client_secret, issuer: context.issuer } } : {};
+  const known = client_id ? { auth_config: { client_id, client_secret, issuer } } : {};
   return { auth_type: "oauth", ...known };
 }
 
@@ -192,6 +199,7 @@ async function main() {
   const folder = mkdtempSync(join(tmpdir(), "conformance-upstream-"));
   const idp = context.idp_client_id ?? "bartizan";
   const exchange = context.idp_token_endpoint && { url: context.idp_token_endpoint, idToken: context.idp_id_token };
+  if (context.client_secret) context.issuer ??= await issuer();
   const provider = await instantProvider(idp, exchange);
   const walker = new Walker();
   let stop = async () => {};
