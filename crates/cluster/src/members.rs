@@ -13,6 +13,7 @@ use bartizan_store::repo::replica::{self, Replica};
 use bartizan_tls::ReplicaTls;
 use bytes::Bytes;
 use http::Request;
+use tokio::time::Instant;
 
 use crate::link::{CONNECT, Link};
 
@@ -24,6 +25,8 @@ const GONE_MS: i64 = 10_000;
 const KEEP_MS: i64 = 3_600_000;
 /// Longest look into the store while a request waits.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between two looks for requests: anybody can name a process that never lived.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What the members of a cluster need.
 pub struct ClusterDeps {
@@ -50,6 +53,8 @@ struct Inner {
     /// The others, by name.
     others: ArcSwap<HashMap<String, String>>,
     links: Mutex<HashMap<String, Arc<Link>>>,
+    /// When it was last looked for a request. Held while looking: all who wait share one look.
+    looked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Cluster {
@@ -60,6 +65,7 @@ impl Cluster {
             started_ms: deps.clock.now_ms(),
             others: ArcSwap::default(),
             links: Mutex::default(),
+            looked: tokio::sync::Mutex::default(),
             deps,
         }))
     }
@@ -132,12 +138,22 @@ impl Cluster {
         }
     }
 
+    /// Looks for a process, unless somebody looked a moment ago.
+    async fn look_seldom(&self, node: &str) -> Result<(), String> {
+        let mut looked = self.0.looked.lock().await;
+        if self.0.others.load().contains_key(node) || looked.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return Ok(());
+        }
+        *looked = Some(Instant::now());
+        self.look().await
+    }
+
     async fn address(&self, node: &str) -> Result<String, PassError> {
         if let Some(address) = self.0.others.load().get(node) {
             return Ok(address.clone());
         }
         // It may have started a moment ago.
-        let looked = tokio::time::timeout(LOOK, self.look()).await;
+        let looked = tokio::time::timeout(LOOK, self.look_seldom(node)).await;
         let why = match looked {
             Ok(Ok(())) => "it does not live".to_owned(),
             Ok(Err(error)) => error,
@@ -166,3 +182,6 @@ impl Replicas for Cluster {
         self.0.others.load().keys().map(|node| node.as_str().into()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Response, Uri};
 use http_body::Body as HttpBody;
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::body::Body;
 use crate::decode::{Decoded, Incoming, Way};
@@ -50,6 +51,10 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 
 /// Longest wait for a process to take a cancellation.
 const CANCEL: Duration = Duration::from_secs(2);
+/// Largest cancellation that is passed on, bytes: it goes to every process.
+const MAX_CANCEL: usize = 4 * 1024;
+/// Cancellations on their way to the other processes.
+static TELLING: Semaphore = Semaphore::const_new(64);
 
 /// The body of an answer from another process.
 pub type PassedBody =
@@ -200,12 +205,23 @@ pub(crate) async fn elsewhere(
     }
 }
 
-/// Passes a cancellation to every other process; only one of them has the call, and nobody waits.
+/// A place among the cancellations on their way; none for one that is too large or too many.
+fn may_tell<'s>(body: &Bytes, places: &'s Semaphore) -> Option<SemaphorePermit<'s>> {
+    if body.len() > MAX_CANCEL { None } else { places.try_acquire().ok() }
+}
+
+/// Passes a cancellation to every other process; only one of them has the call, and nobody waits. A cancellation is a
+/// wish (MCP 2025-11-25, cancellation): one too many is dropped.
 fn tell_all(portal: &Portal, replicas: &Arc<dyn Replicas>, arrival: &Arrival<'_>, body: &Bytes) {
     for node in replicas.others() {
+        let Some(place) = may_tell(body, &TELLING) else {
+            tracing::debug!(%node, bytes = body.len(), "a cancellation was not passed on");
+            return;
+        };
         let Some(request) = whole(portal, arrival, body) else { return };
         let passing = replicas.pass(&node, request);
         portal.0.drain.spawn(async move {
+            let _place = place;
             if !matches!(tokio::time::timeout(CANCEL, passing).await, Ok(Ok(_))) {
                 tracing::debug!(%node, "a cancellation could not be passed on");
             }
@@ -269,4 +285,20 @@ pub(crate) fn device(portal: &Portal, parts: &Parts, peer: SocketAddr) -> Option
     let seen = seen_by(parts, peer).and_then(|(_, device)| device);
     let now_ms = portal.0.clock.now_ms();
     portal.0.settings.facts.device(peer.ip(), &parts.headers, certificate, seen, now_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o17_cancellations_on_their_way_are_small_and_few() {
+        let (places, small) = (Semaphore::new(2), Bytes::from(vec![b' '; MAX_CANCEL]));
+        assert!(may_tell(&Bytes::from(vec![b' '; MAX_CANCEL + 1]), &places).is_none());
+        let first = may_tell(&small, &places);
+        let second = may_tell(&small, &places);
+        assert!(first.is_some() && second.is_some() && may_tell(&small, &places).is_none());
+        drop(first);
+        assert!(may_tell(&small, &places).is_some());
+    }
 }

@@ -13,7 +13,7 @@ mod profile;
 mod session;
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,7 +27,7 @@ pub(crate) use asks::{Batch, node_of};
 use envelope::Envelope;
 pub(crate) use offered::Offered;
 use owners::Owners;
-pub(crate) use session::{About, Opening, Running, Session, Transport};
+pub(crate) use session::{About, Feed, Opening, Running, Session, Transport};
 
 use crate::streams::StreamId;
 
@@ -183,8 +183,7 @@ impl Sessions {
             self.owners.remove(&session);
             return Err(Closed::Unavailable);
         }
-        self.insert(&session);
-        Ok(session)
+        Ok(self.insert(&session))
     }
 
     fn made(
@@ -209,11 +208,16 @@ impl Sessions {
         })))
     }
 
-    fn insert(&self, session: &Arc<Session>) {
+    /// Takes a session into memory. The one that is to be used: somebody else may have been faster.
+    fn insert(&self, session: &Arc<Session>) -> Arc<Session> {
         let mut shard = self.shard(&session.holder).write().unwrap_or_else(PoisonError::into_inner);
-        if shard.insert(Arc::clone(&session.holder), Arc::clone(session)).is_none() {
-            self.count.fetch_add(1, Ordering::Relaxed);
-            self.metrics.sessions(1);
+        match shard.entry(Arc::clone(&session.holder)) {
+            Entry::Occupied(known) => Arc::clone(known.get()),
+            Entry::Vacant(place) => {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                self.metrics.sessions(1);
+                Arc::clone(place.insert(Arc::clone(session)))
+            }
         }
     }
 
@@ -279,13 +283,18 @@ impl Sessions {
             let Some(own) = self.owners.oldest_idle(&session.counted) else { break };
             self.forget(&own);
         }
-        // Somebody else may have been faster.
-        if let Some(known) = self.here(&session.holder) {
-            self.owners.add(&known);
-            return Ok(known);
+        let used = self.insert(&session);
+        if !Arc::ptr_eq(&used, &session) {
+            self.owners.add(&used);
         }
-        self.insert(&session);
-        Ok(session)
+        // It may have ended elsewhere before it was here to hear of it.
+        match self.states.get(&used.holder).await {
+            Ok(Some(_)) => Ok(used),
+            ended => {
+                self.forget(&used);
+                Err(ended.err().map_or(Lost::Unknown, Lost::from))
+            }
+        }
     }
 
     /// Ends a session everywhere: its streams close, its calls are cancelled.
@@ -345,11 +354,17 @@ impl Sessions {
                 continue;
             }
             session.sweep();
-            // An open stream is a use.
-            if session.is_streaming()
-                && let Ok(Some(row)) = self.states.get(&session.holder).await
-            {
-                self.states.touch(&session.holder, &row, self.seen_every_ms);
+            if session.is_quiet() {
+                continue;
+            }
+            match self.states.get(&session.holder).await {
+                // An open stream is a use.
+                Ok(Some(row)) if session.is_streaming() => {
+                    self.states.touch(&session.holder, &row, self.seen_every_ms);
+                }
+                // The word that it ended did not come here.
+                Ok(None) => self.forget(&session),
+                Ok(Some(_)) | Err(Unavailable) => {}
             }
         }
         self.states.prune(self.idle_ms.saturating_add(self.seen_every_ms)).await;

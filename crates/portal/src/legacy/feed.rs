@@ -9,12 +9,13 @@ use bartizan_gate::{CallReply, Caller, Subscription, SubscriptionControl, Unknow
 use bartizan_wire::listen::Filter;
 use bartizan_wire::{RawJson, Revision, RpcError, build, codes};
 use http::Response;
+use tokio_util::sync::CancellationToken;
 
 use crate::body::Body;
 use crate::portal::{Arrival, Portal};
 use crate::pump::wants_log;
 use crate::respond::{self, Asked, Problem, ProblemKind, Reply};
-use crate::sessions::{Session, Transport};
+use crate::sessions::{Feed, Session, Transport};
 use crate::streams::Reader;
 
 /// How often it is looked whether somebody still reads. A stream unread at two looks
@@ -82,21 +83,26 @@ pub(super) async fn listen(
     caller: &Caller,
 ) -> Result<SubscriptionControl, CallReply> {
     let mut feed = session.feed.lock().await;
-    if let Some(feed) = feed.as_ref() {
-        return Ok(feed.clone());
+    if let Some(feed) = feed.as_ref().filter(|feed| *feed.who == *caller.principal) {
+        return Ok(feed.control.clone());
+    }
+    // What was chosen for other groups is not for these.
+    if let Some(former) = feed.take() {
+        former.over.cancel();
     }
     let uris = session.subscribed().iter().map(|uri| String::from(&**uri)).collect();
     let filter = Filter { tools: true, prompts: true, resources: true, uris, task_ids: Vec::new() };
     let subscription = portal.0.gate.subscribe(&session.endpoint, caller, filter).await?;
     let control = subscription.control();
-    *feed = Some(control.clone());
-    portal.0.drain.spawn(run(portal.clone(), Arc::clone(session), subscription));
+    let over = CancellationToken::new();
+    *feed = Some(Feed { control: control.clone(), who: Arc::clone(&caller.principal), over: over.clone() });
+    portal.0.drain.spawn(run(portal.clone(), Arc::clone(session), subscription, over));
     Ok(control)
 }
 
 /// Writes notes to the session's stream until the session, the process or the
-/// client's interest ends.
-async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
+/// client's interest ends, or somebody with other groups listens instead (`over`).
+async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription, over: CancellationToken) {
     let drain = portal.0.drain.clone();
     let mut unread = false;
     let mut look = tokio::time::interval(LOOK);
@@ -104,6 +110,7 @@ async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
     loop {
         tokio::select! {
             biased;
+            () = over.cancelled() => return,
             () = session.ended() => break,
             // The one stream of an old client also carries its answers; it ends later.
             () = drain.closing(), if session.transport == Transport::Sse => break,
@@ -129,6 +136,9 @@ async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
             }
             _ = look.tick() => {
                 let mut feed = session.feed.lock().await;
+                if over.is_cancelled() {
+                    return;
+                }
                 if session.get_stream().is_attached() {
                     unread = false;
                 } else if unread {
@@ -141,5 +151,9 @@ async fn run(portal: Portal, session: Arc<Session>, mut notes: Subscription) {
             }
         }
     }
-    *session.feed.lock().await = None;
+    // It is cancelled under the lock: otherwise the feed is this one.
+    let mut feed = session.feed.lock().await;
+    if !over.is_cancelled() {
+        *feed = None;
+    }
 }

@@ -6,7 +6,7 @@ use bartizan_wire::{ClientProfile, RawJson, Revision};
 use super::envelope::{hex, sha256};
 
 /// Longest profile that is kept, bytes.
-const MAX: usize = 64 * 1024;
+const MAX: usize = 8 * 1024;
 
 /// A profile ready to be kept.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bartizan_gate::{Endpoint, Off, Selection, State as Row, SubscriptionControl};
+use bartizan_model::Principal;
 use bartizan_wire::{AskAnswer, ClientProfile, LogLevel, RequestId, Revision};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,15 @@ impl About {
     }
 }
 
+/// What listens for a session at the gate.
+pub(crate) struct Feed {
+    pub(crate) control: SubscriptionControl,
+    /// For whom it listens: their groups decide what there is to hear.
+    pub(crate) who: Arc<Principal>,
+    /// Cancelled, with the feed locked, when another one takes its place.
+    pub(crate) over: CancellationToken,
+}
+
 /// One legacy session.
 pub(crate) struct Session {
     pub(crate) id: Arc<str>,
@@ -98,7 +108,7 @@ pub(crate) struct Session {
     state: Mutex<State>,
     ended: CancellationToken,
     /// The subscription at the gate, while somebody listens.
-    pub(crate) feed: tokio::sync::Mutex<Option<SubscriptionControl>>,
+    pub(crate) feed: tokio::sync::Mutex<Option<Feed>>,
 }
 
 #[derive(Default)]

@@ -484,6 +484,56 @@ async fn p34_a_changed_profile_in_the_store_opens_nothing() {
     assert_eq!(found(&b, &session.id, "alice").await.err(), Some(Lost::Unknown));
 }
 
+/// A process whose change feed never speaks.
+async fn deaf() -> (Sessions, Store) {
+    let clock = Arc::new(ManualClock::at(1_800_000_000_000));
+    let store = Store::open(&StoreUrl::Memory, Arc::clone(&clock) as Arc<dyn Clock>).await.unwrap();
+    let handles = Vault::new(KeyRing::ephemeral().unwrap()).unwrap().handles();
+    // Made outside of a runtime a feed never speaks.
+    let (db, now) = (store.clone(), Arc::clone(&clock) as Arc<dyn Clock>);
+    let states = std::thread::spawn(move || PortalStates::new(Some(db), now)).join().unwrap();
+    (sessions(&clock, states, handles, 3, "b"), store)
+}
+
+#[tokio::test]
+async fn p34_streams_of_a_session_that_ended_elsewhere_end_without_the_feed() {
+    let (b, store) = deaf().await;
+    let (ended, other) = (open(&b, "alice").await.unwrap(), open(&b, "alice").await.unwrap());
+    let readers = (reader(&ended), reader(&other));
+    portal_state::end(&store, &ended.holder).await.unwrap();
+    b.sweep().await;
+    ended.ended().await;
+    assert!(ended.get_stream().is_closed() && !other.get_stream().is_closed());
+    assert_eq!(b.len(), 1);
+    drop(readers);
+}
+
+#[tokio::test]
+async fn p34_two_requests_at_once_take_up_one_session() {
+    let (_clock, a, b, ..) = replicas().await;
+    let session = open(&a, "alice").await.unwrap();
+    let (one, two) = tokio::join!(found(&b, &session.id, "alice"), found(&b, &session.id, "alice"));
+    assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
+    // Whoever comes second gets the first one, and counts once.
+    let envelope = Envelope::open(&b.handles, &session.id).unwrap();
+    let about = About::new(ClientProfile::plain(Revision::V2025_11_25), Offered::default());
+    let late = b.made(session.id.clone(), &envelope, &portal(), "x".into(), about).ok().unwrap();
+    assert!(!Arc::ptr_eq(&b.insert(&late), &late));
+    assert_eq!(b.len(), 1);
+}
+
+#[tokio::test]
+async fn p34_a_session_that_ended_while_it_was_taken_up_is_not_kept() {
+    let (b, store) = deaf().await;
+    let session = open(&b, "alice").await.unwrap();
+    b.forget(&session);
+    let envelope = Envelope::open(&b.handles, &session.id).unwrap();
+    portal_state::end(&store, &session.holder).await.unwrap();
+    // `find` saw the row a moment ago.
+    let adopted = b.adopt(&session.id, &envelope, &portal(), Arc::clone(&session.counted)).await;
+    assert_eq!((adopted.err(), b.len()), (Some(Lost::Unknown), 0));
+}
+
 /// What the look at the store is for when the feed is silent: memory says the session is
 /// there, the store that it ended.
 #[tokio::test]
