@@ -20,6 +20,7 @@ fn event(n: usize) -> AuditEvent {
         groups: vec!["engineering".to_owned(), "everyone".to_owned()],
         ip: Some("192.0.2.7".to_owned()),
         client: Some("claude-code".to_owned()),
+        purpose: None,
         client_version: Some("2.1.0".to_owned()),
         owner: None,
     };

@@ -178,6 +178,7 @@ impl Node {
             selection: crate::selection::pages(gate.clone()),
             upstream: sign_in::upstream(accounts, gate.clone(), Arc::clone(&live)),
             record,
+            witness: sign_in::witness(audit.clone(), Arc::clone(&live)),
             store: store.clone(),
             vault,
             egress,

@@ -18,7 +18,7 @@ use bartizan_egress::Egress;
 use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
     Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BREAK_GLASS_PROVIDER, BreakGlass, BrowserSession,
-    DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES,
+    DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, Witness,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId, SignInFacts};
@@ -53,6 +53,8 @@ pub(crate) struct SignInDeps {
     pub(crate) selection: SelectionPages,
     pub(crate) people: Arc<People>,
     pub(crate) gate: Gate,
+    /// Puts what must not be lost on record.
+    pub(crate) witness: Witness,
     /// Only `dev` has some.
     pub(crate) demo_users: Vec<DemoUser>,
     /// Tells upstream servers who calls; its keys are published.
@@ -126,10 +128,10 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         public_url: issuer.clone(),
         providers: Arc::new(move || providers.providers.load_full()),
         demo_users: deps.demo_users,
-        break_glass: deps
-            .settings
-            .break_glass
-            .then(|| BreakGlass::new(deps.vault.clone(), deps.store.clone(), Arc::clone(&deps.clock))),
+        break_glass: deps.settings.break_glass.then(|| {
+            let account = BreakGlass::new(deps.vault.clone(), deps.store.clone(), Arc::clone(&deps.clock));
+            account.with_witness(deps.witness)
+        }),
         lifetimes: deps.settings.lifetimes.clone(),
         record: Arc::clone(&record),
     });
@@ -218,18 +220,22 @@ fn endpoint(url: &str, base: &str, snapshot: &Snapshot) -> Option<Endpoint> {
 }
 
 /// Whether the policy would let somebody in who wants to go on (A5). What only a connection
-/// to the endpoint tells, country and device, is not known here: where rules look at those,
-/// each request is judged and a refresh is not.
+/// to the endpoint tells, country and device, is not known here: where rules of the endpoint
+/// look at those, each request is judged and a refresh is not.
 fn may_enter(entrance: &Entrance<'_>, base: &str, gate: &Gate, snapshot: &Snapshot) -> bool {
     let Some(endpoint) = endpoint(entrance.resource, base, snapshot) else { return false };
     let circumstances = Circumstances {
         facts: Some(Arc::clone(entrance.facts)),
         grant: Some(entrance.grant.into()),
+        client_id: Some(entrance.client_id.into()),
         ..Circumstances::default()
     };
     let access = gate.visible_endpoint(entrance.principal, &endpoint, Some(entrance.peer), &circumstances);
-    let used = snapshot.policies.context_use();
-    access == Access::Allowed || (access == Access::Denied && used.place)
+    let place_matters = || match &endpoint {
+        Endpoint::Portal(id) => snapshot.policies.place_matters(Some(id.as_str()), None),
+        Endpoint::Server(id) => snapshot.policies.place_matters(None, Some(id)),
+    };
+    access == Access::Allowed || (access == Access::Denied && place_matters())
 }
 
 /// The portal of a home page.
@@ -285,6 +291,17 @@ pub(crate) fn recorder(audit: Audit, live: Arc<Live<Snapshot>>, events: TaskTrac
         if refusals.note(&event) {
             write(event);
         }
+    })
+}
+
+/// Puts an event on record, durably, before it counts.
+pub(crate) fn witness(audit: Audit, live: Arc<Live<Snapshot>>) -> Witness {
+    Arc::new(move |event| {
+        let (audit, version) = (audit.clone(), live.load().version);
+        Box::pin(async move {
+            let kept = audit.append_durable(on_record(event, version)).await;
+            kept.inspect_err(|error| tracing::error!(%error, "nobody is let in without a record")).is_ok()
+        })
     })
 }
 

@@ -2,7 +2,9 @@
 //! It is made and removed on the host only: nothing here is reached by a request but
 //! [`BreakGlass::check`].
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
@@ -15,16 +17,20 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use totp_rs::{Algorithm, TOTP};
 
+use crate::event::IdentityEvent;
 use crate::secret;
 
 /// Id of the "provider" in sessions, grants and events.
 pub const PROVIDER: &str = bartizan_store::repo::person::LOCAL_ISSUER;
 /// The group of whoever signed in this way, for policies.
-pub const GROUP: &str = "break-glass";
+pub const GROUP: &str = bartizan_store::repo::person::LOCAL_GROUP;
 /// Seconds of one code, and how many codes before and after the present one count (RFC 6238,
 /// section 5.2).
 const STEP_S: u64 = 30;
 const SKEW: u8 = 1;
+/// Passwords hashed at once, and how long one waits for its turn.
+const TURNS: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest password that is looked at, bytes.
 const LONGEST: usize = 256;
 
@@ -43,6 +49,9 @@ pub enum BreakGlassError {
     /// Wrong password or code, or a code that was used before.
     #[error("the password or the code is wrong")]
     Wrong,
+    /// Too many attempts at once.
+    #[error("too many attempts at once: try again in a moment")]
+    Busy,
     /// The store or the machine does not do its part.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -92,9 +101,13 @@ struct Kept {
 pub struct BreakGlass {
     records: Records,
     clock: Arc<dyn Clock>,
-    /// One password is hashed at a time: each takes 19 MiB.
-    turn: Arc<Semaphore>,
+    /// Few passwords are hashed at a time: each takes 19 MiB.
+    turns: Arc<Semaphore>,
+    witness: Option<Witness>,
 }
+
+/// Puts an event on record durably; false when that cannot be done.
+pub type Witness = Arc<dyn Fn(IdentityEvent) -> Pin<Box<dyn Future<Output = bool> + Send>> + Send + Sync>;
 
 fn key() -> Key {
     Key { tenant: String::new(), kind: "break_glass".to_owned(), id: "account".to_owned() }
@@ -103,7 +116,21 @@ fn key() -> Key {
 impl BreakGlass {
     /// Over this store.
     pub fn new(vault: Vault, store: Store, clock: Arc<dyn Clock>) -> Self {
-        Self { records: Records::new(vault, store), clock, turn: Arc::new(Semaphore::new(1)) }
+        Self { records: Records::new(vault, store), clock, turns: Arc::new(Semaphore::new(TURNS)), witness: None }
+    }
+
+    /// Nobody is let in unless this has put it on record.
+    #[must_use]
+    pub fn with_witness(self, witness: Witness) -> Self {
+        Self { witness: Some(witness), ..self }
+    }
+
+    /// True when a use is on record.
+    pub(crate) async fn witness(&self, event: IdentityEvent) -> bool {
+        match &self.witness {
+            Some(witness) => witness(event).await,
+            None => false,
+        }
     }
 
     /// Makes the account. Only the command line on the host calls this.
@@ -173,8 +200,11 @@ impl BreakGlass {
 
     async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, BreakGlassError> {
         let broken = |_| BreakGlassError::Unavailable("the password cannot be checked".to_owned());
-        let _turn = self.turn.acquire().await.map_err(|_| BreakGlassError::Unavailable("ending".to_owned()))?;
+        let turn = tokio::time::timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(BreakGlassError::Busy) };
         tokio::task::spawn_blocking(move || {
+            // Kept by the work itself: whoever goes away does not make room for more of it.
+            let _turn = turn;
             if password.len() > LONGEST {
                 return false;
             }

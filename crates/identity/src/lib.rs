@@ -19,7 +19,7 @@ mod tokens;
 pub use authenticate::{Authenticated, GrantInfo, Held, Identity};
 pub use break_glass::{
     BreakGlass, BreakGlassError, Created as BreakGlassCreated, GROUP as BREAK_GLASS_GROUP,
-    PROVIDER as BREAK_GLASS_PROVIDER, Standing as BreakGlassStanding,
+    PROVIDER as BREAK_GLASS_PROVIDER, Standing as BreakGlassStanding, Witness,
 };
 pub use credential::{CREDENTIAL_HEADERS, strip_credentials};
 pub use error::{AuthError, AuthErrorKind};

@@ -307,7 +307,8 @@ impl Login {
     ) -> Result<SignedIn, PageProblem> {
         let (deps, limits, now) = (&self.inner.deps, &self.inner.limits, self.inner.now());
         let account = deps.break_glass.as_ref().ok_or_else(problem::no_break_glass)?;
-        limits.check(self.peer, now)?;
+        // Before, not after: an attempt takes a processor for a while.
+        limits.attempt(self.peer, now)?;
         let event = |ok| IdentityEvent {
             provider: Some(break_glass::PROVIDER.to_owned()),
             ip: self.peer,
@@ -315,17 +316,19 @@ impl Login {
         };
         let email = match account.check(password, code).await {
             Ok(email) => email,
+            Err(BreakGlassError::Busy) => return Err(problem::busy()),
             Err(BreakGlassError::Unavailable(error)) => {
                 tracing::error!(error, "the break-glass account cannot be checked");
                 return Err(problem::break_glass_unavailable());
             }
             Err(_) => {
-                limits.failed(self.peer, break_glass::PROVIDER, now);
                 (deps.record)(event(false));
                 return Err(problem::break_glass_wrong());
             }
         };
-        (deps.record)(IdentityEvent { person: Some(email.clone()), ..event(true) });
+        if !account.witness(IdentityEvent { person: Some(email.clone()), ..event(true) }).await {
+            return Err(problem::break_glass_unavailable());
+        }
         let groups = [break_glass::GROUP.to_owned()];
         let said = Said {
             issuer: break_glass::PROVIDER,

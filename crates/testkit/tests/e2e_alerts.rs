@@ -144,3 +144,96 @@ async fn l14_a_destination_can_be_tried_and_changed_while_it_runs() {
     let text = refused.stdout + &refused.stderr;
     assert!(text.contains("there is no destination `nowhere`"), "{text}");
 }
+
+/// Fills in the break-glass page as a browser does; the status, and the cookie it was given.
+async fn break_glass(base: &str, password: &str, code: &str) -> (u16, Option<String>) {
+    let form = [FORM[0], ("origin", base)];
+    let body = format!("password={password}&code={code}&return_to=%2Faccount");
+    let reply = Http::new().send(Method::POST, &format!("{base}/login/break-glass"), &form, body).await.unwrap();
+    let cookie = reply.header("set-cookie").and_then(|text| text.split(';').next()).map(str::to_owned);
+    (reply.status, cookie)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a31_with_the_provider_down_the_account_signs_in_and_an_alert_is_sent() {
+    let test = "a31_with_the_provider_down_the_account_signs_in_and_an_alert_is_sent";
+    if !tools::ready(test, &[Part::Product]) {
+        return;
+    }
+    let (url, told) = sink().await;
+    // Nobody listens there.
+    let provider = json!({"id": "corp", "issuer": "http://127.0.0.1:9", "client_id": "x", "email_domains": ["corp.example"]});
+    let config = |on: bool| {
+        let config = Config::new().set("alerts", alerts(&url)).with("identity_providers", provider.clone());
+        config.set("sign_in", json!({"break_glass": on}))
+    };
+    let mut product = Product::serve(config(false)).await.unwrap();
+    let base = product.base();
+    let made = product.command(&["break-glass", "create", "root@corp.example", "--json"]).await.unwrap();
+    assert_eq!(made.code, Some(0), "{}", made.stderr);
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    let password = made["password"].as_str().unwrap().to_owned();
+    let totp = totp_rs::TOTP::from_url(made["second_factor"].as_str().unwrap()).unwrap();
+    let code = || totp.generate_current().unwrap();
+    // Made is not switched on.
+    assert_eq!(break_glass(&base, &password, &code()).await.0, 404);
+    assert_eq!(Http::new().get(&format!("{base}/login/break-glass")).await.unwrap().0, 404);
+
+    product.stop().await.unwrap();
+    product.rewrite(config(true)).unwrap();
+    product.start_again().await.unwrap();
+    let base = product.base();
+    let (status, page) = Http::new().get(&format!("{base}/login?return_to=%2Faccount")).await.unwrap();
+    assert!(status >= 500 && page.contains("/login/break-glass"), "{status}: {page}");
+    assert_eq!(break_glass(&base, "wrong", &code()).await.0, 403);
+    let (status, cookie) = break_glass(&base, &password, &code()).await;
+    assert_eq!(status, 200, "it goes on by a page of its own");
+    let cookie = cookie.unwrap();
+    let account = Http::new().send(Method::GET, &format!("{base}/account"), &[("cookie", &cookie)], "").await.unwrap();
+    assert!(account.text().await.unwrap().contains("root@corp.example"));
+    assert_eq!(break_glass(&base, &password, &code()).await.0, 403, "a code is good once");
+    wait::until("the alert", LIMIT, async || {
+        told.lock().unwrap().iter().any(|message| {
+            message["data"]["rule"] == "break_glass" && message["data"]["cause"]["principal"] == "user:root@corp.example"
+        })
+    })
+    .await
+    .unwrap();
+    // It is removed on the host, and what it signed in ends.
+    assert_eq!(product.command(&["break-glass", "remove"]).await.unwrap().code, Some(0));
+    wait::until("the session has ended", LIMIT, async || {
+        let path = format!("{base}/account");
+        let page = Http::new().send(Method::GET, &path, &[("cookie", &cookie)], "").await.unwrap();
+        !page.text().await.unwrap().contains("root@corp.example")
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a31_nothing_that_is_sent_makes_the_account() {
+    let test = "a31_nothing_that_is_sent_makes_the_account";
+    if !tools::ready(test, &[Part::Product]) {
+        return;
+    }
+    let product = Product::serve(Config::new().set("sign_in", json!({"break_glass": true}))).await.unwrap();
+    let base = product.base();
+    let code = "000000";
+    assert_eq!(break_glass(&base, "x", code).await.0, 403);
+    for method in [Method::PUT, Method::PATCH, Method::DELETE] {
+        for path in ["/login/break-glass", "/break-glass", "/account", "/scim/v2/Users"] {
+            let form = [FORM[0], ("origin", base.as_str())];
+            let body = "email=root%40corp.example&password=x";
+            let reply = Http::new().send(method.clone(), &format!("{base}{path}"), &form, body).await.unwrap();
+            assert!(reply.status >= 400, "{method} {path}: {}", reply.status);
+        }
+    }
+    let shown = product.command(&["break-glass", "show", "--json"]).await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&shown.stdout).unwrap()["account"], Value::Null);
+    // Wrong attempts are limited by address, before a password is hashed.
+    let mut last = 0;
+    for _ in 0..12 {
+        last = break_glass(&base, "x", code).await.0;
+    }
+    assert_eq!(last, 429);
+}

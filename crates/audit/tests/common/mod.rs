@@ -38,7 +38,7 @@ pub fn event(n: i64) -> AuditEvent {
         groups: (0..n % 3).map(|group| format!("g{group}")).collect(),
         ip: (n % 2 == 0).then(|| "192.0.2.7".to_owned()),
         client: Some("some \"client\"".to_owned()),
-        purpose: None,
+        purpose: (n % 5 == 0).then(|| "an outage".to_owned()),
         client_version: (n % 4 == 0).then(|| "1.0".to_owned()),
         owner: (n % 6 == 0).then(|| "bo@corp.example".to_owned()),
     };

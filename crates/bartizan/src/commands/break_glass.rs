@@ -119,6 +119,6 @@ fn failure(error: BreakGlassError) -> Failure {
         BreakGlassError::Missing => Failure::refused("no_break_glass", text),
         BreakGlassError::Address(_) => Failure::refused("bad_address", text),
         BreakGlassError::Wrong => Failure::refused("wrong_password_or_code", text),
-        BreakGlassError::Unavailable(_) => Failure::cannot_run("bad_store", text),
+        BreakGlassError::Busy | BreakGlassError::Unavailable(_) => Failure::cannot_run("bad_store", text),
     }
 }

@@ -48,6 +48,12 @@ impl Limits {
         if taken { Ok(()) } else { Err(problem::too_often()) }
     }
 
+    /// Counts an attempt of an address before it is made, where attempts cost much.
+    pub(super) fn attempt(&self, peer: Option<IpAddr>, now_ms: i64) -> Result<(), PageProblem> {
+        let taken = self.addresses.take(peer.unwrap_or(ANY), "", now_ms);
+        if taken { Ok(()) } else { Err(problem::too_often()) }
+    }
+
     /// Counts a failure of an address, and of an account when it is known.
     pub(super) fn failed(&self, peer: Option<IpAddr>, account: &str, now_ms: i64) {
         self.addresses.take(peer.unwrap_or(ANY), "", now_ms);

@@ -82,7 +82,8 @@ impl Limiter {
 impl State {
     fn turn(&mut self, now_ms: i64) {
         let minute = now_ms.div_euclid(MINUTE_MS);
-        if minute != self.minute {
+        // Never back: somebody who was counted late must not wipe the counts of others.
+        if minute > self.minute {
             *self = Self { minute, ..Self::default() };
         }
     }
