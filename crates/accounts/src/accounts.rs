@@ -27,6 +27,7 @@ use crate::account::{Place, Stored, may_administer};
 use crate::connect::{Connected, Destination};
 use crate::discover::Directory;
 use crate::feed::{self, Freshness};
+use crate::scopes;
 use crate::strategy::{SHARED, Strategies};
 use crate::summary::Summaries;
 use crate::web::Web;
@@ -281,8 +282,8 @@ impl Accounts {
         Box::pin(self.inner.finish(query, principal, binding)).await
     }
 
-    /// The server answered 401 to the token of this version. `challenge` is its
-    /// `WWW-Authenticate`.
+    /// The server answered 401 to the token of this version, or 403 because scopes are lacking.
+    /// `challenge` is its `WWW-Authenticate`.
     pub async fn refused(
         &self,
         spec: &ServerSpec,
@@ -496,6 +497,9 @@ impl Inner {
         if newest != version {
             return Ok(());
         }
+        if let Some(lacking) = scopes::lacking(challenge) {
+            return self.wish(place, &stored, &lacking).await;
+        }
         // Only the person can type another one.
         if place.is_pat() {
             self.lose(place, newest, &stored, "refused").await?;
@@ -528,7 +532,10 @@ impl Inner {
         let place = spec.as_ref().and_then(|spec| Place::of(spec, principal).ok());
         let place = place.filter(|place| place.owner == owner);
         let stored = match &place {
-            Some(place) => self.load(place).await.unwrap_or(None).map(|(_, stored)| stored),
+            Some(place) => {
+                self.forget_wish(place).await;
+                self.load(place).await.unwrap_or(None).map(|(_, stored)| stored)
+            }
             None => None,
         };
         let key = Key { tenant: String::new(), kind: "upstream_token".to_owned(), id: name.clone() };

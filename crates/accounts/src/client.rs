@@ -120,7 +120,13 @@ impl Inner {
     }
 
     /// The client to begin with: configured, by document, registered before, registered now.
-    pub(crate) async fn client(&self, place: &Place<'_>, metadata: &ServerMetadata) -> Result<Client, AccountError> {
+    /// `sure`: what is registered is known there, and need not be tried.
+    pub(crate) async fn client(
+        &self,
+        place: &Place<'_>,
+        metadata: &ServerMetadata,
+        sure: bool,
+    ) -> Result<Client, AccountError> {
         if place.config.client_id.is_some() {
             return self.known_client(place, metadata, ClientKind::Configured).await?.ok_or(AccountError::LoginNeeded);
         }
@@ -130,7 +136,7 @@ impl Inner {
         let lock = self.lock(&format!("client {}", metadata.issuer));
         let _turn = self.turn(&lock).await?;
         if let Some(client) = self.known_client(place, metadata, ClientKind::Registered).await? {
-            if self.is_known_there(metadata, &client).await {
+            if sure || self.is_known_there(metadata, &client).await {
                 return Ok(client);
             }
             self.forget_client(&metadata.issuer, &client.id).await?;

@@ -102,7 +102,8 @@ impl Inner {
         let place = place(spec, principal)?;
         let found = self.directory.discover(&place, None).await?;
         let origin = origin(usable(&found.metadata)?);
-        let scopes = found.scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        let (scopes, _) = self.wished(&place, &found.scopes).await?;
+        let scopes = scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
         Ok(Destination { origin, issuer: found.metadata.issuer.clone(), scopes })
     }
 
@@ -117,7 +118,9 @@ impl Inner {
         let found = self.directory.discover(&place, None).await?;
         let metadata = &found.metadata;
         let endpoint = usable(metadata)?;
-        let client = self.client(&place, metadata).await?;
+        let (scopes, more) = self.wished(&place, &found.scopes).await?;
+        // A token of this client was good just now where only more scopes are wanted.
+        let client = self.client(&place, metadata, more).await?;
 
         let (Some(state), Some(verifier)) = (pkce::new_verifier(), pkce::new_verifier()) else {
             return Err(problem::unavailable());
@@ -129,7 +132,7 @@ impl Inner {
             resource: found.resource.clone(),
             client_kind: client.kind,
             client_id: client.id.clone(),
-            scopes: found.scopes.clone(),
+            scopes: scopes.clone(),
             return_to: LocalPath::parse(return_to).unwrap_or_default(),
         };
         let hashed = hash("upstream state", state.expose());
@@ -146,7 +149,7 @@ impl Inner {
         };
         upstream_connect::insert(&self.deps.store, &under_way, MOST).await.map_err(AccountError::from)?;
 
-        let asks_offline = found.scopes.split(' ').any(|scope| scope == "offline_access");
+        let asks_offline = scopes.split(' ').any(|scope| scope == "offline_access");
         let query = Builder::new()
             .add("response_type", "code")
             .add("client_id", &client.id)
@@ -155,7 +158,7 @@ impl Inner {
             .add("code_challenge", &pkce::challenge_of(verifier.expose()))
             .add("code_challenge_method", pkce::METHOD)
             .add("resource", &found.resource)
-            .add_some("scope", Some(found.scopes.as_str()).filter(|scopes| !scopes.is_empty()))
+            .add_some("scope", Some(scopes.as_str()).filter(|scopes| !scopes.is_empty()))
             // Without it the scope is ignored (OpenID Connect Core, section 11).
             .add_some("prompt", asks_offline.then_some("consent"));
         Ok(query.append_to(endpoint))
@@ -244,7 +247,9 @@ impl Inner {
             whom: None,
         };
         stored.renew(&tokens, now);
-        self.store_connected(place, &stored).await
+        self.store_connected(place, &stored).await?;
+        self.forget_wish(place).await;
+        Ok(())
     }
 
     pub(crate) async fn store_connected(&self, place: &Place<'_>, stored: &Stored) -> Result<(), PageProblem> {

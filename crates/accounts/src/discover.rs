@@ -199,7 +199,7 @@ fn unexpected(what: &str, status: StatusCode) -> AccountError {
     if status.is_server_error() { AccountError::Unavailable(text) } else { wrong(text) }
 }
 
-fn bearer<'a>(values: impl Iterator<Item = &'a str>) -> Option<Challenge> {
+pub(crate) fn bearer<'a>(values: impl Iterator<Item = &'a str>) -> Option<Challenge> {
     values.filter_map(|value| challenge::parse(value).ok()).flatten().find(Challenge::is_bearer)
 }
 

@@ -14,6 +14,7 @@ mod discover;
 mod feed;
 mod problem;
 mod refresh;
+mod scopes;
 mod strategy;
 mod summary;
 mod trace;

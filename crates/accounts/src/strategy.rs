@@ -261,10 +261,14 @@ impl Accounts {
             Credential::ClientCredentials(_)
             | Credential::TokenExchange(_)
             | Credential::EntraObo(_)
-            | Credential::IdJag(_) => match derived::refused(&self.inner, spec, principal, version).await {
-                Ok(()) => After::Retry,
-                Err(error) => After::Failed(error),
-            },
+            | Credential::IdJag(_)
+                if crate::scopes::lacking(challenge).is_none() =>
+            {
+                match derived::refused(&self.inner, spec, principal, version).await {
+                    Ok(()) => After::Retry,
+                    Err(error) => After::Failed(error),
+                }
+            }
             // Another signature would say the same.
             _ => After::Failed(AccountError::Misconfigured("the server refused the credential".to_owned())),
         }

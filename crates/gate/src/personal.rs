@@ -116,10 +116,14 @@ impl Personal {
     }
 }
 
-/// The challenge of a 401, if that is what an error is. Then nothing was executed.
+/// The challenge of a 401, or of a 403 that wants more scopes, if that is what an error is. Then
+/// nothing was executed.
 pub(crate) fn unauthorized(error: &UpstreamError) -> Option<Option<&str>> {
     match error {
         UpstreamError::Auth { status: 401, challenge } => Some(challenge.as_deref()),
+        UpstreamError::Auth { status: 403, challenge: Some(challenge) } if challenge.contains("insufficient_scope") => {
+            Some(Some(challenge))
+        }
         _ => None,
     }
 }

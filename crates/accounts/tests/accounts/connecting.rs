@@ -256,3 +256,35 @@ async fn p37_a_refused_token_is_replaced_once_and_then_needs_a_login() {
     gateway.token("ana").await;
     assert!(gateway.accounts.list(&ana).await.unwrap()[0].ready);
 }
+
+#[tokio::test]
+async fn p37_lacking_scopes_are_asked_for_with_those_there_were_and_the_account_stays() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    let (spec, ana) = (gateway.spec(), user("ana"));
+    let held = gateway.accounts.authorize(&spec, &ana).await.unwrap();
+    let before = gateway.accounts.destination(&spec, &ana).await.unwrap().scopes;
+    let more = Some("Bearer error=\"insufficient_scope\", scope=\"notes.admin\"");
+    let refused = async |challenge| gateway.accounts.refused(&spec, &ana, held.version, challenge).await;
+    assert_eq!(refused(more).await, After::LoginNeeded);
+    // What works goes on working, with the same token.
+    assert_eq!(gateway.accounts.authorize(&spec, &ana).await.unwrap().version, held.version);
+    assert!(gateway.accounts.list(&ana).await.unwrap()[0].ready);
+
+    let wanted = gateway.accounts.destination(&spec, &ana).await.unwrap().scopes;
+    assert!(wanted.iter().any(|scope| scope == "notes.admin"), "{wanted:?}");
+    assert!(before.iter().all(|scope| wanted.contains(scope)), "{before:?} {wanted:?}");
+    // Nobody else is asked for more.
+    assert_eq!(gateway.accounts.destination(&spec, &user("bo")).await.unwrap().scopes, before);
+    gateway.connect(&fake, "ana").await;
+    assert_eq!(gateway.accounts.destination(&spec, &ana).await.unwrap().scopes, before, "asked for once");
+
+    // What was granted, or is not named, is not asked for again.
+    for hopeless in [format!("scope=\"{}\"", before.join(" ")), "realm=\"x\"".to_owned()] {
+        let challenge = format!("Bearer error=\"insufficient_scope\", {hopeless}");
+        let held = gateway.accounts.authorize(&spec, &ana).await.unwrap();
+        let after = gateway.accounts.refused(&spec, &ana, held.version, Some(&challenge)).await;
+        assert!(matches!(after, After::Failed(AccountError::Misconfigured(_))), "{challenge}: {after:?}");
+    }
+}
