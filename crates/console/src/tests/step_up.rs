@@ -16,7 +16,12 @@ async fn a17_a_link_shows_what_is_asked_and_does_nothing_yet() {
     assert!(!page.contains("textarea"));
     assert_eq!(fake.done(), [""; 0]);
     let (_, page) = ask(&app(&fake), get("/step-up/p1", Some(COOKIE))).await;
-    assert!(page.contains(r#"<textarea id="purpose" name="purpose" rows="4" maxlength="500" aria-describedby="kept" required>"#), "{page}");
+    assert!(
+        page.contains(
+            r#"<textarea id="purpose" name="purpose" rows="4" maxlength="500" aria-describedby="kept" required>"#
+        ),
+        "{page}"
+    );
 }
 
 #[tokio::test]
