@@ -42,7 +42,9 @@ pub(super) struct KnownAccess {
 /// A grant that runs, as long as nothing changed.
 #[derive(Clone)]
 pub(super) struct KnownGrant {
+    principal: Arc<Principal>,
     spokesman: Spokesman,
+    agents: Option<AgentList>,
     expires_ms: i64,
     generation: u64,
 }
@@ -109,15 +111,7 @@ impl Inner {
         else {
             return Err(AuthErrorKind::Unavailable.into());
         };
-        let person = principal_of(&access.person)?;
-        let (principal, agents) = match &content.agent {
-            None => (person, None),
-            Some(id) => {
-                let (principal, list) = self.agent(id, &person)?;
-                (principal, Some(list))
-            }
-        };
-        let principal = Arc::new(principal);
+        let (principal, agents) = self.speaks_for(&content, &access.person)?;
         let refuse = |kind| Err(AuthError { kind, principal: Some(Arc::clone(principal.key())) });
         if access.person.deactivated_ms.is_some() {
             return refuse(AuthErrorKind::Suspended);
@@ -130,8 +124,8 @@ impl Inner {
         let spokesman = Spokesman::of(&content, &access.person);
         let credential_id: Arc<str> = format!("grant:{}", access.grant.id).into();
         let authenticated = Authenticated {
+            held: Held::grant(access.grant.id.as_str().into(), *hash, access.expires_ms, Arc::clone(&principal)),
             principal,
-            held: Held::grant(access.grant.id.as_str().into(), *hash, access.expires_ms),
             credential_id,
             resource: Some(content.resource.as_str().into()),
             scopes: Some(Arc::new(scopes)),
@@ -151,29 +145,46 @@ impl Inner {
         Ok(known.authenticated.clone())
     }
 
-    /// Whether a grant runs, for streams that were opened with a token which ended since.
-    pub(super) async fn grant_runs(&self, id: &Arc<str>) -> Result<(), AuthError> {
+    /// Who a grant of this person speaks for, and the configuration that says so of an agent.
+    fn speaks_for(
+        &self,
+        content: &GrantContent,
+        person: &Person,
+    ) -> Result<(Arc<Principal>, Option<AgentList>), AuthError> {
+        let person = principal_of(person)?;
+        Ok(match &content.agent {
+            None => (Arc::new(person), None),
+            Some(id) => {
+                let (principal, list) = self.agent(id, &person)?;
+                (Arc::new(principal), Some(list))
+            }
+        })
+    }
+
+    /// Who a grant that runs speaks for now; for streams that were opened with a token which
+    /// ended since.
+    pub(super) async fn grant_runs(&self, id: &Arc<str>) -> Result<Arc<Principal>, AuthError> {
         let generation = self.freshness.generation();
         let fresh = self.freshness.is_fresh();
-        let known = self.grants.get(id).filter(|known| fresh && known.generation == generation);
+        let current = |known: &KnownGrant| known.generation == generation && self.is_current(known.agents.as_ref());
+        let known = self.grants.get(id).filter(|known| fresh && current(known));
         let known = match known {
             Some(known) => known,
             None => {
-                let (expires_ms, spokesman) = self.read_grant(id).await?;
-                let known = KnownGrant { spokesman, expires_ms, generation };
+                let known = self.read_grant(id, generation).await?;
                 self.grants.insert(Arc::clone(id), known.clone());
                 known
             }
         };
         let runs = self.clock.now_ms() < known.expires_ms && self.speaks(&known.spokesman);
-        if runs { Ok(()) } else { Err(AuthErrorKind::Expired.into()) }
+        if runs { Ok(known.principal) } else { Err(AuthErrorKind::Expired.into()) }
     }
 
     fn speaks(&self, spokesman: &Spokesman) -> bool {
         self.known_provider.get().is_none_or(|known| known(&spokesman.provider, &spokesman.issuer))
     }
 
-    async fn read_grant(&self, id: &str) -> Result<(i64, Spokesman), AuthError> {
+    async fn read_grant(&self, id: &str, generation: u64) -> Result<KnownGrant, AuthError> {
         let found = oauth_grant::by_id(&self.store, id).await.map_err(|error| unavailable(&error))?;
         let grant = found.filter(|grant| grant.revoked_ms.is_none()).ok_or(AuthErrorKind::Expired)?;
         let person = person::by_id(&self.store, &grant.person).await.map_err(|error| unavailable(&error))?;
@@ -181,7 +192,9 @@ impl Inner {
             Some(person) if person.deactivated_ms.is_none() => {
                 let content: GrantContent =
                     serde_json::from_str(&grant.content).map_err(|_| AuthError::from(AuthErrorKind::Unavailable))?;
-                Ok((grant.expires_ms, Spokesman::of(&content, &person)))
+                let (principal, agents) = self.speaks_for(&content, &person)?;
+                let spokesman = Spokesman::of(&content, &person);
+                Ok(KnownGrant { principal, spokesman, agents, expires_ms: grant.expires_ms, generation })
             }
             _ => Err(AuthErrorKind::Suspended.into()),
         }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bartizan_model::Principal;
 use tokio::time::Instant;
 
 use super::{Identity, Inner, Known};
@@ -16,7 +17,9 @@ const LOOKUP: Duration = Duration::from_secs(1);
 
 /// The very credential that was accepted, for [`Identity::still_good`]. Opaque: it can
 /// only be cloned, compared, and asked about. Two secrets of one token (before and after
-/// a rotation) are two of these. It holds a hash at most, and shows nothing of it.
+/// a rotation) are two of these. It holds a hash at most, and shows nothing of it. That of a
+/// grant is also no longer good when whoever it speaks for is called otherwise or is in
+/// other groups: what was decided for the former must not go on.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Held(Kind);
 
@@ -27,8 +30,9 @@ enum Kind {
     Fixed(Arc<str>),
     /// A service token's id, and the hash of the secret that was offered.
     Service { id: Arc<str>, hash: [u8; 32] },
-    /// A grant's id, and the access token's hash and end (milliseconds since the epoch).
-    Grant { id: Arc<str>, hash: [u8; 32], until_ms: i64 },
+    /// A grant's id, the access token's hash and end (milliseconds since the epoch), and who
+    /// it spoke for.
+    Grant { id: Arc<str>, hash: [u8; 32], until_ms: i64, who: Arc<Principal> },
 }
 
 impl Held {
@@ -40,8 +44,8 @@ impl Held {
         Self(Kind::Service { id, hash })
     }
 
-    pub(super) fn grant(id: Arc<str>, hash: [u8; 32], until_ms: i64) -> Self {
-        Self(Kind::Grant { id, hash, until_ms })
+    pub(super) fn grant(id: Arc<str>, hash: [u8; 32], until_ms: i64, who: Arc<Principal>) -> Self {
+        Self(Kind::Grant { id, hash, until_ms, who })
     }
 }
 
@@ -64,7 +68,7 @@ impl Identity {
         match &held.0 {
             Kind::Fixed(_) => true,
             Kind::Service { id, hash } => self.inner.still_good(id, hash).await,
-            Kind::Grant { id, hash, until_ms } => self.inner.grant_still_good(id, hash, *until_ms).await,
+            Kind::Grant { id, hash, until_ms, who } => self.inner.grant_still_good(id, hash, *until_ms, who).await,
         }
     }
 }
@@ -86,21 +90,27 @@ impl Inner {
     }
 
     /// A client exchanges its access token every few minutes and keeps its streams: while
-    /// the token lasts it must not be revoked, after that its grant must run.
-    async fn grant_still_good(&self, id: &Arc<str>, hash: &[u8; 32], until_ms: i64) -> bool {
+    /// the token lasts it must not be revoked, after that its grant must run; and whoever it
+    /// speaks for must be the same, with the same groups.
+    async fn grant_still_good(&self, id: &Arc<str>, hash: &[u8; 32], until_ms: i64, who: &Principal) -> bool {
         let began = Instant::now();
         let look = async {
             if self.clock.now_ms() >= until_ms {
-                return self.grant_runs(id).await;
+                return self.grant_runs(id).await.map(|now| *now == *who);
             }
             let known = match self.cached_access(hash)? {
                 Some(known) => known,
                 None => self.read_access(hash).await?,
             };
-            self.check_access(&known).map(drop)
+            self.check_access(&known).map(|now| *now.principal == *who)
         };
         let looked = tokio::time::timeout(LOOKUP, look).await;
-        self.confirm(hash, began, looked.unwrap_or_else(|_| Err(AuthErrorKind::Unavailable.into())))
+        let answer = match looked.unwrap_or_else(|_| Err(AuthErrorKind::Unavailable.into())) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(AuthErrorKind::Expired.into()),
+            Err(error) => Err(error),
+        };
+        self.confirm(hash, began, answer)
     }
 
     /// What an answer means, with what was known before while there is none.

@@ -152,6 +152,51 @@ async fn a5_an_access_token_ends_after_fifteen_minutes() {
     assert!(!identity.still_good(&who.held).await, "the grant ended");
 }
 
+/// Ana signs in again; her provider says that she is in these groups, and has this address.
+async fn signs_in(bench: &Bench, groups_json: &str, email: &str) {
+    let new = person::SignIn {
+        new_id: "other",
+        issuer: "https://idp.example",
+        subject: "ana",
+        provider: "idp",
+        email,
+        name: "ana",
+        groups_json,
+    };
+    person::sign_in(&bench.store, &new).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a25_streams_end_when_whoever_opened_them_is_in_other_groups() {
+    for token_lasts in [true, false] {
+        for (groups, email, stays) in [
+            (r#"["eng"]"#, "ana@corp.example", true),
+            ("[]", "ana@corp.example", false),
+            (r#"["eng","admins"]"#, "ana@corp.example", false),
+            (r#"["eng"]"#, "ana.new@corp.example", false),
+        ] {
+            let bench = bench().await;
+            let (_, answer) = bench.connected().await;
+            let identity = Identity::new(bench.store.clone(), bench.clock.clone());
+            let headers = bearer(&answer.text("access_token"));
+            let who = identity.authenticate(&headers).await.unwrap().unwrap();
+            if !token_lasts {
+                bench.clock.advance_ms(900_000);
+            }
+            assert!(identity.still_good(&who.held).await);
+            signs_in(&bench, groups, email).await;
+            identity.refresh().await.unwrap();
+            assert_eq!(identity.still_good(&who.held).await, stays, "{groups} {email} {token_lasts}");
+            if token_lasts {
+                // What opens anew with the same token goes on.
+                let again = identity.authenticate(&headers).await.unwrap().unwrap();
+                assert!(identity.still_good(&again.held).await);
+                assert_eq!(again.held == who.held, stays);
+            }
+        }
+    }
+}
+
 async fn revoke(bench: &Bench, pairs: &[(&str, &str)]) -> Answer {
     Answer::of(bench.server.revoke(&form_headers(), PEER, form_of(pairs).into()).await)
 }
