@@ -10,6 +10,7 @@ use bartizan_model::{PrincipalKind, ReasonCode, ServerId};
 
 use crate::access::Rules;
 use crate::args::Keys;
+use crate::circumstance::Circumstance;
 use crate::grant::Grant;
 use crate::index::Index;
 use crate::need::{Missing, Requirement};
@@ -101,6 +102,32 @@ impl Policies {
     /// Which circumstances any rule looks at.
     pub fn context_use(&self) -> ContextUse {
         self.context_use
+    }
+
+    /// Whether any rule about this portal or server as such, for whomever, looks at country or
+    /// device: then who does not know those does not know the decision.
+    pub fn place_matters(&self, portal: Option<&str>, server: Option<&ServerId>) -> bool {
+        let rules = [
+            portal.and_then(|id| self.portals.get(id)).map(|portal| &portal.rules),
+            server.and_then(|id| self.servers.get(id)).map(|server| &server.rules),
+        ];
+        let about = |statement: &Statement| {
+            let is = |action: Action| statement.scope.actions & action.bit() != 0;
+            let named = |id: &str| {
+                portal.is_some_and(|portal| *portal == *id) || server.is_some_and(|server| server.as_str() == id)
+            };
+            ((portal.is_some() && is(Action::UsePortal)) || (server.is_some() && is(Action::UseServer)))
+                && match &statement.scope.resource {
+                    ResourceScope::Any | ResourceScope::Kind(_) => true,
+                    ResourceScope::One(_, id) | ResourceScope::InServer(id, _) => named(id),
+                    ResourceScope::Nothing => false,
+                }
+        };
+        rules.into_iter().flatten().any(Rules::use_place)
+            || self.statements.iter().filter(|statement| about(statement)).any(|statement| {
+                let usage = statement.condition.as_ref().map(|condition| condition.usage.context);
+                usage.is_some_and(|used| used.has(Circumstance::Device) || used.has(Circumstance::Country))
+            })
     }
 
     /// Rules that work, but hardly as meant: those that can never decide anything.

@@ -138,3 +138,32 @@ fn a20_nothing_is_part_of_a_cache_key_unless_a_rule_looks_at_it() {
     // Groups are the principal's, which is part of every key.
     assert_eq!(used("context has groups"), ContextUse::default());
 }
+
+#[test]
+fn a5_place_matters_only_where_a_rule_looks_at_it() {
+    let matters = |value: serde_json::Value| {
+        let policies = compile(value);
+        let server = |id: &str| policies.place_matters(None, Some(&bartizan_model::ServerId::parse(id).unwrap()));
+        (policies.place_matters(Some("default"), None), server("pay"), server("wiki"))
+    };
+    let open = |text: &str| open_with(cedar(text), json!([]));
+    assert_eq!(matters(open_with(json!([]), json!([]))), (false, false, false));
+    let mut one = open_with(json!([]), json!([]));
+    one["servers"][0]["policies"] = json!([{"action": "allow", "include": [{"country": ["AT"]}]}]);
+    assert_eq!(matters(one), (false, true, false));
+    let mut portal = open_with(json!([]), json!([]));
+    portal["portals"][0]["policies"] = json!([{"action": "allow", "include": [{"country": ["AT"]}]}]);
+    assert_eq!(matters(portal), (true, false, false));
+    let abroad = r#"when { context.country != "AT" };"#;
+    for (scope, expected) in [
+        ("forbid(principal, action, resource)", (true, true, true)),
+        (r#"forbid(principal, action == Action::"use_portal", resource)"#, (true, false, false)),
+        (r#"forbid(principal, action == Action::"use_server", resource == Server::"pay")"#, (false, true, false)),
+        (r#"forbid(principal, action == Action::"call_tool", resource)"#, (false, false, false)),
+    ] {
+        assert_eq!(matters(open(&format!("{scope} {abroad}"))), expected, "{scope}");
+    }
+    // Other circumstances are known at a refresh.
+    let named = r#"forbid(principal, action, resource) when { context.client_id == "x" };"#;
+    assert_eq!(matters(open(named)), (false, false, false));
+}

@@ -41,6 +41,10 @@ struct Kept {
     refresh: Option<String>,
     /// When the provider last spoke about the person.
     checked_ms: i64,
+    /// It ended the sign-in. This is kept until the next one: without tokens nobody could be
+    /// asked, and that would be forgiven for a while.
+    #[serde(default)]
+    ended: bool,
 }
 
 impl Drop for Kept {
@@ -51,6 +55,14 @@ impl Drop for Kept {
 }
 
 impl Kept {
+    /// Nobody needs the tokens any more; what does not work now is of no use later.
+    fn end(&mut self) {
+        self.access.zeroize();
+        self.refresh.zeroize();
+        self.refresh = None;
+        self.ended = true;
+    }
+
     fn take(&mut self, tokens: &TokenAnswer, now: i64) {
         self.access.zeroize();
         tokens.access_token.expose().clone_into(&mut self.access);
@@ -101,6 +113,7 @@ impl Inner {
             access_until_ms: None,
             refresh: None,
             checked_ms: now,
+            ended: false,
         };
         kept.take(tokens, now);
         for _ in 0..3 {
@@ -156,6 +169,9 @@ impl Inner {
         let (Ok(owner), last) = (random(), Instant::now() + WAIT) else { return nothing };
         loop {
             let Some((version, kept)) = self.kept(id).await else { return nothing };
+            if kept.ended {
+                return Again::Ended("the provider had ended the sign-in");
+            }
             if kept.checked_ms >= began.saturating_sub(YOUNG_MS) {
                 return Again::Current;
             }
@@ -194,8 +210,10 @@ impl Inner {
             Told::Claims(id, userinfo) => (id, userinfo),
             Told::Nothing => return Again::Unknown { since_ms },
             Told::Ended(why) => {
-                // Nobody needs them any more; what does not work now is of no use later.
-                let _ = self.records().delete(&key(&person.id)).await;
+                kept.end();
+                if self.put(&person.id, version, &kept).await.is_none() {
+                    tracing::warn!("that a sign-in ended is not kept");
+                }
                 return Again::Ended(why);
             }
         };

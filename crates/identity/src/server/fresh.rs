@@ -30,6 +30,14 @@ pub enum Again {
     },
 }
 
+/// What follows from [`Again`].
+pub(super) enum Confirmed {
+    Yes,
+    TooLongAgo,
+    /// By now nothing of the person's is good any more.
+    Ended,
+}
+
 /// Asks the provider about a person, by id.
 pub type AskAgain = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Again> + Send>> + Send + Sync>;
 
@@ -38,6 +46,8 @@ pub type AskAgain = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Again> + S
 pub struct Entrance<'a> {
     /// The person, with the groups of now.
     pub principal: &'a Arc<Principal>,
+    /// The client of the grant.
+    pub client_id: &'a str,
     /// The facts of the sign-in behind the grant.
     pub facts: &'a Arc<SignInFacts>,
     /// Id of the grant.
@@ -67,25 +77,36 @@ impl fmt::Debug for AtRefresh {
 }
 
 impl Inner {
-    /// Refuses new tokens for somebody who would not get in now. Ends the grant when the
-    /// provider says so; what only the policy refuses may be allowed again later.
-    pub(super) async fn judge(&self, grant: &Grant, content: &GrantContent, peer: IpAddr) -> Result<(), OAuthError> {
-        let Some(at_refresh) = self.at_refresh.get() else { return Ok(()) };
+    /// Asks the provider about a person, for a client of theirs. When it ended the sign-in,
+    /// everything ends that came of it: all grants and browser sessions.
+    pub(super) async fn confirm(&self, person: &str, client: &str, peer: IpAddr) -> Result<Confirmed, OAuthError> {
+        let Some(at_refresh) = self.at_refresh.get() else { return Ok(Confirmed::Yes) };
         let longest = ms(self.deps.settings.lifetimes.person_max_age_s);
-        match (at_refresh.again)(grant.person.clone()).await {
-            Again::Current => {}
+        match (at_refresh.again)(person.to_owned()).await {
+            Again::Current => Ok(Confirmed::Yes),
             // A person nobody can vouch for must sign in again, but only after a while: a
             // provider that is down for an hour must not stop everybody's work.
-            Again::Unknown { since_ms } if self.now().saturating_sub(since_ms) <= longest => {}
-            Again::Unknown { .. } => return Err(self.refuse_refresh(grant, peer, "not confirmed for too long").await),
+            Again::Unknown { since_ms } if self.now().saturating_sub(since_ms) <= longest => Ok(Confirmed::Yes),
+            Again::Unknown { .. } => Ok(Confirmed::TooLongAgo),
             Again::Ended(why) => {
-                let ended = oauth_grant::revoke(&self.deps.store, &grant.id, why).await;
+                let ended = oauth_grant::revoke_of_person(&self.deps.store, person, why).await;
                 ended.map_err(|error| unavailable(&error))?;
-                let mut event = self.event_of(Action::Revoke, true, &grant.person, &grant.client_id, why).await;
+                let mut event = self.event_of(Action::Revoke, true, person, client, why).await;
                 event.ip = Some(peer);
                 self.record(event);
-                return Err(invalid_grant());
+                Ok(Confirmed::Ended)
             }
+        }
+    }
+
+    /// Refuses new tokens for somebody who would not get in now. Ends all that a person has
+    /// when the provider says so; what only the policy refuses may be allowed again later.
+    pub(super) async fn judge(&self, grant: &Grant, content: &GrantContent, peer: IpAddr) -> Result<(), OAuthError> {
+        let Some(at_refresh) = self.at_refresh.get() else { return Ok(()) };
+        match self.confirm(&grant.person, &grant.client_id, peer).await? {
+            Confirmed::Yes => {}
+            Confirmed::TooLongAgo => return Err(self.refuse_refresh(grant, peer, "not confirmed for too long").await),
+            Confirmed::Ended => return Err(invalid_grant()),
         }
         let found = person::by_id(&self.deps.store, &grant.person).await.map_err(|error| unavailable(&error))?;
         let person = found.filter(|person| person.deactivated_ms.is_none()).ok_or_else(invalid_grant)?;
@@ -94,8 +115,14 @@ impl Inner {
             .map_err(|_| OAuthError::new(OAuthCode::TemporarilyUnavailable, "the person cannot be read"))?;
         let principal = Arc::new(Principal::new(PrincipalKind::User, person.email.as_str(), groups));
         let facts = Arc::new(content.facts());
-        let entrance =
-            Entrance { principal: &principal, facts: &facts, grant: &grant.id, resource: &content.resource, peer };
+        let entrance = Entrance {
+            principal: &principal,
+            client_id: &grant.client_id,
+            facts: &facts,
+            grant: &grant.id,
+            resource: &content.resource,
+            peer,
+        };
         if (at_refresh.may_enter)(&entrance) {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 
+use super::super::fresh::Confirmed;
 use super::super::secrets::{self, Pair};
 use super::super::token::From;
 use super::super::{Inner, machines, ms, no_randomness, scope, unavailable};
@@ -158,7 +159,7 @@ impl Inner {
         }
     }
 
-    /// A token of an agent. Its owner must be known and active.
+    /// A token of an agent. Its owner must be known and active, here and at the provider.
     pub(super) async fn issue_to_agent(
         &self,
         agent: &Agent,
@@ -179,6 +180,11 @@ impl Inner {
         let Some(owner) = owner.filter(|owner| owner.deactivated_ms.is_none()) else {
             return Err(refuse(from, "its owner is unknown or deactivated"));
         };
+        match self.confirm(&owner.id, &format!("agent:{}", agent.id), from.peer).await? {
+            Confirmed::Yes => {}
+            Confirmed::TooLongAgo => return Err(refuse(from, "its owner was not confirmed for too long")),
+            Confirmed::Ended => return Err(refuse(from, "its owner may not sign in any more")),
+        }
         let content = GrantContent {
             client_name: agent.id.clone(),
             client_kind: "agent".to_owned(),

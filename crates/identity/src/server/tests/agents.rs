@@ -347,3 +347,33 @@ async fn a27_many_owners_and_replicas_hear_of_a_departure() {
     };
     tokio::time::timeout(Duration::from_secs(2), heard).await.expect("within two seconds");
 }
+
+#[tokio::test]
+async fn a27_an_agent_ends_when_its_owner_left_at_the_provider() {
+    use crate::server::fresh::{Again, AtRefresh};
+    let idp = IdP::start().await;
+    let bench = bench_of(&idp, Vec::new(), agents(&idp)).await;
+    let token = with_secret(&bench, "deploy", AGENT_SECRET).await.text("access_token");
+    let list = agents_of(agents(&idp));
+    assert!(who(&bench, &list, &token).await.is_some());
+    let said = Arc::new(Mutex::new(Again::Unknown { since_ms: NOW }));
+    let says = Arc::clone(&said);
+    let checks = AtRefresh {
+        again: Arc::new(move |_| {
+            let again = *says.lock().unwrap();
+            Box::pin(async move { again })
+        }),
+        may_enter: Arc::new(|_| true),
+    };
+    drop(bench.server.clone().with_refresh(checks));
+    assert_eq!(with_secret(&bench, "deploy", AGENT_SECRET).await.status, 200, "forgiven for a day");
+    *said.lock().unwrap() = Again::Unknown { since_ms: NOW - 24 * 3_600_000 - 1 };
+    with_secret(&bench, "deploy", AGENT_SECRET).await.is_refused(400, "invalid_grant");
+    assert_eq!(bench.last_refusal(), "invalid_grant: its owner was not confirmed for too long");
+    assert!(who(&bench, &list, &token).await.is_some());
+    *said.lock().unwrap() = Again::Ended("the provider ended the sign-in");
+    with_secret(&bench, "deploy", AGENT_SECRET).await.is_refused(400, "invalid_grant");
+    assert_eq!(bench.last_refusal(), "invalid_grant: its owner may not sign in any more");
+    exchange(&bench, &signed(&idp, &job(&idp, "1", &[]))).await.is_refused(400, "invalid_grant");
+    assert!(who(&bench, &list, &token).await.is_none(), "what was issued before ends too");
+}

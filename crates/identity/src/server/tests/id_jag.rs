@@ -335,10 +335,43 @@ async fn a15_a_new_person_is_known_when_the_provider_tells_address_and_groups() 
     assert_eq!((&**who.principal.key(), &*who.principal.groups), ("user:new@corp.example", &["ops".into()][..]));
     let unverified = [full[0].clone(), full[1].clone(), ("email_verified", false.into())];
     ask(&bench, &about("3", &unverified)).await.is_refused(400, "invalid_grant");
-    // Somebody else's address.
-    let taken = [("email", "ida@corp.example".into()), ("groups", json!([]))];
+    // Somebody else's address, in an assertion that is newer than what is known.
+    bench.clock.advance_ms(1_000);
+    let later = ("iat", (NOW / 1000 + 1).into());
+    let taken = [("email", "ida@corp.example".into()), ("groups", json!([])), later];
     ask(&bench, &about("4", &taken)).await.is_refused(400, "invalid_grant");
     assert_eq!(bench.last_refusal(), "invalid_grant: address_taken");
+}
+
+#[tokio::test]
+async fn a15_an_older_assertion_does_not_put_removed_groups_back() {
+    let idp = IdP::start().await;
+    let bench = bench_of(&idp, vec![idp.provider()], json!([])).await;
+    // Made now, and shown after the person was heard of with fewer groups.
+    let about = |jti: &str, iat: i64, groups: Value| {
+        let changes = [
+            ("email", "ida@corp.example".into()),
+            ("groups", groups),
+            ("iat", (NOW / 1000 + iat).into()),
+            ("exp", (NOW / 1000 + iat + 300).into()),
+        ];
+        jag(&idp, jti, &changes)
+    };
+    let old = about("1", 0, json!(["eng", "admins"]));
+    bench.clock.advance_ms(60_000);
+    ida(&bench, &idp).await;
+    let groups = async |assertion: &str| {
+        let answer = ask(&bench, assertion).await;
+        assert_eq!(answer.status, 200, "{}", answer.json);
+        bench.who(&answer.text("access_token")).await.unwrap().principal.groups.to_vec()
+    };
+    assert_eq!(groups(&old).await, ["eng".into()]);
+    // One that was made later counts, in either direction.
+    bench.clock.advance_ms(60_000);
+    assert_eq!(groups(&about("2", 120, json!(["eng", "admins"]))).await, ["admins".into(), "eng".into()]);
+    bench.clock.advance_ms(60_000);
+    assert_eq!(groups(&about("3", 180, json!([]))).await, [] as [Arc<str>; 0]);
+    assert_eq!(groups(&about("4", 60, json!(["eng"]))).await, [] as [Arc<str>; 0]);
 }
 
 #[tokio::test]

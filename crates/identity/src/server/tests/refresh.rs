@@ -297,6 +297,38 @@ async fn a5_what_the_provider_ends_ends_the_grant() {
 }
 
 #[tokio::test]
+async fn a5_what_the_provider_ends_ends_at_every_client_of_the_person() {
+    let bench = bench().await;
+    let (one, first) = bench.connected().await;
+    let (other, second) = bench.connected().await;
+    let asked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    // It says so once: what comes after that is forgiven for a while.
+    judged(&bench, move || match asked.swap(true, std::sync::atomic::Ordering::SeqCst) {
+        false => Again::Ended("the provider ended the sign-in"),
+        true => Again::Unknown { since_ms: NOW },
+    });
+    bench.refresh(&one, &first.text("refresh_token")).await.is_refused(400, "invalid_grant");
+    assert!(bench.who(&second.text("access_token")).await.is_none(), "the other client's access token, at once");
+    bench.refresh(&other, &second.text("refresh_token")).await.is_refused(400, "invalid_grant");
+    assert_eq!(browser_session::count(&bench.store, &bench.session.person.id).await.unwrap(), 0, "no browser goes on");
+}
+
+#[tokio::test]
+async fn a5_the_policy_is_asked_about_the_client_too() {
+    let bench = bench().await;
+    let (client, first) = bench.connected().await;
+    let allowed = client.clone();
+    let checks = AtRefresh {
+        again: Arc::new(|_| Box::pin(async { Again::Current })),
+        may_enter: Arc::new(move |who| who.client_id == allowed),
+    };
+    drop(bench.server.clone().with_refresh(checks));
+    refreshed(&bench, &client, &first.text("refresh_token")).await;
+    let (other, second) = bench.connected().await;
+    bench.refresh(&other, &second.text("refresh_token")).await.is_refused(400, "invalid_grant");
+}
+
+#[tokio::test]
 async fn a5_an_unreachable_provider_is_forgiven_for_a_day() {
     let bench = bench().await;
     let (client, first) = bench.connected().await;
