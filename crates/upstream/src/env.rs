@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bartizan_config::settings::WireLimits;
@@ -43,10 +43,15 @@ pub struct UpstreamDeps {
 #[derive(Clone)]
 pub(crate) struct Way {
     client: Client,
-    authority: Option<Arc<dyn Authority>>,
+    authority: Option<Arc<RwLock<Arc<dyn Authority>>>>,
 }
 
 impl Way {
+    fn newest(&self) -> Option<Arc<dyn Authority>> {
+        let authority = self.authority.as_ref()?.read();
+        Some(Arc::clone(&authority.unwrap_or_else(PoisonError::into_inner)))
+    }
+
     /// Sends a request, with the authority as it is at this moment.
     ///
     /// # Errors
@@ -58,7 +63,7 @@ impl Way {
         mut headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Body>, EgressError> {
-        if let Some(authority) = &self.authority {
+        if let Some(authority) = self.newest() {
             headers.remove(AUTHORIZATION);
             let request = Outgoing { url, method: &method, headers: &headers, body: &body };
             // Without what it was to show, nothing is sent.
@@ -116,8 +121,16 @@ impl Env {
     /// The same with an authority that goes with every request.
     pub(crate) fn in_the_name_of(&self, authority: &Arc<dyn Authority>) -> Self {
         let mut own = self.clone();
-        own.client.authority = Some(Arc::clone(authority));
+        own.client.authority = Some(Arc::new(RwLock::new(Arc::clone(authority))));
         own
+    }
+
+    /// From now on with another authority of the same principal: it says who they are now,
+    /// their groups for example.
+    pub(crate) fn replace_authority(&self, authority: &Arc<dyn Authority>) {
+        if let Some(known) = &self.client.authority {
+            *known.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(authority);
+        }
     }
 
     /// Digest of what a client declared.

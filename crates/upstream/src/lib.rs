@@ -139,6 +139,9 @@ impl Upstreams {
             && server.spec.version == target.spec.version
         {
             server.touch();
+            if let Some(authority) = personal {
+                server.env.replace_authority(authority);
+            }
             return Arc::clone(server);
         }
         let env = match &target.authority {

@@ -126,3 +126,24 @@ async fn p16_a_changed_server_lets_go_of_everybodys_sessions() {
     call(&upstreams, &changed, echo(&client, json!({}))).await;
     eventually(|| mock.http("DELETE") == 2).await;
 }
+
+#[tokio::test]
+async fn a13_who_a_principal_is_now_goes_with_each_request_of_the_same_session() {
+    for mock in [Mock::modern().await, Mock::legacy().await] {
+        let upstreams = upstreams();
+        let client = modern_client(json!({}));
+        for groups in ["eng", "eng,ops", "sales"] {
+            let ana = of(&mock, "user:ana", &Token::new(groups));
+            call(&upstreams, &ana, echo(&client, json!({}))).await;
+            let expected = format!("Bearer {groups}");
+            assert_eq!(mock.seen("tools/call").last().unwrap().header("authorization"), Some(expected.as_str()));
+        }
+        assert!(mock.count("initialize") <= 1, "the session stays");
+        // Nobody else's changed.
+        let bob = of(&mock, "user:bob", &Token::new("bob"));
+        call(&upstreams, &bob, echo(&client, json!({}))).await;
+        call(&upstreams, &of(&mock, "user:ana", &Token::new("eng")), echo(&client, json!({}))).await;
+        call(&upstreams, &bob, echo(&client, json!({}))).await;
+        assert_eq!(mock.seen("tools/call").last().unwrap().header("authorization"), Some("Bearer bob"));
+    }
+}
