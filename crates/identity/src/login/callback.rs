@@ -41,24 +41,28 @@ impl Inner {
         peer: Option<IpAddr>,
     ) -> Result<SignedIn, PageProblem> {
         self.limits.check(peer, self.now())?;
-        let mut account = String::new();
-        let taken = self.taken(path, query, headers, peer, &mut account).await;
+        let mut attempt = None;
+        let taken = self.taken(path, query, headers, peer, &mut attempt).await;
         taken.inspect_err(|problem| {
             // Not what the provider, the database or the load are to blame for.
-            if problem.status.is_client_error() && problem.code != "too_often" {
+            let counts = problem.status.is_client_error() && problem.code != "too_often";
+            // Nor an answer to no sign-in of this browser: any page can send browsers here
+            // with one, and would lock out the whole office behind their address.
+            if let Some(account) = attempt.filter(|_| counts) {
                 self.limits.failed(peer, &account, self.now());
             }
         })
     }
 
-    /// `account` becomes who it is about, as soon as that is proved.
+    /// `attempt` becomes something as soon as there is a sign-in that this is the answer to:
+    /// the account it is about, empty until that is proved.
     async fn taken(
         &self,
         path: Option<&str>,
         query: &str,
         headers: &HeaderMap,
         peer: Option<IpAddr>,
-        account: &mut String,
+        attempt: &mut Option<String>,
     ) -> Result<SignedIn, PageProblem> {
         let answer = AuthorizationAnswer::parse(query).map_err(|_| problem::bad_answer())?;
         let hash = secret::hash(answer.state());
@@ -67,6 +71,7 @@ impl Inner {
         let taken = login_state::take(&self.deps.store, &hash, &browser).await;
         let taken = taken.map_err(|error| problem::store(&error))?;
         let (provider, sealed) = taken.ok_or_else(problem::unknown_state)?;
+        let account = attempt.insert(String::new());
         let pending = self.deps.vault.open(&aad(&record_id(&hash)), &sealed).map_err(|_| problem::unknown_state())?;
         let pending: Pending = serde_json::from_slice(&pending).map_err(|_| problem::unknown_state())?;
 

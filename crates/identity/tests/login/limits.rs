@@ -18,8 +18,11 @@ fn ip(text: &str) -> IpAddr {
 async fn a32_ten_failures_in_a_minute_of_one_address() {
     let (gateway, provider) = simple().await;
     let fail = async |from: &str| {
-        let back = gateway.login.from_peer(ip(from)).callback(None, "code=x&state=y", &HeaderMap::new()).await;
-        back.unwrap_err().status.as_u16()
+        let mut browser = Browser::default();
+        let url = gateway.begin(&mut browser).await;
+        let refused =
+            Builder::new().add("error", "access_denied").add("state", &param(&url, "state").unwrap()).finish();
+        gateway.callback_at(&mut browser, ip(from), None, &refused).await.unwrap_err().status.as_u16()
     };
     for _ in 0..10 {
         assert_eq!(fail("192.0.2.1").await, 400);
@@ -38,6 +41,24 @@ async fn a32_ten_failures_in_a_minute_of_one_address() {
     gateway.callback_at(&mut browser, ip("192.0.2.2"), None, &good).await.unwrap();
     gateway.clock.advance_ms(60_000);
     assert_eq!(fail("192.0.2.1").await, 400, "a minute later");
+}
+
+#[tokio::test]
+async fn a32_answers_to_no_sign_in_lock_nobody_out() {
+    let (gateway, provider) = simple().await;
+    let office = ip("192.0.2.1");
+    // What a page of a stranger can make any browser of the office send.
+    let mut browser = Browser::default();
+    let url = gateway.begin(&mut browser).await;
+    let state = param(&url, "state").unwrap();
+    let there = gateway.login.from_peer(office);
+    for query in ["code=x&state=y", "state=y&error=access_denied", "", "%ff", &format!("code=x&state={state}")] {
+        for _ in 0..12 {
+            let back = there.callback(None, query, &HeaderMap::new()).await.unwrap_err();
+            assert_eq!(back.status.as_u16(), 400, "{query}: {}", back.code);
+        }
+    }
+    gateway.callback_at(&mut browser, office, None, &provider.approve(&url)).await.unwrap();
 }
 
 #[tokio::test]
