@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bartizan_console::{Selection, SelectionError, SelectionLine, SelectionPages};
 use bartizan_gate::{Circumstances, Gate, LinkError, SelectionView};
 use bartizan_identity::BrowserSession;
-use bartizan_model::{Principal, PrincipalKind, SignInFacts};
+use bartizan_model::{Principal, PrincipalKind};
 
 /// What a person may see and choose at a portal, by the same policies as calls.
 pub(crate) fn pages(gate: Gate) -> SelectionPages {
@@ -33,14 +33,8 @@ impl Who {
     fn of(session: &BrowserSession) -> Self {
         let groups = session.person.groups.iter().map(|group| Arc::from(group.as_str()));
         let principal = Arc::new(Principal::new(PrincipalKind::User, session.person.email.as_str(), groups));
-        let facts = SignInFacts {
-            provider: session.provider.as_str().into(),
-            auth_time_ms: Some(session.auth_time_ms).filter(|at| *at > 0),
-            amr: session.amr.iter().map(|method| method.as_str().into()).collect(),
-            acr: session.acr.as_deref().map(Into::into),
-            ..SignInFacts::default()
-        };
-        Self { principal, circumstances: Circumstances { facts: Some(Arc::new(facts)), ..Circumstances::default() } }
+        let facts = Some(Arc::new(session.facts()));
+        Self { principal, circumstances: Circumstances { facts, ..Circumstances::default() } }
     }
 }
 
@@ -54,7 +48,7 @@ fn answer(view: Result<SelectionView, LinkError>) -> Result<Selection, Selection
         id: line.id.to_string(),
         name: line.name.clone(),
         on: line.on,
-        fixed: matches!(line.status, "disabled" | "killed"),
+        fixed: !line.is_choice(),
         added: view.added.contains(&line.id),
         connect: line.url.is_some(),
     };

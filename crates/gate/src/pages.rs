@@ -113,7 +113,8 @@ impl Gate {
         Ok(view)
     }
 
-    /// Keeps what the person chose: `on` are the servers that stay on. Uses the link up.
+    /// Keeps what the person chose: `on` are the servers that stay on, of those the page lets the
+    /// person choose. Uses the link up.
     ///
     /// # Errors
     /// [`LinkError`]; then nothing changed.
@@ -128,9 +129,15 @@ impl Gate {
         let link = self.open_link(principal, handle)?;
         let view = self.seen(principal, circumstances, ip, &link, Off::default())?;
         self.0.states.use_up(&link).await?;
-        let chosen = |line: &&ServerLine| !on.iter().any(|id| id == line.id.as_str());
-        let off: Vec<ServerId> = view.servers.iter().filter(chosen).map(|line| line.id.clone()).collect();
-        let kept = self.0.states.switch(&link.holder(), |_| off.clone()).await?.ok_or(LinkError::Gone)?;
+        // What the page does not show, or shows without a switch, stays as it is.
+        let choices = view.servers.iter().filter(|line| line.is_choice());
+        let (stay, go): (Vec<_>, Vec<_>) =
+            choices.map(|line| &line.id).partition(|id| on.iter().any(|chosen| chosen == id.as_str()));
+        let change = |before: &[ServerId]| {
+            let kept = before.iter().filter(|id| !stay.contains(id));
+            kept.chain(go.iter().copied()).cloned().collect()
+        };
+        let kept = self.0.states.switch(&link.holder(), change).await?.ok_or(LinkError::Gone)?;
         let ids: Vec<&str> = view.servers.iter().map(|line| line.id.as_str()).collect();
         let text = serde_json::to_string(&ids).unwrap_or_default();
         if text.len() <= MAX_SHOWN {

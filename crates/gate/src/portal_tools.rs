@@ -30,6 +30,11 @@ pub struct ServerLine {
 }
 
 impl ServerLine {
+    /// Whether it is for the person to switch: what an administrator switched off is not.
+    pub fn is_choice(&self) -> bool {
+        !matches!(self.status, "disabled" | "killed")
+    }
+
     /// The status word of a server that is not offered.
     pub(crate) fn off(status: ServerStatus) -> Option<&'static str> {
         match status {

@@ -250,6 +250,32 @@ async fn p14_the_selection_page_is_for_one_person_one_use_and_ten_minutes() {
 }
 
 #[tokio::test]
+async fn p36_what_the_page_does_not_let_choose_stays_as_it_is() {
+    let mut bench = bench().await;
+    let facts = Circumstances::default();
+    let servers = bench.resources["servers"].clone();
+    let hidden = |r: &mut Value| r["servers"][0]["policies"] = json!([]);
+    let disabled = |r: &mut Value| r["servers"][0]["status"] = "disabled".into();
+    let hide: [&dyn Fn(&mut Value); 2] = [&hidden, &disabled];
+    for (from, holder) in keepers(&bench).await {
+        for hide in hide {
+            for on in [false, true] {
+                let from = from.clone().kept(&bench.gate, &holder).await;
+                toggle(&bench, &from, "old", if on { "toggle" } else { "untoggle" }).await;
+                bench.reload(hide);
+                let handle = link(&bench, &from).await;
+                // A server without a switch is not named by the form.
+                bench.gate.select(&alice(), &facts, None, &handle, &["new".to_owned()]).await.unwrap();
+                bench.reload(|r| r["servers"] = servers.clone());
+                let from = from.clone().kept(&bench.gate, &holder).await;
+                assert_eq!(offers(&bench, &from, "old").await, on);
+                assert!(offers(&bench, &from, "new").await);
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn p38_servers_that_were_added_are_marked_on_the_page() {
     let mut bench = bench().await;
     let facts = Circumstances::default();
