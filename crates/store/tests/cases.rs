@@ -23,8 +23,9 @@ use oauth::{
     case_of_many_that_redeem_or_exchange_one_wins, case_registered_clients_are_trimmed,
 };
 use scim::{
-    case_a_rename_takes_nobody_over, case_deprovisioned_people_lose_everything,
-    case_no_sign_in_slips_past_a_deactivation, case_provisioned_groups_count, case_provisioning_is_required,
+    case_a_recycled_address_is_not_the_leaver, case_a_rename_takes_nobody_over, case_an_unclear_match_lets_nobody_in,
+    case_deprovisioned_people_lose_everything, case_no_sign_in_slips_past_a_deactivation,
+    case_provisioned_groups_count, case_provisioning_is_required, case_the_group_of_the_local_account_is_nobody_elses,
 };
 use sign_in::{
     case_accounts_go_with_the_address, case_browser_sessions, case_one_person_signs_in_twice_at_once, case_people,
@@ -513,6 +514,9 @@ cases! {
     case_provisioning_is_required => a14_provisioning_is_required,
     case_provisioned_groups_count => a14_provisioned_groups_count,
     case_a_rename_takes_nobody_over => a14_a_rename_takes_nobody_over,
+    case_a_recycled_address_is_not_the_leaver => a14_a_recycled_address_is_not_the_leaver,
+    case_an_unclear_match_lets_nobody_in => a14_an_unclear_match_lets_nobody_in,
+    case_the_group_of_the_local_account_is_nobody_elses => a31_the_group_of_the_local_account_is_nobody_elses,
     case_no_sign_in_slips_past_a_deactivation => a14_no_sign_in_slips_past_a_deactivation,
     case_sign_ins_under_way => a2_sign_ins_under_way,
     case_index_pages_have_no_gap_and_no_repeat => l9_index_pages_have_no_gap_and_no_repeat,

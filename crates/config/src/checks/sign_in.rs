@@ -8,10 +8,12 @@ use serde_json::Value;
 use super::is_host;
 use crate::diagnostic::Diagnostic;
 use crate::resources::{Client, IdentityProvider};
-use crate::settings::{File, Lifetimes};
+use crate::settings::{File, Lifetimes, ScimMatch};
 
 /// Longest id, bytes.
 const MAX_ID: usize = 64;
+/// Provider of the break-glass account (A31).
+const LOCAL: &str = "break-glass";
 /// Most claims kept of a sign-in.
 const MAX_KEPT: usize = 32;
 /// Schemes that run or read something instead of leading to a client.
@@ -29,6 +31,13 @@ pub(super) fn run(file: &File, found: &mut Vec<Diagnostic>) {
         client(each, &format!("clients[{at}]"), found);
     }
     lifetimes(&file.sign_in.lifetimes, found);
+    let by_subject = file.sign_in.scim.as_ref().is_some_and(|scim| scim.by == ScimMatch::ExternalId);
+    if by_subject && file.identity_providers.len() > 1 {
+        // A subject is unique at its issuer only (OpenID Connect Core, section 5.7).
+        let message = "`external_id` needs one identity provider: at two, one subject may be two people";
+        let problem = Diagnostic::new("sign_in.scim.match", "bad_match", message);
+        found.push(problem.suggest("write `user_name` or `email`"));
+    }
 }
 
 /// Issuers that speak for people of any company: without `email_domains` everybody with an
@@ -79,6 +88,10 @@ fn provider(provider: &IdentityProvider, path: &str, several: bool, found: &mut 
     let id = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if !provider.id.bytes().all(id) || provider.id.len() > MAX_ID {
         let message = "the id of an identity provider has letters, digits, `-` and `_`, at most 64";
+        found.push(Diagnostic::new(format!("{path}.id"), "bad_id", message));
+    }
+    if provider.id == LOCAL {
+        let message = "this id is the one of the installation's own account";
         found.push(Diagnostic::new(format!("{path}.id"), "bad_id", message));
     }
     if !is_issuer(&provider.issuer) {

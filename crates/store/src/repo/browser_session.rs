@@ -27,6 +27,11 @@ pub(super) const HOLD: Statement = Statement::write(
     "browser_session.hold",
     "UPDATE browser_session SET expires_ms = expires_ms WHERE id = $1 AND person = $2 AND expires_ms > $3",
 );
+const RUNS: Statement = Statement::read(
+    "browser_session.runs",
+    "SELECT s.id FROM browser_session s JOIN person p ON p.id = s.person \
+     WHERE s.id = $1 AND s.expires_ms > $2 AND p.deactivated_ms IS NULL",
+);
 const COUNT: Statement = Statement::read(
     "browser_session.count",
     "SELECT COUNT(*) FROM browser_session WHERE person = $1 AND expires_ms > $2",
@@ -35,7 +40,7 @@ const PRUNE: Statement =
     Statement::write("browser_session.prune", "DELETE FROM browser_session WHERE expires_ms <= $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![INSERT, CURRENT, END, END_HASH, END_ALL, HOLD, COUNT, PRUNE].into()
+    super::list![INSERT, CURRENT, END, END_HASH, END_ALL, HOLD, RUNS, COUNT, PRUNE].into()
 }
 
 /// What is kept about a session. Times are milliseconds since the epoch.
@@ -113,6 +118,14 @@ pub async fn end(store: &Store, id: &str) -> Result<bool, StoreError> {
 /// When the database does not answer.
 pub async fn end_by_hash(store: &Store, hash: &[u8]) -> Result<bool, StoreError> {
     Ok(store.execute(&END_HASH, &[Arg::Blob(hash)]).await? == 1)
+}
+
+/// Whether a session runs, and its person may still sign in.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn runs(store: &Store, id: &str) -> Result<bool, StoreError> {
+    Ok(store.fetch_optional(&RUNS, &[Arg::Text(id), Arg::Int(store.now_ms())]).await?.is_some())
 }
 
 /// How many sessions of a person run.

@@ -8,6 +8,8 @@ use crate::exec::{Arg, Row, Statement, Tx};
 
 /// Issuer of the break-glass account (A31), which is the installation's own.
 pub const LOCAL_ISSUER: &str = "break-glass";
+/// The group of that account, of nobody else.
+pub const LOCAL_GROUP: &str = "break-glass";
 /// Topic of these rows in the change feed; the name is the person's id.
 pub const TOPIC: &str = "person";
 

@@ -112,6 +112,16 @@ pub(crate) async fn policy_in(tx: &mut Tx) -> Result<Option<Policy>, StoreError>
     }
 }
 
+/// What the store judges by now: `off`, or `required` or `optional`, how people are joined, and
+/// whose groups count.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn policy_text(store: &Store) -> Result<String, StoreError> {
+    let text = meta::get(store, POLICY).await?.unwrap_or_else(|| Policy::text(None));
+    Ok(text.strip_suffix(UNFINISHED).unwrap_or(&text).to_owned())
+}
+
 /// Sets how provisioning bears on signing in; if that is new, everybody is judged anew.
 /// Returns how many people it changed.
 ///

@@ -248,3 +248,109 @@ pub(super) async fn case_no_sign_in_slips_past_a_deactivation(store: Store, _: A
         assert!(person.is_none_or(|person| person.deactivated_ms.is_some()), "round {round}");
     }
 }
+
+pub(super) async fn case_a_recycled_address_is_not_the_leaver(store: Store, _: Arc<ManualClock>) {
+    set_policy(&store, Some(&BY_NAME)).await.unwrap();
+    let mut row = provisioned("u1", "ana@corp.example");
+    user::create(&store, &row).await.unwrap();
+    signs_in(&store, "ana", "[]").await.unwrap().unwrap();
+    let gone = user::get(&store, "u1").await.unwrap().unwrap();
+    assert!(user::delete(&store, "u1", gone.version).await.unwrap());
+    // Somebody else gets the address, and a group, by every way in which people are judged.
+    row.id = "u2".to_owned();
+    user::create(&store, &row).await.unwrap();
+    group::create(&store, &a_group("g1", "finance"), &set(&["u2"])).await.unwrap();
+    assert!(change_of(&store, "u2", |row| row.content = "{ }".to_owned()).await.unwrap());
+    for policy in [Policy { required: true, ..BY_NAME }, BY_NAME] {
+        set_policy(&store, Some(&policy)).await.unwrap();
+        assert!(is_out(&store, "ana").await, "the leaver is still out");
+        assert_eq!(groups_of(&store, "ana").await, "[]");
+        assert_eq!(user::get(&store, "u2").await.unwrap().unwrap().person, None);
+    }
+    // The new one, of another subject, does not slip into the leaver's account either.
+    let (issuer, provider, email) = ("https://idp.example", "corp", "ana@corp.example");
+    let new =
+        person::SignIn { new_id: "next", issuer, subject: "another", provider, email, name: "x", groups_json: "[]" };
+    assert!(matches!(person::sign_in(&store, &new).await, Err(StoreError::Conflict)));
+    // An administrator removes the leaver: the address is the new one's.
+    assert!(person::delete(&store, "ana").await.unwrap());
+    let next = person::sign_in(&store, &new).await.unwrap().unwrap();
+    assert_eq!((next.id.as_str(), next.groups_json.as_str()), ("next", r#"["finance"]"#));
+    // Hired again with the same account at the provider, somebody signs in and is back.
+    user::create(&store, &provisioned("u3", "bo@corp.example")).await.unwrap();
+    signs_in(&store, "bo", "[]").await.unwrap().unwrap();
+    let gone = user::get(&store, "u3").await.unwrap().unwrap();
+    assert!(user::delete(&store, "u3", gone.version).await.unwrap());
+    user::create(&store, &provisioned("u4", "bo@corp.example")).await.unwrap();
+    assert!(is_out(&store, "bo").await);
+    assert_eq!(signs_in(&store, "bo", "[]").await.unwrap().unwrap().deactivated_ms, None);
+    assert_eq!(user::get(&store, "u4").await.unwrap().unwrap().person.as_deref(), Some("bo"));
+    // Of the same user the directory takes its word back at once.
+    assert!(change_of(&store, "u4", |row| row.active = false).await.unwrap());
+    assert!(is_out(&store, "bo").await);
+    assert!(change_of(&store, "u4", |row| row.active = true).await.unwrap());
+    assert!(!is_out(&store, "bo").await);
+}
+
+pub(super) async fn case_an_unclear_match_lets_nobody_in(store: Store, _: Arc<ManualClock>) {
+    let by_email = Policy { by: Match::Email, ..BY_NAME };
+    let with_email = |id: &str, name: &str| User {
+        email_id: Some("ana@corp.example".to_owned()),
+        ..provisioned(id, &format!("{name}@corp.example"))
+    };
+    // While users are joined by name Ana is one who is not provisioned.
+    set_policy(&store, Some(&BY_NAME)).await.unwrap();
+    signs_in(&store, "ana", "[]").await.unwrap().unwrap();
+    user::create(&store, &with_email("u1", "a1")).await.unwrap();
+    user::create(&store, &User { active: false, ..with_email("u2", "a2") }).await.unwrap();
+    settle_in(&store, "ana").await;
+    // By address she may be either, of whom one was shut out.
+    set_policy(&store, Some(&by_email)).await.unwrap();
+    assert_eq!(left(&store, "ana").await, (false, 0));
+    assert_eq!(signs_in(&store, "ana", "[]").await.unwrap(), None);
+    // A change of one of them does not settle it.
+    assert!(change_of(&store, "u1", |row| row.content = "{ }".to_owned()).await.unwrap());
+    assert_eq!(signs_in(&store, "ana", "[]").await.unwrap(), None);
+    // With one left it is clear, and she is back.
+    let second = user::get(&store, "u2").await.unwrap().unwrap();
+    assert!(user::delete(&store, "u2", second.version).await.unwrap());
+    assert!(signs_in(&store, "ana", "[]").await.unwrap().is_some());
+    assert_eq!(user::get(&store, "u1").await.unwrap().unwrap().person.as_deref(), Some("ana"));
+    // A user that is somebody already is not "not provisioned" to a second person.
+    set_policy(&store, Some(&Policy { by: Match::ExternalId, ..BY_NAME })).await.unwrap();
+    let bo = User { external_id: Some("bo".to_owned()), ..provisioned("u3", "bo@corp.example") };
+    user::create(&store, &bo).await.unwrap();
+    signs_in(&store, "bo", "[]").await.unwrap().unwrap();
+    let (issuer, provider, email) = ("https://partner.example", "partner", "bo@partner.example");
+    let new = person::SignIn { new_id: "x", issuer, subject: "bo", provider, email, name: "x", groups_json: "[]" };
+    assert_eq!(person::sign_in(&store, &new).await.unwrap(), None);
+    // Sabotage: one whom nobody could mean comes in, for nothing is required.
+    let new = person::SignIn { subject: "stranger", ..new };
+    assert!(person::sign_in(&store, &new).await.unwrap().is_some());
+}
+
+pub(super) async fn case_the_group_of_the_local_account_is_nobody_elses(store: Store, _: Arc<ManualClock>) {
+    set_policy(&store, Some(&BY_NAME)).await.unwrap();
+    user::create(&store, &provisioned("u1", "ana@corp.example")).await.unwrap();
+    let members = set(&["u1"]);
+    group::create(&store, &a_group("g1", person::LOCAL_GROUP), &members).await.unwrap();
+    group::create(&store, &a_group("g2", "eng"), &members).await.unwrap();
+    let ana = signs_in(&store, "ana", r#"["break-glass","claimed"]"#).await.unwrap().unwrap();
+    assert_eq!(ana.groups_json, r#"["claimed","eng"]"#);
+    set_policy(&store, Some(&Policy { groups: GroupsFrom::Claims, ..BY_NAME })).await.unwrap();
+    assert_eq!(groups_of(&store, "ana").await, r#"["claimed"]"#);
+    // The account itself is outside of all this, by every policy.
+    set_policy(&store, Some(&Policy { required: true, ..BY_NAME })).await.unwrap();
+    let (issuer, email) = (person::LOCAL_ISSUER, "root@corp.example");
+    let groups_json = r#"["break-glass"]"#;
+    let local =
+        person::SignIn { new_id: "r", issuer, subject: issuer, provider: issuer, email, name: "x", groups_json };
+    assert_eq!(person::sign_in(&store, &local).await.unwrap().unwrap().groups_json, groups_json);
+    user::create(&store, &User { active: false, ..provisioned("u2", email) }).await.unwrap();
+    assert_eq!(user::get(&store, "u2").await.unwrap().unwrap().person, None);
+    for policy in [None, Some(&BY_NAME)] {
+        set_policy(&store, policy).await.unwrap();
+        assert_eq!((is_out(&store, "r").await, groups_of(&store, "r").await.as_str()), (false, groups_json));
+    }
+    assert!(person::sign_in(&store, &local).await.unwrap().is_some());
+}

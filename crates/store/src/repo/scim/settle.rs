@@ -29,11 +29,11 @@ const LINK: Statement = Statement::write("scim_user.link", "UPDATE scim_user SET
 const UNLINK: Statement = Statement::write("scim_user.unlink", "UPDATE scim_user SET person = NULL WHERE person = $1");
 const PERSON_BY_EMAIL: Statement = Statement::read(
     "scim.person_by_email",
-    "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.email = $1 AND p.issuer <> 'break-glass' LIMIT 2",
+    "SELECT p.id, u.id, p.deactivated_ms FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.email = $1 AND p.issuer <> 'break-glass' LIMIT 2",
 );
 const PERSON_BY_SUBJECT: Statement = Statement::read(
     "scim.person_by_subject",
-    "SELECT p.id, u.id FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.subject = $1 AND p.issuer <> 'break-glass' LIMIT 2",
+    "SELECT p.id, u.id, p.deactivated_ms FROM person p LEFT JOIN scim_user u ON u.person = p.id WHERE p.subject = $1 AND p.issuer <> 'break-glass' LIMIT 2",
 );
 const STATE: Statement = Statement::write(
     "scim.person_state",
@@ -44,6 +44,11 @@ const CLAIMED: Statement = Statement::write("scim.claimed", "UPDATE person SET c
 const OUT: Statement = Statement::write(
     "scim.out",
     "UPDATE person SET deactivated_ms = $2, deactivated_by = $3 WHERE id = $1 AND deactivated_ms IS NULL",
+);
+/// As [`BACK`] by somebody who proved who they are, and only of what the directory did.
+const RETURNED: Statement = Statement::write(
+    "scim.returned",
+    "UPDATE person SET deactivated_ms = NULL, deactivated_by = NULL WHERE id = $1 AND deactivated_by IN ($2, $3)",
 );
 const BACK: Statement = Statement::write(
     "scim.back",
@@ -70,6 +75,7 @@ pub(crate) fn statements() -> Vec<Statement> {
         STATE,
         CLAIMED,
         OUT,
+        RETURNED,
         BACK,
         GROUPS,
         PEOPLE
@@ -87,6 +93,15 @@ pub(crate) enum Verdict {
     Refused,
 }
 
+/// The user of a person.
+enum Found {
+    /// The directory does not know them.
+    None,
+    One(User),
+    /// It may know them, and nobody can say as whom: nobody may sign in on a guess.
+    Unclear,
+}
+
 /// Judges somebody who signs in, and holds their user until the transaction ends.
 pub(crate) async fn sign_in_in(
     tx: &mut Tx,
@@ -96,15 +111,19 @@ pub(crate) async fn sign_in_in(
     claims_json: &str,
 ) -> Result<Verdict, StoreError> {
     let Some(policy) = policy_in(tx).await? else { return Ok(Verdict::Free) };
-    match find_in(tx, &policy, person, email, subject).await? {
-        Some(user) if user.active => {
-            let groups_json = groups(&policy, claims_json, Some(&user), tx).await?;
-            Ok(Verdict::Known { groups_json, user: Some(user.id) })
-        }
-        Some(_) => Ok(Verdict::Refused),
-        None if policy.required => Ok(Verdict::Refused),
-        None => Ok(Verdict::Known { groups_json: groups(&policy, claims_json, None, tx).await?, user: None }),
+    let user = match find_in(tx, &policy, person, email, subject).await? {
+        Found::One(user) if user.active => Some(user),
+        Found::None if !policy.required => None,
+        Found::One(_) | Found::None | Found::Unclear => return Ok(Verdict::Refused),
+    };
+    if let Some(person) = person {
+        // Only here issuer, subject and what the two have in common are proved together. Who
+        // merely was not known needs no more than to be allowed now.
+        let gone = if user.is_some() { BY_SCIM } else { BY_ABSENCE };
+        tx.execute(&RETURNED, &[Arg::Text(person), Arg::Text(BY_ABSENCE), Arg::Text(gone)]).await?;
     }
+    let groups_json = groups(&policy, claims_json, user.as_ref(), tx).await?;
+    Ok(Verdict::Known { groups_json, user: user.map(|user| user.id) })
 }
 
 /// Notes who a user is, and what the identity provider said.
@@ -134,23 +153,34 @@ async fn find_in(
     person: Option<&str>,
     email: &str,
     subject: &str,
-) -> Result<Option<User>, StoreError> {
+) -> Result<Found, StoreError> {
     let mut ids = Vec::new();
     if let Some(person) = person {
         ids = tx.fetch_all(&LINKED, &[Arg::Text(person)]).await?;
     }
     if ids.is_empty() {
-        ids = match policy.by {
-            Match::UserName => tx.fetch_all(&BY_NAME_ID, &[Arg::Text(email)]).await?,
-            Match::Email => tx.fetch_all(&BY_EMAIL_ID, &[Arg::Text(email)]).await?,
-            Match::ExternalId => tx.fetch_all(&BY_SUBJECT, &[Arg::Text(subject)]).await?,
-        };
+        let key = if policy.by == Match::ExternalId { subject } else { email };
+        ids = with_key(tx, policy.by, key).await?;
     }
-    let [row] = ids.as_slice() else { return Ok(None) };
-    let id = row.text(0, "scim_user.id")?;
+    let id = match ids.as_slice() {
+        [] => return Ok(Found::None),
+        [row] => row.text(0, "scim_user.id")?,
+        _ => return Ok(Found::Unclear),
+    };
     tx.execute(&LOCK, &[Arg::Text(&id)]).await?;
-    let found = user::get_in(tx, &id).await?;
-    Ok(found.filter(|user| user.person.is_none() || user.person.as_deref() == person))
+    Ok(match user::get_in(tx, &id).await? {
+        Some(user) if user.person.is_none() || user.person.as_deref() == person => Found::One(user),
+        _ => Found::Unclear,
+    })
+}
+
+/// Up to two users of whom this is true.
+async fn with_key(tx: &mut Tx, by: Match, key: &str) -> Result<Vec<Row>, StoreError> {
+    match by {
+        Match::UserName => tx.fetch_all(&BY_NAME_ID, &[Arg::Text(key)]).await,
+        Match::Email => tx.fetch_all(&BY_EMAIL_ID, &[Arg::Text(key)]).await,
+        Match::ExternalId => tx.fetch_all(&BY_SUBJECT, &[Arg::Text(key)]).await,
+    }
 }
 
 async fn groups(policy: &Policy, claims: &str, user: Option<&User>, tx: &mut Tx) -> Result<String, StoreError> {
@@ -162,6 +192,8 @@ async fn groups(policy: &Policy, claims: &str, user: Option<&User>, tx: &mut Tx)
     if let (Some(user), GroupsFrom::Scim | GroupsFrom::Both) = (user, policy.groups) {
         names.extend(user::group_names_in(tx, &user.id).await?);
     }
+    // Nobody but the account of that name is in its group, whatever a directory says.
+    names.retain(|name| name != person::LOCAL_GROUP);
     names.sort();
     names.dedup();
     serde_json::to_string(&names).map_err(bad)
@@ -182,12 +214,19 @@ pub(super) async fn user_in(tx: &mut Tx, id: &str, now: i64) -> Result<(), Store
         Some(key) => tx.fetch_all(by, &[Arg::Text(key)]).await?,
         None => Vec::new(),
     };
+    let only = match key {
+        Some(key) if user.person.is_none() => with_key(tx, policy.by, key).await?.len() == 1,
+        _ => false,
+    };
     if let [row] = same.as_slice() {
         let (person, other) = (row.text(0, "person.id")?, row.opt_text(1, "scim_user.id")?);
         match (&user.person, other) {
             (Some(linked), _) if *linked != person => return Err(StoreError::Conflict),
             (_, Some(other)) if other != user.id => return Err(StoreError::Conflict),
-            (None, _) => {
+            // Whoever is out comes back by signing in, not on the directory's word alone: an
+            // address is given to the next one, who must not get the leaver's account, nor the
+            // leaver theirs.
+            (None, _) if only && row.opt_int(2, "person.deactivated_ms")?.is_none() => {
                 tx.execute(&LINK, &[Arg::Text(&user.id), Arg::Text(&person)]).await?;
                 user.person = Some(person);
             }
@@ -195,7 +234,7 @@ pub(super) async fn user_in(tx: &mut Tx, id: &str, now: i64) -> Result<(), Store
         }
     }
     match user.person.clone() {
-        Some(person) => judge_in(tx, &policy, &person, Some(&user), now).await.map(drop),
+        Some(person) => judge_in(tx, &policy, &person, &Found::One(user), now).await.map(drop),
         None => Ok(()),
     }
 }
@@ -217,16 +256,14 @@ async fn out_in(tx: &mut Tx, person: &str, email: &str, by: &str, now: i64) -> R
 }
 
 /// Makes a person what the policy says. True when that was a change.
-async fn judge_in(
-    tx: &mut Tx,
-    policy: &Policy,
-    person: &str,
-    user: Option<&User>,
-    now: i64,
-) -> Result<bool, StoreError> {
+async fn judge_in(tx: &mut Tx, policy: &Policy, person: &str, found: &Found, now: i64) -> Result<bool, StoreError> {
     let Some(row) = tx.fetch_optional(&STATE, &[Arg::Text(person)]).await? else { return Ok(false) };
     let state = State::of(&row)?;
-    let allowed = user.map_or(!policy.required, |user| user.active);
+    let (user, allowed) = match found {
+        Found::One(user) => (Some(user), user.active),
+        Found::None => (None, !policy.required),
+        Found::Unclear => (None, false),
+    };
     let mut changed = false;
     if !allowed {
         let by = if user.is_some() { BY_SCIM } else { BY_ABSENCE };
@@ -274,6 +311,21 @@ impl State {
     }
 }
 
+/// Links a user that is nobody yet to the person it was found for, unless that one is out: see
+/// [`user_in`].
+async fn linked_in(tx: &mut Tx, found: Found, person: &str) -> Result<Found, StoreError> {
+    let Found::One(user) = &found else { return Ok(found) };
+    if user.person.is_some() {
+        return Ok(found);
+    }
+    let Some(row) = tx.fetch_optional(&STATE, &[Arg::Text(person)]).await? else { return Ok(Found::None) };
+    if State::of(&row)?.out {
+        return Ok(Found::None);
+    }
+    tx.execute(&LINK, &[Arg::Text(&user.id), Arg::Text(person)]).await?;
+    Ok(found)
+}
+
 /// Judges everybody by the policy as it stands. Returns how many people it changed.
 pub(super) async fn everybody(store: &Store) -> Result<u64, StoreError> {
     let (mut last, mut changed) = (String::new(), 0);
@@ -289,16 +341,14 @@ pub(super) async fn everybody(store: &Store) -> Result<u64, StoreError> {
             let (email, subject) = (row.text(1, "person.email")?, row.text(2, "person.subject")?);
             let judged = match policy_in(&mut tx).await? {
                 Some(policy) => {
-                    let user = find_in(&mut tx, &policy, Some(&id), &email, &subject).await?;
-                    if let Some(user) = user.as_ref().filter(|user| user.person.is_none()) {
-                        tx.execute(&LINK, &[Arg::Text(&user.id), Arg::Text(&id)]).await?;
-                    }
-                    judge_in(&mut tx, &policy, &id, user.as_ref(), now).await?
+                    let found = find_in(&mut tx, &policy, Some(&id), &email, &subject).await?;
+                    let found = linked_in(&mut tx, found, &id).await?;
+                    judge_in(&mut tx, &policy, &id, &found, now).await?
                 }
                 // Nobody is kept out any more for not being known; whom the directory shut out stays out.
                 None => {
                     let off = Policy { required: false, by: Match::UserName, groups: GroupsFrom::Claims };
-                    judge_in(&mut tx, &off, &id, None, now).await?
+                    judge_in(&mut tx, &off, &id, &Found::None, now).await?
                 }
             };
             tx.commit().await?;
