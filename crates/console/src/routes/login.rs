@@ -153,7 +153,8 @@ fn answer<B: Backend>(console: &Console<B>, began: Begin, return_to: &ReturnTo, 
         }
         Begin::Unavailable(problem) if console.0.backend.has_break_glass() => {
             let page = format!("{}/login/break-glass", console.0.public_url);
-            let hint = format!("Try again in a moment. Whoever holds the break-glass account signs in at {page}");
+            let own = problem.hint.clone().unwrap_or_default();
+            let hint = format!("{own} Whoever holds the break-glass account signs in at {page}");
             console.problem(&problem.hint(hint))
         }
         Begin::Unavailable(problem) => console.problem(&problem),
