@@ -20,9 +20,6 @@ const SWEEP_AT: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Markers of expired states are removed this often, milliseconds.
 const PRUNE_EVERY_MS: i64 = 600_000;
-/// Markers are kept this much longer than their states, because clocks of replicas
-/// differ, milliseconds.
-const SKEW_MS: i64 = 600_000;
 
 /// Which states were used.
 pub(crate) struct Replays {
@@ -76,7 +73,7 @@ impl Replays {
         }
         let store = store.clone();
         gate.tasks.spawn(async move {
-            if let Err(error) = replay::prune(&store, now_ms.saturating_sub(SKEW_MS)).await {
+            if let Err(error) = replay::prune(&store, now_ms).await {
                 tracing::warn!(%error, "old replay markers cannot be removed");
             }
         });

@@ -9,6 +9,10 @@ const INSERT: Statement = Statement::write(
     "replay.insert",
     "INSERT INTO replay_marker (id, expires_ms) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING",
 );
+/// Markers are kept this much longer than they ask for, because clocks of replicas differ,
+/// milliseconds.
+pub const SKEW_MS: i64 = 600_000;
+
 const PRUNE: Statement = Statement::write("replay.prune", "DELETE FROM replay_marker WHERE expires_ms < $1");
 
 pub(crate) fn statements() -> Vec<Statement> {
@@ -25,11 +29,11 @@ pub async fn consume(store: &Store, id: &str, expires_ms: i64) -> Result<bool, S
     Ok(store.execute(&INSERT, &[Arg::Text(id), Arg::Int(expires_ms)]).await? == 1)
 }
 
-/// Removes markers that expired before a time (milliseconds since the epoch). Returns how
-/// many.
+/// Removes markers that expired longer than [`SKEW_MS`] before `now_ms` (milliseconds since
+/// the epoch). Returns how many.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn prune(store: &Store, before_ms: i64) -> Result<u64, StoreError> {
-    store.execute(&PRUNE, &[Arg::Int(before_ms)]).await
+pub async fn prune(store: &Store, now_ms: i64) -> Result<u64, StoreError> {
+    store.execute(&PRUNE, &[Arg::Int(now_ms.saturating_sub(SKEW_MS))]).await
 }
