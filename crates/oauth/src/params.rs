@@ -69,6 +69,11 @@ impl Params {
         self.pairs.iter().find(|(known, value)| known == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
+    /// Whether a parameter is there at all, empty or twice too.
+    pub fn has(&self, name: &str) -> bool {
+        self.pairs.iter().any(|(known, _)| known == name)
+    }
+
     /// The first parameter that is there more than once.
     pub fn duplicate(&self) -> Option<&str> {
         self.duplicates.first().map(String::as_str)

@@ -13,33 +13,41 @@ use crate::respond::ProblemKind;
 /// Scopes that a request limits itself to, separated by spaces.
 const SCOPE: HeaderName = HeaderName::from_static("bartizan-scope");
 
+const BAD: ProblemKind = ProblemKind::Unexpected("what the request limits itself to cannot be read");
+
 /// Sets of scopes, all of which count.
 pub(crate) type Narrowing = Vec<ScopeSet>;
 
 /// Reads what a request says.
 ///
 /// # Errors
-/// 400 for anything that is no set of scopes or no mode.
+/// 400 for anything that is no set of scopes, an empty one, or no mode.
 pub(crate) fn read(parts: &Parts) -> Result<Narrowing, ProblemKind> {
-    const BAD: ProblemKind = ProblemKind::Unexpected("what the request limits itself to cannot be read");
     let mut sets = Vec::new();
     for value in parts.headers.get_all(SCOPE) {
         let text = value.to_str().map_err(|_| BAD)?;
-        sets.push(ScopeSet::parse(text).map_err(|_| BAD)?);
+        sets.push(set(text)?);
     }
     let query = Params::parse(parts.uri.query().unwrap_or_default().as_bytes()).map_err(|_| BAD)?;
-    if query.is_duplicate("scope") || query.is_duplicate("mode") {
-        return Err(BAD);
+    // Both twice and empty count as absent elsewhere: here that would be the full right.
+    let value = |name: &str| match query.get(name) {
+        None if query.has(name) => Err(BAD),
+        value => Ok(value),
+    };
+    if let Some(text) = value("scope")? {
+        sets.push(set(text)?);
     }
-    if let Some(text) = query.get("scope") {
-        sets.push(ScopeSet::parse(text).map_err(|_| BAD)?);
-    }
-    match query.get("mode") {
-        Some("read_only") => sets.push(ScopeSet::parse("mcp:read").map_err(|_| BAD)?),
+    match value("mode")? {
+        Some("read_only") => sets.push(set("mcp:read")?),
         Some(_) => return Err(BAD),
         None => {}
     }
     Ok(sets)
+}
+
+/// Scopes of which there is one at least.
+fn set(text: &str) -> Result<ScopeSet, ProblemKind> {
+    ScopeSet::parse(text).ok().filter(|set| !set.is_empty()).ok_or(BAD)
 }
 
 /// Rights with everything taken away that the request gives up.

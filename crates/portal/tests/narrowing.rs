@@ -37,6 +37,9 @@ async fn a23_headers_and_query_narrow_and_never_widen() {
     {
         assert_eq!(echo(&at(query)).await.0, 400, "{query}");
     }
+    for empty in ["?scope=", "?mode=", "?scope", "?mode", "?scope=+", "?scope=&mode=read_only", "?mode=&mode="] {
+        assert_eq!(echo(&at(empty)).await.0, 400, "{empty}");
+    }
     // What is hidden or needs a credential does so with every wish.
     let wish = "?scope=mcp:read+mcp:write+mcp:admin+server:hidden";
     let hidden = Client::new(format!("{}{wish}", world.url("servers/hidden/mcp")), Some(support::stack::ALICE));
@@ -65,5 +68,7 @@ async fn a23_the_header_narrows_too() {
         }
     };
     assert_eq!(send("mcp:read").await, 200);
-    assert_eq!(send("a\"b").await, 400);
+    for bad in ["a\"b", "", " "] {
+        assert_eq!(send(bad).await, 400, "{bad:?}");
+    }
 }
