@@ -25,10 +25,10 @@ async fn a32_ten_failures_in_a_minute_of_one_address() {
         gateway.callback_at(&mut browser, ip(from), None, &refused).await.unwrap_err().status.as_u16()
     };
     for _ in 0..10 {
-        assert_eq!(fail("192.0.2.1").await, 400);
+        assert_eq!(fail("192.0.2.1").await, 403);
     }
     assert_eq!(fail("192.0.2.1").await, 429);
-    assert_eq!(fail("192.0.2.2").await, 400, "another address");
+    assert_eq!(fail("192.0.2.2").await, 403, "another address");
     // Nothing begins from there either, and a good answer is not looked at.
     let there = gateway.login.from_peer(ip("192.0.2.1"));
     assert!(matches!(there.begin(ReturnTo::path("/"), None, Ask::default()).await,
@@ -40,7 +40,7 @@ async fn a32_ten_failures_in_a_minute_of_one_address() {
     // That did not use the sign-in up.
     gateway.callback_at(&mut browser, ip("192.0.2.2"), None, &good).await.unwrap();
     gateway.clock.advance_ms(60_000);
-    assert_eq!(fail("192.0.2.1").await, 400, "a minute later");
+    assert_eq!(fail("192.0.2.1").await, 403, "a minute later");
 }
 
 #[tokio::test]
