@@ -37,7 +37,9 @@ const MOST_HELD: u64 = 100_000;
 /// How long one waits for others who are busy with the same account.
 const TURN: Duration = Duration::from_secs(25);
 /// What is on its way while an account changes may still use the token it began with.
-const GRACE: Duration = Duration::from_secs(1);
+pub(crate) const GRACE: Duration = Duration::from_secs(1);
+/// First versions of one millisecond.
+const PER_MS: i64 = 4096;
 /// A use is noted at most this often, milliseconds.
 const NOTE_MS: i64 = 10 * 60_000;
 /// A token this young that is refused will not get better by another one, milliseconds.
@@ -457,10 +459,25 @@ impl Inner {
         stored.whom.take()
     }
 
+    /// A version that no account of this name had: of this millisecond, and by chance of none
+    /// that was made in it.
+    fn first_version(&self) -> i64 {
+        let mut chance = [0; 2];
+        // Without chance the time alone must do.
+        let _ = aws_lc_rs::rand::fill(&mut chance);
+        let chance = i64::from(u16::from_be_bytes(chance)) & (PER_MS - 1);
+        self.deps.clock.now_ms().max(1).saturating_mul(PER_MS).saturating_add(chance)
+    }
+
     /// Stores the tokens, then what is listed of them.
     pub(crate) async fn save(&self, place: &Place<'_>, old: i64, stored: &Stored) -> Result<i64, RecordsError> {
         let plain = Zeroizing::new(serde_json::to_vec(stored).unwrap_or_default());
-        let version = self.records.put(&place.record(), old, &plain).await?;
+        let version = match old {
+            // A version that was used before would let a refresh of an account that was
+            // disconnected meanwhile overwrite the new one.
+            0 => self.records.create(&place.record(), self.first_version(), &plain).await?,
+            old => self.records.put(&place.record(), old, &plain).await?,
+        };
         let row = Account {
             owner: place.owner.to_owned(),
             server: place.server.to_owned(),
@@ -557,6 +574,10 @@ impl Inner {
     /// RFC 7009: the refresh token takes its access tokens along; both are told where there
     /// are both, because not every server does so.
     async fn revoke(&self, place: &Place<'_>, stored: &Stored) -> Result<(), String> {
+        // Neither the tokens nor our client are for whoever issued them under other settings.
+        if !stored.fits(place) {
+            return Err("the settings of the server have changed since".to_owned());
+        }
         let metadata = self.directory.metadata(&stored.issuer).await.map_err(|error| error.to_string())?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(()) };
         let client =

@@ -1,6 +1,7 @@
 //! As which client bartizan asks an authorization server: configured, by document (CIMD),
 //! or registered (RFC 7591). Everything is kept per issuer and never shown to another one.
 
+use bartizan_catalog::OauthConfig;
 use bartizan_model::Secret;
 use bartizan_oauth::discovery::ServerMetadata;
 use bartizan_oauth::params::Builder;
@@ -77,6 +78,26 @@ pub(crate) enum Redeemed {
     Failed(WebError),
     /// What bartizan has cannot be sent at all.
     Unusable,
+}
+
+/// Whether a configured client may be shown to this authorization server. Which one that is
+/// may be the server's own word, and a secret is not for whomever a server likes to name.
+///
+/// # Errors
+/// [`AccountError::Misconfigured`] with the setting that is missing.
+pub fn trusted(config: &OauthConfig, issuer: &str) -> Result<(), AccountError> {
+    match &config.issuer {
+        Some(wanted) if *wanted == issuer => Ok(()),
+        None if config.client_secret.is_none() => Ok(()),
+        Some(_) => Err(AccountError::Misconfigured(
+            "the client of `auth_config` is for the authorization server of `auth_config.issuer`, not for this one"
+                .to_owned(),
+        )),
+        None => Err(AccountError::Misconfigured(
+            "`auth_config.client_secret` is sent to nobody without `auth_config.issuer`: name the authorization server"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Whether an error says that the client is not known.
@@ -159,6 +180,7 @@ impl Inner {
             ClientKind::Document => Ok(Some(self.by_document())),
             ClientKind::Configured => {
                 let Some(id) = &place.config.client_id else { return Ok(None) };
+                trusted(place.config, &metadata.issuer)?;
                 let secret = place.config.client_secret.as_ref().map(|secret| Secret::new(secret.expose().clone()));
                 let methods = metadata.token_endpoint_auth_methods_supported.as_deref();
                 let unusable = "the authorization server takes no client secret in a way that bartizan knows";

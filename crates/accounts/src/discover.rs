@@ -21,6 +21,8 @@ use crate::web::{Web, WebError};
 
 /// How long a description of an authorization server is believed.
 const FRESH: Duration = Duration::from_secs(600);
+/// Descriptions kept, bytes.
+const MOST_KNOWN: u64 = 8 * 1024 * 1024;
 /// Asks for a refresh token (OpenID Connect Core, section 11).
 const OFFLINE: &str = "offline_access";
 
@@ -85,7 +87,10 @@ pub(crate) fn failed(what: &str, error: &WebError) -> AccountError {
 
 impl Directory {
     pub(crate) fn new(web: Web) -> Self {
-        Self { web, known: Cache::builder().max_capacity(1_000).time_to_live(FRESH).build() }
+        let weigh = |name: &String, of: &Arc<ServerMetadata>| {
+            u32::try_from(name.capacity().saturating_add(of.weight())).unwrap_or(u32::MAX)
+        };
+        Self { web, known: Cache::builder().max_capacity(MOST_KNOWN).weigher(weigh).time_to_live(FRESH).build() }
     }
 
     /// Discovery for a server, from the beginning. `challenge` is what it just said, if it did.

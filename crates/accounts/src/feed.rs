@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bartizan_store::feed::{Feed, News, POLL};
-use bartizan_store::repo::upstream_account::TOPIC;
+use bartizan_store::repo::{person, upstream_account::TOPIC};
 use tokio::time::Instant;
 
 use crate::accounts::Inner;
@@ -36,6 +36,10 @@ impl Freshness {
         }
     }
 
+    fn has_looked(&self) -> bool {
+        self.seen_ms.load(Ordering::Acquire) != 0
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -57,10 +61,20 @@ impl Inner {
                         held.expire();
                     }
                 }
+                // Groups or the right to be here may be others now. A person is named by an id,
+                // which a person who is gone no longer leads to: all are asked for again.
+                if changes.iter().any(|change| change.topic == person::TOPIC) {
+                    self.strategies.people_changed();
+                }
             }
             News::Everything => {
                 self.freshness.generation.fetch_add(1, Ordering::AcqRel);
                 self.held.invalidate_all();
+                // The first look of a process misses nothing: what is held was exchanged for
+                // somebody who was found in the database a moment ago.
+                if self.freshness.has_looked() {
+                    self.strategies.people_changed();
+                }
             }
         }
     }

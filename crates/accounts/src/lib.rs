@@ -22,6 +22,7 @@ mod web;
 mod whom;
 
 pub use accounts::{AccountError, AccountView, Accounts, AccountsDeps, After, Authorization, Servers};
+pub use client::trusted;
 pub use connect::{Connected, Destination};
 pub use discover::{Found, discover, discover_traced};
 pub use strategy::{AccountKind, Request, Standing, SubjectError, SubjectFuture, SubjectTokens, SubjectWanted};

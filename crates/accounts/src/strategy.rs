@@ -41,8 +41,6 @@ use crate::account::Place;
 use crate::accounts::{AccountError, Accounts, After, Inner};
 use crate::discover::Found;
 
-/// Tokens that were exchanged, in memory; more are exchanged again.
-const MOST_DERIVED: u64 = 100_000;
 /// How long what a server says about its authorization server is believed.
 const FOUND: Duration = Duration::from_secs(600);
 
@@ -114,8 +112,15 @@ pub struct Request<'a> {
 pub(crate) struct Strategies {
     signer: OnceLock<Signer>,
     subjects: OnceLock<SubjectTokens>,
-    derived: Cache<String, Arc<derived::Derived>>,
+    derived: derived::Tokens,
     found: Cache<String, Arc<Found>>,
+}
+
+impl Strategies {
+    /// People changed: what was exchanged for them before is not believed any more.
+    pub(crate) fn people_changed(&self) {
+        self.derived.distrust();
+    }
 }
 
 impl Default for Strategies {
@@ -123,7 +128,7 @@ impl Default for Strategies {
         Self {
             signer: OnceLock::new(),
             subjects: OnceLock::new(),
-            derived: Cache::new(MOST_DERIVED),
+            derived: derived::Tokens::default(),
             found: Cache::builder().max_capacity(1_000).time_to_live(FOUND).build(),
         }
     }
@@ -220,24 +225,24 @@ impl Accounts {
             let why = "a credential is shown to the server it is for and to nobody else";
             return Err(AccountError::Misconfigured(why.to_owned()));
         }
-        let authorization = |value: Option<HeaderValue>| value.map(|value| (AUTHORIZATION, value));
+        // Without its credential a request would be somebody else's: nobody's.
+        let gone = || AccountError::Unavailable("the credential is gone since the call began".to_owned());
         Ok(match &spec.credential {
             Credential::None | Credential::Headers(_) => Vec::new(),
             Credential::OauthUser(_) => {
-                let held = self.current(spec, principal);
-                authorization(held.map(|held| held.header)).into_iter().collect()
+                vec![(AUTHORIZATION, self.current(spec, principal).ok_or_else(gone)?.header)]
             }
             Credential::PatUser(config) => {
-                let held = self.current(spec, principal);
+                let held = self.current(spec, principal).ok_or_else(gone)?;
                 let name = HeaderName::try_from(config.header.as_str());
                 let name = name.map_err(|_| AccountError::Misconfigured("the header is none".to_owned()))?;
-                held.map(|held| (name, held.header)).into_iter().collect()
+                vec![(name, held.header)]
             }
             Credential::ClientCredentials(_)
             | Credential::TokenExchange(_)
             | Credential::EntraObo(_)
             | Credential::IdJag(_) => {
-                authorization(derived::current(&self.inner, spec, principal)).into_iter().collect()
+                vec![(AUTHORIZATION, derived::current(&self.inner, spec, principal).ok_or_else(gone)?)]
             }
             Credential::Assertion(config) => {
                 vec![assertion::sign(&self.inner, spec, config, principal).await?]

@@ -280,7 +280,7 @@ fn credential_findings(more: &Value) -> Vec<String> {
 
 #[test]
 fn p17_every_strategy_says_what_it_needs() {
-    let client = json!({"client_id": "c", "client_secret": "s"});
+    let client = json!({"issuer": "https://as.example", "client_id": "c", "client_secret": "s"});
     let with = |kind: &str, more: Value| {
         let mut config = client.clone();
         config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -321,6 +321,13 @@ fn p17_every_strategy_says_what_it_needs() {
         (json!({"auth_type": "pat_user", "visibility": "public"}), "public server"),
         (json!({"auth_type": "client_credentials"}), "needs `client_id`"),
         (json!({"auth_type": "client_credentials", "auth_config": {"client_id": "c"}}), "needs `client_secret`"),
+        (
+            json!({"auth_type": "client_credentials", "auth_config": {"client_id": "c", "client_secret": "s"}}),
+            "needs `issuer` or `token_endpoint`",
+        ),
+        (json!({"auth_type": "token_exchange", "auth_config": {"client_id": "c"}}), "needs `issuer` or"),
+        (json!({"auth_type": "entra_obo", "auth_config": {"client_id": "c", "scopes": ["x"]}}), "needs `issuer` or"),
+        (json!({"auth_type": "id_jag", "auth_config": {"client_id": "c"}}), "needs `issuer` or"),
         (with("client_credentials", json!({"token_endpoint": "http://as.example/t"})), "not an `https://` URL"),
         (with("client_credentials", json!({"token_endpoint": "https://u:p@as.example/t"})), "not an `https://` URL"),
         (with("client_credentials", json!({"token_endpoint": "file:///etc/passwd"})), "not an `https://` URL"),
@@ -391,7 +398,9 @@ fn p16_oauth_servers_are_checked() {
     for bad in [
         json!({"auth_credentials": "token"}),
         json!({"visibility": "public"}),
-        json!({"auth_config": {"client_secret": "s"}}),
+        json!({"auth_config": {"issuer": "https://as.example", "client_secret": "s"}}),
+        // The server would choose who is told the secret.
+        json!({"auth_config": {"client_id": "c", "client_secret": "s"}}),
         json!({"auth_config": {"client_id": ""}}),
         json!({"auth_config": {"client_id": "a\r\nb"}}),
         json!({"auth_config": {"issuer": "http://as.example"}}),

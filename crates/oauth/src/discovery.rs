@@ -9,10 +9,14 @@ use crate::link::{is_endpoint, is_issuer, safe_link};
 /// Longest document, bytes.
 pub const MAX_DOCUMENT: usize = 256 * 1024;
 
+/// Most entries of a list in a document: a short text each takes many times its length in
+/// memory, for as long as the document is believed.
+pub const MAX_ENTRIES: usize = 256;
+
 /// A description cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoveryError {
-    /// Longer than [`MAX_DOCUMENT`].
+    /// Longer than [`MAX_DOCUMENT`], or a list longer than [`MAX_ENTRIES`].
     #[error("the metadata document is too long")]
     TooLarge,
     /// Not JSON of the right form.
@@ -125,6 +129,9 @@ impl ServerMetadata {
     /// [`DiscoveryError`].
     pub fn parse(document: &[u8], issuer: &str) -> Result<Self, DiscoveryError> {
         let mut metadata: Self = object(document)?;
+        if metadata.lists().into_iter().flatten().any(|list| list.len() > MAX_ENTRIES) {
+            return Err(DiscoveryError::TooLarge);
+        }
         if metadata.issuer != issuer || !is_issuer(issuer) {
             return Err(DiscoveryError::Other("issuer"));
         }
@@ -142,6 +149,34 @@ impl ServerMetadata {
         }
         metadata.end_session_endpoint = metadata.end_session_endpoint.filter(|url| is_endpoint(url, issuer));
         Ok(metadata)
+    }
+
+    fn lists(&self) -> [Option<&Vec<String>>; 7] {
+        [
+            self.code_challenge_methods_supported.as_ref(),
+            self.scopes_supported.as_ref(),
+            self.grant_types_supported.as_ref(),
+            self.token_endpoint_auth_methods_supported.as_ref(),
+            self.token_endpoint_auth_signing_alg_values_supported.as_ref(),
+            self.id_token_signing_alg_values_supported.as_ref(),
+            self.authorization_grant_profiles_supported.as_ref(),
+        ]
+    }
+
+    /// Room it takes in memory, bytes, about.
+    pub fn weight(&self) -> usize {
+        let texts = [
+            self.authorization_endpoint.as_ref(),
+            self.token_endpoint.as_ref(),
+            self.jwks_uri.as_ref(),
+            self.registration_endpoint.as_ref(),
+            self.revocation_endpoint.as_ref(),
+            self.userinfo_endpoint.as_ref(),
+            self.end_session_endpoint.as_ref(),
+        ];
+        let entries = self.lists().into_iter().flatten().flatten().map(|text| text.capacity() + size_of::<String>());
+        let texts = texts.into_iter().flatten().map(String::capacity);
+        size_of::<Self>() + self.issuer.capacity() + texts.sum::<usize>() + entries.sum::<usize>()
     }
 
     /// PKCE with S256 must be listed: a server that does not know it would ignore it
@@ -176,6 +211,10 @@ impl ResourceMetadata {
     /// [`DiscoveryError`].
     pub fn parse(document: &[u8], url: &str) -> Result<Self, DiscoveryError> {
         let metadata: Self = object(document)?;
+        let scopes = metadata.scopes_supported.as_ref().map_or(0, Vec::len);
+        if metadata.authorization_servers.len().max(scopes) > MAX_ENTRIES {
+            return Err(DiscoveryError::TooLarge);
+        }
         let (of, wanted) = (split(&metadata.resource), split(url));
         let above = of.zip(wanted).is_some_and(|((origin, path), (wanted_origin, wanted_path))| {
             let rest = wanted_path.strip_prefix(&path);
@@ -265,6 +304,28 @@ mod tests {
         let huge = vec![b' '; MAX_DOCUMENT + 1];
         assert_eq!(ServerMetadata::parse(&huge, "https://as.example"), Err(DiscoveryError::TooLarge));
         assert_eq!(ResourceMetadata::parse(&huge, "https://rs.example"), Err(DiscoveryError::TooLarge));
+    }
+
+    #[test]
+    fn a2_lists_are_bounded() {
+        let list = |n: usize| serde_json::to_string(&vec!["x"; n]).unwrap();
+        for member in ["scopes_supported", "grant_types_supported", "code_challenge_methods_supported"] {
+            let of = |n: usize| server(&format!(r#","{member}":{}"#, list(n)));
+            assert!(of(MAX_ENTRIES).is_ok(), "{member}");
+            assert_eq!(of(MAX_ENTRIES + 1), Err(DiscoveryError::TooLarge), "{member}");
+        }
+        let resource = |servers: &str, scopes: &str| {
+            let text = format!(
+                r#"{{"resource":"https://rs.example","authorization_servers":{servers},"scopes_supported":{scopes}}}"#
+            );
+            ResourceMetadata::parse(text.as_bytes(), "https://rs.example").map(drop)
+        };
+        let servers = |n: usize| serde_json::to_string(&vec!["https://as.example"; n]).unwrap();
+        assert_eq!(resource(&servers(MAX_ENTRIES), &list(MAX_ENTRIES)), Ok(()));
+        assert_eq!(resource(&servers(MAX_ENTRIES + 1), "[]"), Err(DiscoveryError::TooLarge));
+        assert_eq!(resource(&servers(1), &list(MAX_ENTRIES + 1)), Err(DiscoveryError::TooLarge));
+        let heavy = server(&format!(r#","scopes_supported":{}"#, list(MAX_ENTRIES))).unwrap();
+        assert!(heavy.weight() > server("").unwrap().weight() + MAX_ENTRIES * size_of::<String>());
     }
 
     #[test]

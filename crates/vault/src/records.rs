@@ -83,6 +83,16 @@ impl Records {
         if written { Ok(version) } else { Err(RecordsError::Conflict) }
     }
 
+    /// Stores a record that is not there yet, its versions beginning with `version` (at least
+    /// 1): for names that come back and must not repeat a version. Returns that version.
+    ///
+    /// # Errors
+    /// [`RecordsError::Conflict`] when there is one.
+    pub async fn create(&self, key: &Key, version: i64, plain: &[u8]) -> Result<i64, RecordsError> {
+        let new = self.sealed(key, version, self.vault.seal(&aad(key, version), plain)?);
+        if sealed::insert(&self.store, &new).await? { Ok(version) } else { Err(RecordsError::Conflict) }
+    }
+
     /// Removes a record; false when there is none.
     ///
     /// # Errors

@@ -51,6 +51,10 @@ pub(super) async fn find(inner: &Inner, spec: &ServerSpec, config: &TokenConfig)
         let resource = resource.unwrap_or_else(|| place.url.to_owned());
         return Ok(Endpoint { url: url.clone(), client, issuer, resource, scopes });
     }
+    // What is exchanged is a person's: it goes to no server that the upstream itself chooses.
+    if config.client.issuer.is_none() {
+        return Err(wrong("nothing is exchanged without `auth_config.issuer` or `auth_config.token_endpoint`"));
+    }
     let found = discover(inner, &place).await?;
     let metadata = &found.metadata;
     let url = metadata.token_endpoint.clone();

@@ -125,7 +125,7 @@ async fn p16_a_configured_client_is_used_and_its_change_ends_the_account() {
     let fake = Fake::start().await;
     fake.set().metadata = json!({ "registration_endpoint": null });
     fake.set().clients.insert("by-hand".to_owned(), Some("s3cret".to_owned()));
-    let config = json!({ "client_id": "by-hand", "client_secret": "s3cret", "scopes": ["x"] });
+    let config = json!({ "issuer": fake.issuer, "client_id": "by-hand", "client_secret": "s3cret", "scopes": ["x"] });
     let gateway = Gateway::with(&fake.server, "http://127.0.0.1:7420", &config, &["127.0.0.1"]).await;
     gateway.connect(&fake, "ana").await;
     assert_eq!(fake.last("/token").get("client_id"), Some("by-hand"));

@@ -13,3 +13,4 @@ mod shared;
 mod stores;
 mod strategies;
 mod summaries;
+mod trusted;

@@ -7,11 +7,14 @@ use bartizan_accounts::AccountError;
 use bartizan_identity::Action;
 use bartizan_model::ManualClock;
 use bartizan_store::Store;
+use bartizan_store::repo::sealed::Key;
+use bartizan_store::repo::upstream_account;
+use bartizan_vault::Records;
 use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::fake::{Fake, Reply};
-use crate::gateway::{Gateway, token, user};
+use crate::gateway::{Gateway, NOW, token, user};
 use crate::stores;
 
 /// Three processes, each with a database connection of its own where there can be several.
@@ -177,4 +180,63 @@ async fn p20_without_a_refresh_token_the_account_ends_with_the_token() {
     let first = gateway.token("ana").await;
     gateway.clock.advance_ms(100 * 24 * 3_600_000);
     assert_eq!(gateway.token("ana").await, first);
+}
+
+/// The account of ana at rest.
+fn at_rest() -> Key {
+    let id = upstream_account::name("user:ana@corp.example", "notes");
+    Key { tenant: String::new(), kind: "upstream_token".to_owned(), id }
+}
+
+async fn until_asked(fake: &Fake, before: usize) {
+    let asked = async {
+        while fake.count("/token") == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asked).await.expect("asked");
+}
+
+#[tokio::test]
+async fn p20_a_lost_refresh_leaves_the_account_that_was_connected_meanwhile() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    gateway.clock.advance_ms(3_600_000);
+    fake.set().token_next = vec![(false, Reply::Json(400, json!({ "error": "invalid_grant" })))];
+    fake.set().token_pause = Duration::from_millis(400);
+    let (accounts, spec, before) = (gateway.accounts.clone(), gateway.spec(), fake.count("/token"));
+    let refreshing = tokio::spawn(async move { accounts.authorize(&spec, &user("ana")).await });
+    until_asked(&fake, before).await;
+    // The same person comes back from the authorization server, at another process.
+    let records = Records::new(gateway.vault.clone(), gateway.store.clone());
+    let (version, plain) = records.get(&at_rest()).await.unwrap().unwrap();
+    let mut stored: serde_json::Value = serde_json::from_slice(&plain).unwrap();
+    stored["access"] = "anew".into();
+    stored["expires_ms"] = (NOW + 100 * 3_600_000).into();
+    records.put(&at_rest(), version, stored.to_string().as_bytes()).await.unwrap();
+    let sent = refreshing.await.unwrap().unwrap();
+    assert_eq!(sent.header.to_str().unwrap(), "Bearer anew");
+    assert_eq!(token(&gateway.process(), &gateway.spec(), "ana").await, "anew");
+}
+
+#[tokio::test]
+async fn p20_a_refresh_never_overwrites_an_account_that_was_connected_anew() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    let first = gateway.accounts.authorize(&gateway.spec(), &user("ana")).await.unwrap().version;
+    gateway.clock.advance_ms(3_600_000);
+    fake.set().token_pause = Duration::from_millis(400);
+    let (accounts, spec, before) = (gateway.accounts.clone(), gateway.spec(), fake.count("/token"));
+    let refreshing = tokio::spawn(async move { accounts.authorize(&spec, &user("ana")).await });
+    until_asked(&fake, before).await;
+    let records = Records::new(gateway.vault.clone(), gateway.store.clone());
+    assert!(records.delete(&at_rest()).await.unwrap());
+    fake.set().token_pause = Duration::ZERO;
+    gateway.connect(&fake, "ana").await;
+    let anew = token(&gateway.process(), &gateway.spec(), "ana").await;
+    assert_ne!(gateway.process().authorize(&gateway.spec(), &user("ana")).await.unwrap().version, first);
+    let _ = refreshing.await.unwrap();
+    assert_eq!(token(&gateway.process(), &gateway.spec(), "ana").await, anew);
 }

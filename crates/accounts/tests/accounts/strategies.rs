@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 
 use crate::fake::{Fake, Reply, forbidden};
 use crate::gateway::{Gateway, NOW, user};
+use crate::trusted::without_issuer;
 
 /// A server with these members, and a provider to speak of.
 fn spec(url: &str, kind: &str, config: Value, issuer: &str) -> Arc<ServerSpec> {
@@ -50,6 +51,14 @@ async fn shown(accounts: &Accounts, spec: &ServerSpec, who: &Principal, body: &s
         assert!(open || value.is_sensitive(), "{name}");
     }
     shown.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+}
+
+/// Whether a request is not sent for want of its credential.
+async fn is_kept(accounts: &Accounts, spec: &ServerSpec, who: &Principal) -> bool {
+    let bartizan_catalog::Transport::Http { url } = &spec.transport else { panic!("remote") };
+    let (url, headers, body) = (Url::parse(url).unwrap(), HeaderMap::new(), Bytes::new());
+    let request = Request { url: &url, method: &Method::POST, headers: &headers, body: &body };
+    accounts.show(spec, who, request).await.is_err()
 }
 
 fn bearer(token: &str) -> Vec<(String, String)> {
@@ -127,7 +136,7 @@ async fn p17_client_credentials_is_one_token_for_everybody() {
     gateway.clock.advance_ms(60_000);
     let refused = processes[0].ready(&spec, &users[0]).await.unwrap_err();
     assert!(matches!(refused, AccountError::Unavailable(_)), "{refused}");
-    assert!(shown(&processes[0], &spec, &users[0], "{}").await.is_empty(), "nothing that is over");
+    assert!(is_kept(&processes[0], &spec, &users[0]).await, "nothing that is over");
 }
 
 #[tokio::test]
@@ -158,7 +167,7 @@ async fn p17_discovery_finds_the_token_endpoint() {
     let spec = spec(
         &fake.server,
         "client_credentials",
-        json!({"client_id": "c", "client_secret": "s"}),
+        json!({"issuer": fake.issuer, "client_id": "c", "client_secret": "s"}),
         "https://idp.example",
     );
     gateway.accounts.ready(&spec, &user("ana")).await.unwrap();
@@ -206,7 +215,7 @@ async fn p17_token_exchange_is_for_each_person() {
     for who in ["ana", "bob", "ana"] {
         assert_eq!(shown(&accounts, &spec, &user(who), "{}").await, bearer(&format!("for-{who}")));
     }
-    assert!(shown(&accounts, &spec, &user("carol"), "{}").await.is_empty(), "nobody's token for somebody else");
+    assert!(is_kept(&accounts, &spec, &user("carol")).await, "nobody's token for somebody else");
     assert_eq!(fake.count("/token"), 2);
     assert_eq!(*asked.lock().unwrap(), ["idp id_token-ana@corp.example", "idp id_token-bob@corp.example"]);
     for nobody in [Principal::new(PrincipalKind::Service, "robot", []), Principal::anonymous(), user("gone")] {
@@ -281,7 +290,7 @@ async fn p17_id_jag_asks_the_provider_and_then_the_server_of_the_resource() {
     let spec = spec(
         &fake.server,
         "id_jag",
-        json!({"client_id": "c", "client_secret": "s", "subject_token": "refresh_token"}),
+        json!({"issuer": fake.issuer, "client_id": "c", "client_secret": "s", "subject_token": "refresh_token"}),
         &idp.issuer,
     );
     let standing = accounts.ready(&spec, &user("ana")).await.unwrap();
@@ -405,7 +414,7 @@ async fn p17_a_typed_token_is_for_one_person_and_one_server() {
         let expected = vec![("private-token".to_owned(), "pat-ana".to_owned())];
         assert_eq!(shown(accounts, &notes, &ana, "{}").await, expected);
         assert_eq!(accounts.ready(&notes, &bob).await.unwrap_err(), AccountError::LoginNeeded);
-        assert!(shown(accounts, &notes, &bob, "{}").await.is_empty(), "nobody uses another one's");
+        assert!(is_kept(accounts, &notes, &bob).await, "nobody uses another one's");
     }
     let listed = gateway.accounts.list(&ana).await.unwrap();
     assert_eq!((listed[0].server.as_str(), listed[0].ready), ("notes", true));
@@ -414,7 +423,7 @@ async fn p17_a_typed_token_is_for_one_person_and_one_server() {
     // At another address, and as another kind of account, it is worth nothing.
     let moved = spec("http://127.0.0.1:9/mcp", "pat_user", config, "https://idp.example");
     assert_eq!(other.ready(&moved, &ana).await.unwrap_err(), AccountError::LoginNeeded);
-    assert!(shown(&other, &moved, &ana, "{}").await.is_empty());
+    assert!(is_kept(&other, &moved, &ana).await);
     let oauth = spec(&fake.server, "oauth", Value::Null, "https://idp.example");
     assert_eq!(other.ready(&oauth, &ana).await.unwrap_err(), AccountError::LoginNeeded);
 
@@ -445,7 +454,7 @@ async fn p17_a_token_follows_neither_a_changed_address_nor_a_redirect() {
     token(&fake, json!({"access_token": "for-old", "expires_in": 600}));
     gateway.accounts.ready(&old, &user("ana")).await.unwrap();
     let new = spec("http://127.0.0.1:9/mcp", "client_credentials", here.clone(), "https://idp.example");
-    assert!(shown(&gateway.accounts, &new, &user("ana"), "{}").await.is_empty());
+    assert!(is_kept(&gateway.accounts, &new, &user("ana")).await);
     token(&fake, json!({"access_token": "for-new", "expires_in": 600}));
     gateway.accounts.ready(&new, &user("ana")).await.unwrap();
     assert_eq!(shown(&gateway.accounts, &new, &user("ana"), "{}").await, bearer("for-new"));
@@ -515,10 +524,108 @@ async fn p17_errors_of_token_endpoints_repeat_no_secret() {
         gateway.clock.advance_ms(120_000);
         let refused = gateway.accounts.ready(&spec, &user("ana")).await.unwrap_err();
         assert!(!refused.to_string().contains("hunter2") && !format!("{refused:?}").contains("hunter2"), "{refused}");
-        assert!(shown(&gateway.accounts, &spec, &user("ana"), "{}").await.is_empty());
+        assert!(is_kept(&gateway.accounts, &spec, &user("ana")).await);
     }
     // What is asked is a form, whatever is in it.
     let sent = fake.last("/token");
     assert_eq!(Params::parse(b"a=b").unwrap().get("a"), Some("b"));
     assert_eq!(sent.get("grant_type"), Some("client_credentials"));
+}
+
+#[tokio::test]
+async fn p17_a_request_goes_out_with_its_credential_or_not_at_all() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    let (spec, ana) = (gateway.spec(), user("ana"));
+    gateway.accounts.ready(&spec, &ana).await.unwrap();
+    assert_eq!(shown(&gateway.accounts, &spec, &ana, "{}").await.len(), 1);
+    // Between the two steps of a call the account goes.
+    assert!(gateway.accounts.disconnect(&ana, &spec.id).await.unwrap());
+    assert!(is_kept(&gateway.accounts, &spec, &ana).await);
+}
+
+#[tokio::test]
+async fn p17_nothing_is_exchanged_at_a_server_that_the_upstream_chose() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    let (tokens, _) = subjects();
+    let accounts = gateway.accounts.clone().with_subject_tokens(tokens);
+    token(&fake, json!({"access_token": "t", "token_type": "Bearer"}));
+    for kind in ["client_credentials", "token_exchange", "entra_obo", "id_jag"] {
+        let mut config = json!({"issuer": fake.issuer, "client_id": "c", "client_secret": "planted", "scopes": ["x"]});
+        for public in [false, true] {
+            if public && matches!(kind, "client_credentials" | "entra_obo") {
+                continue;
+            }
+            if public {
+                config.as_object_mut().unwrap().remove("client_secret");
+            }
+            let spec = without_issuer(spec(&fake.server, kind, config.clone(), &fake.issuer));
+            let refused = accounts.ready(&spec, &user("ana")).await.unwrap_err();
+            assert!(refused.to_string().contains("auth_config.issuer"), "{kind}: {refused}");
+            gateway.clock.advance_ms(120_000);
+        }
+    }
+    assert_eq!(fake.count("/token"), 0);
+    assert!(fake.set().heads.iter().all(|head| !head.contains("planted")));
+}
+
+/// A server with an exchanged token of every person.
+async fn exchanging() -> (Fake, Gateway, Accounts, Arc<ServerSpec>) {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    let accounts = gateway.accounts.clone().with_subject_tokens(subjects().0);
+    let config = json!({"client_id": "c", "client_secret": "s", "token_endpoint": format!("{}/token", fake.issuer)});
+    let spec = spec(&fake.server, "token_exchange", config, "https://idp.example");
+    token(&fake, json!({"access_token": "one", "token_type": "Bearer", "expires_in": 86400}));
+    (fake, gateway, accounts, spec)
+}
+
+#[tokio::test]
+async fn p17_an_exchanged_token_is_for_the_groups_it_was_exchanged_with() {
+    let (fake, _gateway, accounts, spec) = exchanging().await;
+    let with =
+        |groups: &[&str]| Principal::new(PrincipalKind::User, "ana@corp.example", groups.iter().map(|g| (*g).into()));
+    let (before, same, after) = (with(&["admins", "staff"]), with(&["staff", "admins"]), with(&["staff"]));
+    accounts.ready(&spec, &before).await.unwrap();
+    accounts.ready(&spec, &same).await.unwrap();
+    assert_eq!(fake.count("/token"), 1);
+    assert!(is_kept(&accounts, &spec, &after).await, "not what the admin was given");
+    token(&fake, json!({"access_token": "two", "token_type": "Bearer", "expires_in": 86400}));
+    accounts.ready(&spec, &after).await.unwrap();
+    assert_eq!(shown(&accounts, &spec, &after, "{}").await, bearer("two"));
+    assert_eq!(fake.count("/token"), 2);
+}
+
+#[tokio::test]
+async fn p17_an_exchanged_token_of_unknown_life_is_not_believed_for_ever() {
+    let (fake, gateway, accounts, spec) = exchanging().await;
+    token(&fake, json!({"access_token": "one", "token_type": "Bearer"}));
+    let ana = user("ana");
+    accounts.ready(&spec, &ana).await.unwrap();
+    gateway.clock.advance_ms(200_000);
+    accounts.ready(&spec, &ana).await.unwrap();
+    assert_eq!(fake.count("/token"), 1);
+    gateway.clock.advance_ms(100_000);
+    assert!(is_kept(&accounts, &spec, &ana).await);
+    accounts.ready(&spec, &ana).await.unwrap();
+    assert_eq!(fake.count("/token"), 2);
+}
+
+#[tokio::test]
+async fn p17_an_exchanged_token_ends_when_people_change() {
+    use bartizan_store::repo::change;
+    let (fake, gateway, accounts, spec) = exchanging().await;
+    let ana = user("ana");
+    accounts.ready(&spec, &ana).await.unwrap();
+    fake.set().instead.insert("/token".to_owned(), Reply::Json(403, json!({"error": "access_denied"})));
+    assert!(accounts.ready(&spec, &ana).await.is_ok(), "in memory");
+    change::append(&gateway.store, bartizan_store::repo::person::TOPIC, "id-of-ana").await.unwrap();
+    let gone = async {
+        while accounts.ready(&spec, &ana).await.is_ok() || !is_kept(&accounts, &spec, &ana).await {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.expect("asked for again, and refused");
 }

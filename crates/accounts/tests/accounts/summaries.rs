@@ -17,7 +17,8 @@ fn spec(members: Value) -> Arc<ServerSpec> {
 }
 
 fn oauth(secret: &str) -> Arc<ServerSpec> {
-    spec(json!({"auth_type": "oauth", "auth_config": {"client_id": "c", "client_secret": secret}}))
+    let config = json!({"issuer": "https://as.example", "client_id": "c", "client_secret": secret});
+    spec(json!({"auth_type": "oauth", "auth_config": config}))
 }
 
 #[tokio::test]

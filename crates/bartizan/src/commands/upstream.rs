@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_accounts::{Found, Step, Trace, discover_traced};
+use bartizan_accounts::{Found, Step, Trace, discover_traced, trusted};
 use bartizan_bridge::{Browser, Obtain};
 use bartizan_catalog::{Credential, OauthConfig, ServerSpec, Transport};
 use bartizan_config::Environment;
@@ -163,6 +163,7 @@ impl Walk<'_> {
             _ => Browser::Desktop,
         }
         .opener();
+        trusted(config, &found.metadata.issuer).map_err(|error| report.bad(Step::Registration, error.to_string()))?;
         let client = config.client_id.as_deref().map(|id| (id, config.client_secret.as_ref()));
         let obtain = Obtain { egress: self.egress, found, client, former: None, open: &open, trace: self.trace };
         let done = obtain.run().await;
@@ -228,6 +229,9 @@ fn registration(found: &Found, config: &OauthConfig, report: &mut Report) -> Res
     let metadata = &found.metadata;
     if let Err(error) = metadata.require_s256() {
         return Err(report.bad(Step::ServerMetadata, error.to_string()));
+    }
+    if let Err(error) = trusted(config, &metadata.issuer) {
+        return Err(report.bad(Step::Registration, error.to_string()));
     }
     let ways = [
         (config.client_id.is_some(), "a client is configured"),

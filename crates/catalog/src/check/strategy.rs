@@ -126,6 +126,10 @@ pub(super) fn credential(
                 let why = "`admin_groups` are given, but every user connects an account of their own";
                 f.refuse("auth_config.admin_groups", why, "remove them, or set `on_behalf: false`");
             }
+            if config.client_secret.is_some() && config.issuer.is_none() {
+                let why = "`client_secret` is given without `issuer`: the server would choose who is told the secret";
+                f.refuse("auth_config.client_secret", why, "name the authorization server it is for: `issuer`");
+            }
             let mut oauth = oauth(config, &mut f);
             oauth.shared = !server.on_behalf;
             Credential::OauthUser(oauth)
@@ -238,6 +242,10 @@ fn pat(config: AuthConfig, f: &mut Findings<'_>) -> Credential {
 fn token(mut config: AuthConfig, kind: AuthType, providers: &[IdentityProvider], f: &mut Findings<'_>) -> TokenConfig {
     let name = name_of(kind);
     f.need("client_id", config.client_id.clone(), name);
+    if config.issuer.is_none() && config.token_endpoint.is_none() {
+        let why = format!("`auth_type: {name}` needs `issuer` or `token_endpoint`: the server must not choose them");
+        f.refuse("auth_config", why, "name the authorization server it is for: `issuer`");
+    }
     let public = config.token_endpoint_auth_method == Some(TokenAuthMethod::None);
     if config.client_secret.is_none() && !public && matches!(kind, AuthType::ClientCredentials | AuthType::EntraObo) {
         f.need("client_secret", None, name);
