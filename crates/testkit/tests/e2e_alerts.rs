@@ -162,7 +162,8 @@ async fn a31_with_the_provider_down_the_account_signs_in_and_an_alert_is_sent() 
     }
     let (url, told) = sink().await;
     // Nobody listens there.
-    let provider = json!({"id": "corp", "issuer": "http://127.0.0.1:9", "client_id": "x", "email_domains": ["corp.example"]});
+    let provider =
+        json!({"id": "corp", "issuer": "http://127.0.0.1:9", "client_id": "x", "email_domains": ["corp.example"]});
     let config = |on: bool| {
         let config = Config::new().set("alerts", alerts(&url)).with("identity_providers", provider.clone());
         config.set("sign_in", json!({"break_glass": on}))
@@ -194,7 +195,8 @@ async fn a31_with_the_provider_down_the_account_signs_in_and_an_alert_is_sent() 
     assert_eq!(break_glass(&base, &password, &code()).await.0, 403, "a code is good once");
     wait::until("the alert", LIMIT, async || {
         told.lock().unwrap().iter().any(|message| {
-            message["data"]["rule"] == "break_glass" && message["data"]["cause"]["principal"] == "user:root@corp.example"
+            message["data"]["rule"] == "break_glass"
+                && message["data"]["cause"]["principal"] == "user:root@corp.example"
         })
     })
     .await

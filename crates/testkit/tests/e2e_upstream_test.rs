@@ -28,8 +28,12 @@ fn answer(fault: &str, base: &str, line: &str, head: &str, body: &str) -> (u16, 
             "no metadata at all" => status(404),
             "resource metadata fails" => status(500),
             "resource metadata is no JSON" => (200, String::new(), "<html>".to_owned()),
-            "resource metadata of another" => ok(json!({"resource": "https://other.example/mcp", "authorization_servers": [base]})),
-            "no authorization server named" => ok(json!({"resource": format!("{base}/mcp"), "authorization_servers": []})),
+            "resource metadata of another" => {
+                ok(json!({"resource": "https://other.example/mcp", "authorization_servers": [base]}))
+            }
+            "no authorization server named" => {
+                ok(json!({"resource": format!("{base}/mcp"), "authorization_servers": []}))
+            }
             _ => ok(json!({"resource": format!("{base}/mcp"), "authorization_servers": [base]})),
         },
         "/.well-known/oauth-authorization-server" => {
@@ -80,13 +84,17 @@ fn mcp(fault: &str, base: &str, head: &str, body: &str) -> (u16, String, String)
     }
     let request: Value = serde_json::from_str(body).unwrap_or_default();
     let kind = "Content-Type: application/json\r\n".to_owned();
-    let result = |result: Value| (200, kind.clone(), json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string());
+    let result = |result: Value| {
+        (200, kind.clone(), json!({"jsonrpc": "2.0", "id": request["id"], "result": result}).to_string())
+    };
     let error = |code: i64| {
         let error = json!({"code": code, "message": "no"});
         (200, kind.clone(), json!({"jsonrpc": "2.0", "id": request["id"], "error": error}).to_string())
     };
     match request["method"].as_str().unwrap_or_default() {
-        "initialize" if fault == "no MCP behind it" => (200, "Content-Type: text/html\r\n".to_owned(), "<html>".to_owned()),
+        "initialize" if fault == "no MCP behind it" => {
+            (200, "Content-Type: text/html\r\n".to_owned(), "<html>".to_owned())
+        }
         "initialize" => result(json!({
             "protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "x", "version": "1"}})),
         "tools/list" if fault == "lists fail" => error(-32603),
@@ -113,7 +121,8 @@ async fn serve(fault: &'static str) -> String {
                         }
                     }
                     let lower = head.to_ascii_lowercase();
-                    let length = lower.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+                    let length =
+                        lower.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
                     let mut body = vec![0; length.unwrap_or(0)];
                     if tcp.read_exact(&mut body).await.is_err() {
                         return;
@@ -174,7 +183,8 @@ async fn u7_the_right_step_is_blamed() {
     let product = Product::serve(config).await.unwrap();
     for (at, (fault, blamed)) in faults.iter().enumerate() {
         let id = format!("s{at}");
-        let run = product.command(&["upstream", "test", &id, "--sign-in", "--browser", &browser, "--json"]).await.unwrap();
+        let run =
+            product.command(&["upstream", "test", &id, "--sign-in", "--browser", &browser, "--json"]).await.unwrap();
         let report: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|_| panic!("{fault}: {run:?}"));
         assert_eq!(report["failed"].as_str().unwrap_or_default(), *blamed, "{fault}: {report:#}");
         assert_eq!(run.code, Some(i32::from(!blamed.is_empty())), "{fault}");

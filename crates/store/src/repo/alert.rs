@@ -41,8 +41,10 @@ const RESOLVE: Statement = Statement::write(
     "alert.resolve",
     "UPDATE alert SET resolved_ms = $3 WHERE rule = $1 AND cause = $2 AND resolved_ms IS NULL AND last_ms = $4",
 );
-const TOLD: Statement =
-    Statement::read("alert.told", "SELECT count(*) FROM alert WHERE rule = $1 AND fired_ms > $2 AND told = 1 AND substr(cause, 1, $3) = $4");
+const TOLD: Statement = Statement::read(
+    "alert.told",
+    "SELECT count(*) FROM alert WHERE rule = $1 AND fired_ms > $2 AND told = 1 AND substr(cause, 1, $3) = $4",
+);
 const REMOVE: Statement =
     Statement::write("alert.remove", "DELETE FROM alert WHERE resolved_ms IS NOT NULL AND resolved_ms < $1");
 const DELIVERY: Statement = Statement::write(
@@ -52,7 +54,7 @@ const DELIVERY: Statement = Statement::write(
 const DUE: Statement = Statement::read(
     "alert_delivery.due",
     "SELECT id, destination, body, created_ms, attempts FROM alert_delivery WHERE next_ms <= $1 \
-     ORDER BY next_ms LIMIT $2",
+     ORDER BY next_ms, body LIMIT $2",
 );
 const CLAIM: Statement = Statement::write(
     "alert_delivery.claim",
@@ -308,7 +310,7 @@ async fn send(tx: &mut Tx, messages: &[Delivery]) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Messages whose time has come.
+/// Messages whose time has come; of one moment, what fires comes before what is over.
 ///
 /// # Errors
 /// When the database does not answer.
