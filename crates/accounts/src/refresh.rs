@@ -27,7 +27,7 @@ const LONGEST_PAUSE_MS: i64 = 60_000;
 
 /// What came of asking for new tokens.
 enum Outcome {
-    Renewed(i64, Stored),
+    Renewed(i64, Box<Stored>),
     /// The person must sign in again.
     Lost(&'static str),
     /// It may work later.
@@ -105,7 +105,7 @@ impl Inner {
         match self.ask_for_new(place, newest, stored).await? {
             Outcome::Renewed(version, stored) => {
                 self.failing.invalidate(&place.name);
-                Ok((version, stored))
+                Ok((version, *stored))
             }
             Outcome::Lost(why) => {
                 // What was refused is the token that was asked with. Another one, of a person
@@ -174,10 +174,12 @@ impl Inner {
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             match self.save(place, version, &stored).await {
-                Ok(version) => return Outcome::Renewed(version, stored),
+                Ok(version) => return Outcome::Renewed(version, Box::new(stored)),
                 // An earlier attempt that seemed to fail, or the person connected anew meanwhile.
                 Err(RecordsError::Conflict) => match self.load(place).await {
-                    Ok(Some((version, newest))) if newest.access.is_some() => return Outcome::Renewed(version, newest),
+                    Ok(Some((version, newest))) if newest.access.is_some() => {
+                        return Outcome::Renewed(version, Box::new(newest));
+                    }
                     Ok(_) => return Outcome::Lost("disconnected"),
                     Err(error) => why = error.to_string(),
                 },
