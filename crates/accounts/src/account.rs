@@ -98,7 +98,7 @@ impl Stored {
         let life = answer.expires_in_s.map(|s| i64::try_from(s).unwrap_or(i64::MAX).saturating_mul(1000));
         self.expires_ms = life.map(|life| now.saturating_add(life.min(MAX_LIFE_MS)));
         if let Some(said) = &answer.id_token {
-            self.whom = whom(said.expose(), &self.issuer, &self.client_id).or(self.whom.take());
+            self.whom = whom(said.expose(), &self.issuer, &self.client_id).or_else(|| self.whom.take());
         }
         if let Some(scope) = &answer.scope {
             self.scopes.clone_from(scope);

@@ -538,7 +538,7 @@ impl Inner {
         self.keep(place, principal, version, &stored, generation).map(drop)
     }
 
-    async fn disconnect(&self, principal: &Principal, server: &ServerId) -> Result<bool, AccountError> {
+    pub(crate) async fn disconnect(&self, principal: &Principal, server: &ServerId) -> Result<bool, AccountError> {
         let spec = (self.deps.servers)(server);
         let shared =
             spec.as_ref().is_some_and(|spec| Place::new(spec, principal).is_ok_and(|place| place.config.shared));

@@ -7,6 +7,7 @@ use bartizan_oauth::authorization_answer::{AuthorizationAnswer, Outcome};
 use bartizan_oauth::discovery::ServerMetadata;
 use bartizan_oauth::params::Builder;
 use bartizan_oauth::pkce;
+use bartizan_store::repo::browser_session;
 use bartizan_store::repo::upstream_connect::{self, Connect};
 use bartizan_vault::{Aad, RecordsError};
 use base64::Engine as _;
@@ -182,11 +183,25 @@ impl Inner {
         let spec = (self.deps.servers)(&server).ok_or_else(problem::unknown_state)?;
         let place = place(&spec, principal)?;
 
-        let done = self.answered(&place, &pending, answer).await;
+        let mut done = self.answered(&place, &pending, answer).await;
+        if done.is_ok() && !self.still_there(binding).await {
+            // Whoever was shut out meanwhile keeps no token. What ends after this question takes
+            // the account along by itself.
+            if let Err(error) = self.disconnect(principal, &server).await {
+                tracing::error!(%error, server = place.server, "an account of a person who is out stays");
+            }
+            done = Err(problem::unknown_state());
+        }
         let note = done.as_ref().err().map(|problem| problem.code);
         self.event(&place, Action::Connect, done.is_ok(), &pending.issuer, note);
         done?;
         Ok(Connected { server, return_to: pending.return_to.clone() })
+    }
+
+    /// Whether the browser session runs and its person is active. What cannot be said is no.
+    async fn still_there(&self, session: &str) -> bool {
+        let runs = browser_session::runs(&self.deps.store, session).await;
+        runs.inspect_err(|error| tracing::warn!(%error, "a browser session cannot be read")).unwrap_or(false)
     }
 
     async fn answered(

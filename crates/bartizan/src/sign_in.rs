@@ -21,7 +21,7 @@ use bartizan_identity::{
     DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, Witness,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
-use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId, SignInFacts};
+use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId};
 use bartizan_portal::{Pages, Web, WebAnswer};
 use bartizan_scim::ScimDeps;
 use bartizan_store::Store;

@@ -77,6 +77,7 @@ mod tests {
     #[test]
     fn u14_the_key_store_of_the_system_keeps_tokens_for_the_next_process() {
         let name = format!("{SERVER}/{}", std::process::id());
+        #[expect(clippy::disallowed_methods, reason = "how the second process learns its name")]
         if let Ok(wanted) = std::env::var("BARTIZAN_TEST_KEYS") {
             // The second process.
             assert_eq!(SystemKeys.get(&wanted).map(|text| text.expose().clone()).as_deref(), Some("kept"));

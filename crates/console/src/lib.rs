@@ -35,7 +35,7 @@ use bartizan_model::Clock;
 
 pub use backend::KeySource;
 pub use console::{Brand, ClientAddress, HomeAsk, HomeSource, PortalView};
-pub use selection::{Selection, SelectionAnswer, SelectionError, SelectionLine, SelectionPages};
+pub use selection::{Choose, Look, Selection, SelectionAnswer, SelectionError, SelectionLine, SelectionPages};
 pub use upstream::{ServerSource, UpstreamAccounts};
 
 /// What the pages need.

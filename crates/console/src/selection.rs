@@ -48,13 +48,19 @@ pub enum SelectionError {
 /// An answer on its way.
 pub type SelectionAnswer = Pin<Box<dyn Future<Output = Result<Selection, SelectionError>> + Send>>;
 
+/// By session, address and link.
+pub type Look = Arc<dyn Fn(&BrowserSession, Option<IpAddr>, &str) -> SelectionAnswer + Send + Sync>;
+
+/// By session, address, link and the servers that stay on.
+pub type Choose = Arc<dyn Fn(&BrowserSession, Option<IpAddr>, &str, Vec<String>) -> SelectionAnswer + Send + Sync>;
+
 /// What the gate does for the page.
 #[derive(Clone)]
 pub struct SelectionPages {
     /// What a link shows to whoever is signed in.
-    pub look: Arc<dyn Fn(&BrowserSession, Option<IpAddr>, &str) -> SelectionAnswer + Send + Sync>,
+    pub look: Look,
     /// Keeps which servers stay on.
-    pub choose: Arc<dyn Fn(&BrowserSession, Option<IpAddr>, &str, Vec<String>) -> SelectionAnswer + Send + Sync>,
+    pub choose: Choose,
 }
 
 /// The page of a link that does not do.

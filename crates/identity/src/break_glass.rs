@@ -23,7 +23,7 @@ use crate::secret;
 /// Id of the "provider" in sessions, grants and events.
 pub const PROVIDER: &str = bartizan_store::repo::person::LOCAL_ISSUER;
 /// The group of whoever signed in this way, for policies.
-pub const GROUP: &str = "break-glass";
+pub const GROUP: &str = bartizan_store::repo::person::LOCAL_GROUP;
 /// Seconds of one code, and how many codes before and after the present one count (RFC 6238,
 /// section 5.2).
 const STEP_S: u64 = 30;

@@ -30,6 +30,9 @@ fn row(
     if name.is_empty() || name.len() > MAX_NAME || name.trim() != name || name.chars().any(char::is_control) {
         return Err(ScimError::value("`displayName` has 1 to 256 bytes and no spaces around it"));
     }
+    if name == bartizan_store::repo::person::LOCAL_GROUP {
+        return Err(ScimError::value("this `displayName` is the group of the installation's own account"));
+    }
     let text = serde_json::to_string(&content).map_err(|_| ScimError::syntax("the resource cannot be kept"))?;
     let group = Group {
         id: id.to_owned(),

@@ -91,7 +91,7 @@ impl Bench {
         assert_eq!(answer.status, 200, "{filter}: {answer:?}");
         let all = answer.body["Resources"].as_array().unwrap();
         assert_eq!(answer.body["totalResults"], all.len());
-        let name = |one: &Value| one["userName"].as_str().or(one["displayName"].as_str()).unwrap().to_owned();
+        let name = |one: &Value| one["userName"].as_str().or_else(|| one["displayName"].as_str()).unwrap().to_owned();
         let mut names: Vec<String> = all.iter().map(name).collect();
         names.sort();
         names

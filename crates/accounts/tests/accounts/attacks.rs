@@ -2,11 +2,11 @@
 
 use bartizan_accounts::{AccountError, After};
 use bartizan_oauth::params::{Builder, Params};
-use bartizan_store::repo::sealed;
+use bartizan_store::repo::{browser_session, person, sealed};
 use serde_json::json;
 
 use crate::fake::{Fake, Reply, forbidden};
-use crate::gateway::{BROWSER, Gateway, spec, user};
+use crate::gateway::{BROWSER, Gateway, PERSON, spec, user};
 
 const PRM: &str = "/.well-known/oauth-protected-resource/mcp";
 
@@ -33,6 +33,28 @@ async fn p16_a_state_is_good_once_for_one_person_in_one_browser() {
     let query = fake.approve(&url, "ana");
     gateway.clock.advance_ms(10 * 60_000);
     assert_eq!(gateway.accounts.finish(&query, &ana, BROWSER).await.unwrap_err().code, "connect_state");
+}
+
+#[tokio::test]
+async fn p16_who_was_shut_out_on_the_way_keeps_no_tokens() {
+    for way in ["deactivated", "removed", "signed out"] {
+        let fake = Fake::start().await;
+        let gateway = Gateway::new(&fake).await;
+        let ana = user("ana");
+        let url = gateway.accounts.begin(&gateway.spec(), &ana, "/", BROWSER).await.unwrap();
+        let query = fake.approve(&url, "ana");
+        // The request with the answer was let in before; the rest happens while it goes on.
+        assert!(match way {
+            "deactivated" => person::deactivate(&gateway.store, PERSON).await.unwrap(),
+            "removed" => person::delete(&gateway.store, PERSON).await.unwrap(),
+            _ => browser_session::end(&gateway.store, BROWSER).await.unwrap(),
+        });
+        assert_eq!(gateway.accounts.finish(&query, &ana, BROWSER).await.unwrap_err().code, "connect_state", "{way}");
+        assert!(gateway.accounts.list(&ana).await.unwrap().is_empty(), "{way}");
+        assert_eq!(gateway.accounts.authorize(&gateway.spec(), &ana).await.unwrap_err(), AccountError::LoginNeeded);
+        let issued: Vec<String> = fake.set().access.keys().cloned().collect();
+        assert!(issued.iter().all(|token| fake.set().revoked.contains(token)), "{way}: nor does the server");
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,8 @@ use bartizan_config::settings;
 use bartizan_egress::Egress;
 use bartizan_identity::IdentityEvent;
 use bartizan_model::{Clock, ManualClock, Principal, PrincipalKind, ServerId};
+use bartizan_store::repo::browser_session::{self, BrowserSession};
+use bartizan_store::repo::person;
 use bartizan_store::{Store, StoreUrl};
 use bartizan_vault::{KeyRing, Vault};
 use serde_json::{Value, json};
@@ -44,6 +46,34 @@ pub fn user(name: &str) -> Principal {
     Principal::new(PrincipalKind::User, format!("{name}@corp.example"), [])
 }
 
+/// Whose the browser is does not matter here: each connection under way names its person.
+pub const PERSON: &str = "someone";
+
+/// Somebody signs in here with the browser.
+pub async fn sign_in(store: &Store) {
+    let new = person::SignIn {
+        new_id: PERSON,
+        issuer: "https://idp.example",
+        subject: PERSON,
+        provider: "corp",
+        email: "someone@corp.example",
+        name: PERSON,
+        groups_json: "[]",
+    };
+    person::sign_in(store, &new).await.unwrap().unwrap();
+    let session = BrowserSession {
+        id: BROWSER.to_owned(),
+        provider: "corp".to_owned(),
+        auth_time_ms: 0,
+        amr_json: "[]".to_owned(),
+        acr: None,
+        facts_json: "{}".to_owned(),
+        created_ms: NOW,
+        expires_ms: i64::MAX,
+    };
+    browser_session::insert(store, b"cookie", PERSON, &session).await.unwrap();
+}
+
 impl Gateway {
     pub async fn new(fake: &Fake) -> Self {
         Self::with(&fake.server, "http://127.0.0.1:7420", &Value::Null, &["127.0.0.1"]).await
@@ -52,10 +82,10 @@ impl Gateway {
     pub async fn with(server: &str, public_url: &str, config: &Value, allow: &[&str]) -> Self {
         let clock = Arc::new(ManualClock::at(NOW));
         let store = Store::open(&StoreUrl::Memory, clock.clone()).await.unwrap();
-        Self::over(store, clock, server, public_url, config, allow)
+        Self::over(store, clock, server, public_url, config, allow).await
     }
 
-    pub fn over(
+    pub async fn over(
         store: Store,
         clock: Arc<ManualClock>,
         server: &str,
@@ -63,6 +93,7 @@ impl Gateway {
         config: &Value,
         allow: &[&str],
     ) -> Self {
+        sign_in(&store).await;
         let vault = Vault::new(KeyRing::ephemeral().unwrap()).unwrap();
         let spec = Arc::new(ArcSwap::new(spec(server, config)));
         let events: Arc<Mutex<Vec<IdentityEvent>>> = Arc::default();

@@ -22,7 +22,7 @@ async fn storm(stores: [Store; 3], clock: Arc<ManualClock>) {
     let fake = Fake::start().await;
     let [first, second, third] = stores;
     let address = "http://127.0.0.1:7420";
-    let gateway = Gateway::over(first, clock, &fake.server, address, &json!(null), &["127.0.0.1"]);
+    let gateway = Gateway::over(first, clock, &fake.server, address, &json!(null), &["127.0.0.1"]).await;
     gateway.connect(&fake, "ana").await;
     fake.set().token_pause = Duration::from_millis(300);
     let processes = [gateway.process(), gateway.process_over(&second), gateway.process_over(&third)];

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bartizan_config::{Environment, Override, render};
+use bartizan_model::event::EventKind;
 use bartizan_vault::{KeyRing, Records, Vault};
 
 use crate::cli::Serve;
@@ -64,7 +65,8 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     people.take(&loaded.filled());
     // What is wrong with them was found above.
     people.take_scim(loaded.scim_tokens(&Environment::from_process()).unwrap_or_default());
-    crate::scim::apply(&store, loaded.file.sign_in.scim.as_ref()).await?;
+    let known = loaded.file.identity_providers.len();
+    let provisioning = crate::scim::apply(&store, loaded.file.sign_in.scim.as_ref(), known).await?;
     let node = Node::assemble(NodeInput {
         snapshot,
         store,
@@ -84,6 +86,9 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         file: loaded.file,
     })?;
     tracing::info!(public_url, listen = %address(&public, listen), "starting");
+    if let Some(note) = provisioning {
+        node.record(EventKind::Admin, "scim/policy", Some(note)).await;
+    }
     names.follow(&node);
     let others = transport::others(&node, vault()?).await?;
     Box::pin(run::serve(node, public, operations, Some(reloader), ending, Transport { others })).await;

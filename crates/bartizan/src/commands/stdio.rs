@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bartizan_bridge::{Bridge, BridgeDeps, BridgeError, Browser, Keys, MemoryKeys, SystemKeys};
+use bartizan_config::Environment;
 use bartizan_model::Secret;
 
 use crate::cli::Stdio;
@@ -31,7 +32,10 @@ pub(crate) async fn run(arguments: &Stdio, out: Out) -> Done {
         keys,
         open: browser.opener(),
         client_id: arguments.client_id.clone(),
-        token: std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).map(Secret::new),
+        token: Environment::from_process()
+            .get(TOKEN)
+            .filter(|token| !token.is_empty())
+            .map(|it| Secret::new(it.to_owned())),
     })
     .map_err(failure)?;
     bridge.run(tokio::io::stdin(), tokio::io::stdout()).await.map_err(failure)?;

@@ -98,7 +98,7 @@ impl From {
         self
     }
 
-    pub(crate) fn from_country(mut self, country: Option<&str>) -> Self {
+    pub(crate) fn in_country(mut self, country: Option<&str>) -> Self {
         self.circumstances.country = country.map(Into::into);
         self
     }

@@ -38,8 +38,8 @@ fn pairs() -> Vec<(&'static str, From, From)> {
     let acr = |acr: &str| alice.clone().facts(|facts| facts.acr = Some(acr.into()));
     let why = |why: &str| alice.clone().facts(|facts| facts.purpose = Some(why.into()));
     vec![
-        ("country", alice.clone().from_country(Some("AT")), alice.clone().from_country(Some("XX"))),
-        ("country", alice.clone().from_country(Some("AT")), alice.clone()),
+        ("country", alice.clone().in_country(Some("AT")), alice.clone().in_country(Some("XX"))),
+        ("country", alice.clone().in_country(Some("AT")), alice.clone()),
         ("client_id", client("AT"), client("other")),
         ("device", device(Some("AT")), device(None)),
         ("acr", acr("AT"), acr("pwd")),

@@ -69,7 +69,9 @@ fn signed_in(from: From) -> From {
 }
 
 /// The rule, and what it is about, in each way it can be written.
-fn ways() -> Vec<(&'static str, &'static str, Box<dyn Fn(&mut Value)>)> {
+type Change = Box<dyn Fn(&mut Value)>;
+
+fn ways() -> Vec<(&'static str, &'static str, Change)> {
     let rule = json!([{"action": "allow", "include": [{"everyone": true}], "require_mfa": {"max_age": "15m"}}]);
     let (portal, server) = (rule.clone(), rule);
     let cedar = |text: &'static str| move |r: &mut Value| r["policies"] = json!([{"id": "p", "cedar": text}]);

@@ -130,6 +130,8 @@ fn groups(value: Option<&Value>) -> Result<Vec<String>, PageProblem> {
         (printable(name, MAX_GROUP) == name && name.trim() == name).then(|| name.to_owned())
     };
     let mut groups = list.iter().map(group).collect::<Option<Vec<String>>>().ok_or_else(bad)?;
+    // That group is of the installation's own account (A31), which no provider knows.
+    groups.retain(|name| name != crate::break_glass::GROUP);
     groups.sort();
     groups.dedup();
     Ok(groups)

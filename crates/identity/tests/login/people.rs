@@ -134,6 +134,10 @@ async fn a2_groups_are_a_bounded_list_of_texts() {
     provider.set().claims = json!({"groups": "eng admins,all"});
     let signed_in = gateway.sign_in(&mut Browser::default(), &provider).await.unwrap();
     assert_eq!(signed_in.session.person.groups, ["eng admins,all"]);
+    // The group of the local account (A31) is not a provider's to give.
+    provider.set().claims = json!({"groups": ["break-glass", "eng"]});
+    let signed_in = gateway.sign_in(&mut Browser::default(), &provider).await.unwrap();
+    assert_eq!(signed_in.session.person.groups, ["eng"]);
     // Groups that are elsewhere are not no groups.
     provider.set().claims = json!({"groups": null, "_claim_names": {"groups": "src1"}});
     assert_eq!(gateway.outcome(&provider).await, "groups_elsewhere");

@@ -93,6 +93,20 @@ async fn a14_nothing_of_ours_can_be_assigned() {
 }
 
 #[tokio::test]
+async fn a31_no_directory_makes_the_group_of_the_local_account() {
+    let bench = Bench::new().await;
+    let group = |name: &str| json!({"schemas": [GROUP], "displayName": name});
+    assert_eq!(problem(&bench.ask("POST", "/Groups", group("break-glass")).await), (400, "invalidValue"));
+    let made = bench.ask("POST", "/Groups", group("eng")).await;
+    let path = format!("/Groups/{}", made.body["id"].as_str().unwrap());
+    assert_eq!(problem(&bench.ask("PUT", &path, group("break-glass")).await), (400, "invalidValue"));
+    let rename = json!([{"op": "replace", "path": "displayName", "value": "break-glass"}]);
+    let rename = json!({"schemas": [PATCH], "Operations": rename});
+    assert_eq!(problem(&bench.ask("PATCH", &path, rename).await), (400, "invalidValue"));
+    assert_eq!(bench.get(&path).await.body["displayName"], "eng");
+}
+
+#[tokio::test]
 async fn a14_what_only_looks_like_a_name_is_nobody() {
     let bench = Bench::new().await;
     bench.user("kim@corp.example").await;

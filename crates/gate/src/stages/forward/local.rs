@@ -129,12 +129,12 @@ async fn single(x: &mut Exchange) -> RawJson {
     if line.on {
         account(x, &mut line).await;
     }
-    let mut structured = json!({ "server_id": server, "on": line.on, "status": line.status });
+    let structured = match &line.url {
+        Some(url) => json!({ "server_id": server, "on": line.on, "status": line.status, "url": url }),
+        None => json!({ "server_id": server, "on": line.on, "status": line.status }),
+    };
     let text = match (&line.url, line.on) {
-        (Some(url), _) => {
-            structured["url"] = url.as_str().into();
-            format!("{server} is on. Connect your account first: {url}")
-        }
+        (Some(url), _) => format!("{server} is on. Connect your account first: {url}"),
         (None, true) => format!("{server} is on."),
         (None, false) if on => format!("{server} is {} by the administrator.", line.status),
         (None, false) => format!("{server} is off. Its tools are not offered any more."),
