@@ -110,8 +110,20 @@ mod tests {
             "cannot(",
         ];
         // Paths, which stand where some makers have their code.
-        const PATHS: [&str; 10] =
-            ["public_url", "egress", "key", "args", "policies", "place", "error", "servers", "id", "portals"];
+        const PATHS: [&str; 12] = [
+            "public_url",
+            "egress",
+            "key",
+            "args",
+            "policies",
+            "place",
+            "error",
+            "servers",
+            "id",
+            "portals",
+            "client_ca",
+            "cluster",
+        ];
         let mut found = Vec::new();
         let mut folders: Vec<_> = ["catalog", "policy", "config", "bartizan"]
             .iter()

@@ -16,7 +16,7 @@ mod sign_in;
 pub use bridge::{Bridge, BridgeDeps};
 pub use browser::{Browser, Opener};
 pub use keys::{Keys, MemoryKeys, SystemKeys};
-pub use sign_in::{Obtain, Obtained};
+pub use sign_in::{Obtain, Obtained, tell_with};
 
 /// Why the bridge cannot go on. Never holds a token.
 #[derive(Debug, thiserror::Error)]

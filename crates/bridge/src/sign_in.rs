@@ -1,6 +1,6 @@
 //! Tokens for one server: from the key store, refreshed, or by the person's browser.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_accounts::{Found, Step, Trace, discover};
@@ -421,8 +421,18 @@ fn token(kept: &Kept) -> Option<Token> {
     Some(Token { header, version: kept.version })
 }
 
+/// Where words for the person go.
+static TELL: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Sets where words for the person go; nowhere before that. The first one counts.
+pub fn tell_with(tell: fn(&str)) {
+    // A second one changes nothing.
+    let _ = TELL.set(tell);
+}
+
 /// For the person; stdout is for messages alone.
-#[expect(clippy::print_stderr, reason = "this is what the person reads")]
 pub(crate) fn say(text: &str) {
-    eprintln!("{text}");
+    if let Some(tell) = TELL.get() {
+        tell(text);
+    }
 }

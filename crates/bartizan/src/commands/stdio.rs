@@ -25,6 +25,8 @@ pub(crate) async fn run(arguments: &Stdio, out: Out) -> Done {
         Some(program) if !program.is_empty() => Browser::Program(program.clone()),
         _ => Browser::Desktop,
     };
+    // stdout is for messages alone.
+    bartizan_bridge::tell_with(|text| eprintln!("{text}"));
     let bridge = Bridge::new(BridgeDeps {
         url: arguments.url.clone(),
         ca_files: arguments.ca_files.clone(),

@@ -165,6 +165,7 @@ impl Walk<'_> {
         .opener();
         trusted(config, &found.metadata.issuer).map_err(|error| report.bad(Step::Registration, error.to_string()))?;
         let client = config.client_id.as_deref().map(|id| (id, config.client_secret.as_ref()));
+        bartizan_bridge::tell_with(|text| eprintln!("{text}"));
         let obtain = Obtain { egress: self.egress, found, client, former: None, open: &open, trace: self.trace };
         let done = obtain.run().await;
         for step in [Step::Registration, Step::Authorize] {

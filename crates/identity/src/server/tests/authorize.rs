@@ -217,7 +217,8 @@ async fn a19_scopes_of_openid_alone_are_no_scopes() {
         (None, vec!["mcp:read", "mcp:write"]),
         (Some("openid profile offline_access"), vec!["mcp:read", "mcp:write"]),
         (Some("openid mcp:read"), vec!["mcp:read"]),
-        (Some("mcp:admin mcp:read"), vec!["mcp:read"]),
+        // Given when it is asked for by name, and shown; never by default.
+        (Some("mcp:admin mcp:read"), vec!["mcp:read", "mcp:admin"]),
     ] {
         let step = bench.server.authorize(&request_with(&client, "scope", scope), Some(&bench.session)).await;
         let Step::Consent(view) = step else { panic!("{scope:?}: {step:?}") };
