@@ -193,9 +193,14 @@ async fn a27_a_ci_job_calls_as_an_agent_and_the_record_names_its_owner() {
     let calls = product.audit().unwrap();
     let call = calls.iter().find(|event| event["kind"] == "call" && event["principal_kind"] == "agent");
     assert!(call.is_some(), "{calls:#?}");
-    let listed = product.command(&["audit", "search", "--json", "--limit", "100"]).await.unwrap().stdout;
-    let line = listed.lines().find(|line| line.contains("agent:ci") && line.contains("test_simple_text"));
-    assert!(line.is_some_and(|line| line.contains("ana@corp.example")), "{listed}");
+    // The index is built behind the record.
+    bartizan_testkit::wait::until("the call is found with its owner", std::time::Duration::from_secs(30), async || {
+        let listed = product.command(&["audit", "search", "--json", "--limit", "100"]).await.unwrap().stdout;
+        let line = listed.lines().find(|line| line.contains("agent:ci") && line.contains("test_simple_text"));
+        line.is_some_and(|line| line.contains("ana@corp.example"))
+    })
+    .await
+    .unwrap();
     // Its own limit: 50 a minute, and nobody else's.
     let mut limited = false;
     for _ in 0..60 {
