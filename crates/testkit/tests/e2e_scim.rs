@@ -268,6 +268,8 @@ async fn a14_whom_the_directory_deactivates_or_deletes_is_refused_everywhere() -
             assert_eq!(reply.status, 400);
         }
         let last = company.nodes.last().context("three nodes")?.base();
+        // The browsers of the sign-ins are through with what they tell.
+        person.closed(company.nodes.len()).await?;
         let trace = person.open(&format!("{last}/account")).await?;
         let shown = trace["pages"].as_array().and_then(|pages| pages.last()).cloned().unwrap_or_default();
         let title = shown["title"].as_str().unwrap_or_default();
