@@ -19,8 +19,8 @@ const OF_ALL: i64 = 500;
 const AGAIN_MS: i64 = 600_000;
 const HOUR_MS: i64 = 3_600_000;
 
-/// One round. Returns whether there may be more to do at once.
-pub(crate) async fn round(store: &Store, rules: &Rules, now_ms: i64, installation: &str) -> Result<bool, StoreError> {
+/// One round; what is left over waits for the next one.
+pub(crate) async fn round(store: &Store, rules: &Rules, now_ms: i64, installation: &str) -> Result<(), StoreError> {
     let hits = alert::unseen(store, HITS).await?;
     for hit in &hits {
         let rule = rules.get(&hit.rule);
@@ -38,18 +38,17 @@ pub(crate) async fn round(store: &Store, rules: &Rules, now_ms: i64, installatio
             alert::resolve(store, &open, now_ms, &messages).await?;
         }
     }
-    Ok(hits.len() >= HITS as usize)
+    Ok(())
 }
 
 /// An event that the rule is about.
 async fn take(store: &Store, rule: &Rule, hit: &Hit, now_ms: i64, installation: &str) -> Result<(), StoreError> {
-    let known = alert::get(store, &hit.rule, &hit.cause).await?;
-    if let Some(open) = known.as_ref().filter(|alert| alert.resolved_ms.is_none()) {
+    let before = alert::get(store, &hit.rule, &hit.cause).await?;
+    if let Some(open) = before.as_ref().filter(|alert| alert.resolved_ms.is_none()) {
         let now = Alert { hits: open.hits + 1, last_ms: open.last_ms.max(hit.at_ms), ..open.clone() };
         return alert::take(store, hit, Some(&now), &[]).await.map(drop);
     }
     // What was counted for an alert that is over does not count again.
-    let before = known;
     let since = before.as_ref().and_then(|alert| alert.resolved_ms).unwrap_or(i64::MIN);
     let after = hit.at_ms.saturating_sub(rule.window_ms).max(since);
     let (hits, first) = alert::count(store, &hit.rule, &hit.cause, after, hit.at_ms).await?;
