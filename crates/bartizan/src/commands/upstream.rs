@@ -106,26 +106,29 @@ impl Authority for Bearer {
 
 impl Walk<'_> {
     async fn go(&self, report: &mut Report) -> Result<(), Ended> {
-        let mut authority: Option<Arc<dyn Authority>> = None;
-        let (mut signs_in, mut signed_in) = (false, false);
-        match (&self.spec.transport, &self.spec.credential) {
+        let authority: Option<Arc<dyn Authority>> = match (&self.spec.transport, &self.spec.credential) {
             (Transport::Http { url, .. }, Credential::OauthUser(config)) => {
-                signs_in = true;
                 let found = self.discover(url, config, report).await?;
-                if self.arguments.sign_in {
-                    authority = Some(self.sign_in(&found, config, report).await?);
-                    signed_in = true;
-                } else {
+                if !self.arguments.sign_in {
                     registration(&found, config, report)?;
                     report.skipped(Step::Authorize, "not tried: give --sign-in and use a browser on this machine");
+                    report.skipped(Step::Handshake, "not tried without a token");
+                    return Ok(());
                 }
+                Some(self.sign_in(&found, config, report).await?)
             }
             (_, Credential::None | Credential::Headers(_)) => {
                 report.skipped(Step::Challenge, "no sign-in: the server's credential is configured, or it needs none");
+                None
             }
-            _ => report.skipped(Step::Challenge, "the credential's strategy needs a caller, and this command is none"),
-        }
-        self.mcp(authority, signs_in && !signed_in, report).await
+            _ => {
+                report.skipped(Step::Challenge, "the credential's strategy needs a caller, and this command is none");
+                // Without it the server would refuse, and be blamed for what is right.
+                report.skipped(Step::Handshake, "not tried without a credential");
+                return Ok(());
+            }
+        };
+        self.mcp(authority, report).await
     }
 
     async fn discover(&self, url: &str, config: &OauthConfig, report: &mut Report) -> Result<Found, Ended> {
@@ -187,16 +190,7 @@ impl Walk<'_> {
     }
 
     /// The server itself.
-    async fn mcp(
-        &self,
-        authority: Option<Arc<dyn Authority>>,
-        unsigned: bool,
-        report: &mut Report,
-    ) -> Result<(), Ended> {
-        if unsigned {
-            report.skipped(Step::Handshake, "not tried without a token");
-            return Ok(());
-        }
+    async fn mcp(&self, authority: Option<Arc<dyn Authority>>, report: &mut Report) -> Result<(), Ended> {
         let asks: Arc<str> = "service:bartizan".into();
         let target = Target { spec: Arc::clone(self.spec), principal: Arc::clone(&asks), caller: asks, authority };
         let profile = Arc::new(ClientProfile::plain(Revision::V2025_11_25));
