@@ -24,6 +24,8 @@ use crate::output::Failure;
 
 /// An editor writes a file in several steps; wait until it is quiet.
 const QUIET: Duration = Duration::from_millis(150);
+/// No longer than this: a folder where something always moves is read all the same.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Without a working watcher, and for file systems that tell nothing, look this often.
 const LOOK: Duration = Duration::from_secs(30);
 
@@ -44,7 +46,11 @@ impl Reloader {
     pub(crate) fn new(path: &Path, flags: Vec<Override>, watch: &[PathBuf]) -> Result<Self, Failure> {
         let hangup = signal(SignalKind::hangup()).map_err(|error| Failure::cannot_run("failed", error.to_string()))?;
         let (tell, changes) = mpsc::channel(1);
-        let watcher = notify::recommended_watcher(move |_| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Who only reads changes nothing: commands open these files all the time.
+            if event.is_ok_and(|event| event.kind.is_access() && !written(&event.kind)) {
+                return;
+            }
             // One message in the queue is enough: what changed is looked up by reading.
             let _ = tell.try_send(());
         });
@@ -98,8 +104,13 @@ impl Reloader {
         }
     }
 
+    /// Waits until nothing has changed for [`QUIET`], at most [`PATIENCE`]: a folder in which a log or
+    /// a database is written beside the configuration is never quiet.
     async fn quiet(&mut self) {
-        while tokio::time::timeout(QUIET, self.changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+        let silence = async {
+            while tokio::time::timeout(QUIET, self.changes.recv()).await.is_ok_and(|change| change.is_some()) {}
+        };
+        let _ = tokio::time::timeout(PATIENCE, silence).await;
     }
 
     async fn reload(&mut self, node: &Node) {
@@ -115,6 +126,12 @@ impl Reloader {
         }
         node.publish();
     }
+}
+
+/// Whether an access says that a file was written and closed.
+fn written(kind: &notify::EventKind) -> bool {
+    use notify::event::{AccessKind, AccessMode};
+    matches!(kind, notify::EventKind::Access(AccessKind::Close(AccessMode::Write)))
 }
 
 /// A configuration that passed all checks.
