@@ -216,6 +216,7 @@ fn settings(file: &File) -> serde_json::Value {
             "clients",
             "agents",
             "alerts",
+            "roles",
             "resources",
         ] {
             members.remove(list);

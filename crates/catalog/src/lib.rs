@@ -14,6 +14,7 @@ mod curation;
 mod digest;
 mod lists;
 mod names;
+mod roles;
 mod snapshot;
 mod spec;
 pub mod uri;
@@ -25,6 +26,7 @@ pub use credential::{
 };
 pub use lists::{Kind, PromptDef, ResourceDef, ServerLists, TemplateDef, ToolDef};
 pub use names::{RESERVED_NAMES, exposed_name, name_digest};
+pub use roles::Roles;
 pub use snapshot::{CompileOptions, Snapshot};
 pub use spec::{PortalSpec, ServerSpec, Transport};
 pub use view::{Report, View, ViewPrompt, ViewResource, ViewTemplate, ViewTool};

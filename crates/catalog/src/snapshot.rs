@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub policies: Arc<Policies>,
     /// Limits as written.
     pub rate_limits: Vec<RateLimit>,
+    /// Who has which role in the administration.
+    pub roles: crate::roles::Roles,
     /// What works, but hardly as meant.
     pub warnings: Vec<Diagnostic>,
 }
@@ -55,6 +57,7 @@ impl Snapshot {
     pub fn compile(resources: &Resources, options: &CompileOptions, now_ms: i64) -> Result<Self, Vec<Diagnostic>> {
         let checked = check::run(resources, options);
         let mut errors = checked.errors;
+        let roles = crate::roles::Roles::compile(&resources.roles, &mut errors);
         let policies = match Policies::compile(resources, now_ms) {
             Ok(policies) => Some(policies),
             Err(findings) => {
@@ -92,6 +95,7 @@ impl Snapshot {
             order,
             policies: Arc::new(policies),
             rate_limits: crate::agents::limits(resources),
+            roles,
             warnings: [checked.warnings, policies_warnings].concat(),
         })
     }

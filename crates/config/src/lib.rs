@@ -16,6 +16,7 @@ pub mod overrides;
 pub mod problem;
 pub mod render;
 pub mod resources;
+pub mod roles;
 pub mod schema;
 pub mod secrets;
 pub mod settings;

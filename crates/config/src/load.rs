@@ -261,7 +261,10 @@ fn add_folder(folder: &Path, root: &mut Node, sources: &mut Sources, problems: &
 
 fn merge(root: &mut Node, other: Node) {
     let (Value::Map(members), Value::Map(others)) = (&mut root.value, other.value) else { return };
-    for other in others.into_iter().filter(|member| LISTS.contains(&member.key.as_str()) || member.key == "alerts") {
+    for other in others
+        .into_iter()
+        .filter(|member| LISTS.contains(&member.key.as_str()) || ["alerts", "roles"].contains(&member.key.as_str()))
+    {
         join(members, other);
     }
 }

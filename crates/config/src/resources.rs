@@ -32,6 +32,9 @@ pub struct Resources {
     pub rate_limits: Vec<RateLimit>,
     /// Rules on audit events, and where messages go (L14).
     pub alerts: crate::alerts::Alerts,
+    /// Who has which role in the administration (A24).
+    #[serde(skip_serializing_if = "crate::roles::Roles::is_empty")]
+    pub roles: crate::roles::Roles,
 }
 
 /// One upstream server (P3). Exactly one of `hostname` and `command` is set.

@@ -84,6 +84,9 @@ pub struct File {
     pub rate_limits: Vec<RateLimit>,
     /// Rules on audit events, and where messages go (L14).
     pub alerts: crate::alerts::Alerts,
+    /// Who has which role in the administration (A24).
+    #[serde(skip_serializing_if = "crate::roles::Roles::is_empty")]
+    pub roles: crate::roles::Roles,
 }
 
 impl File {
@@ -102,6 +105,7 @@ impl File {
             grants: self.grants.clone(),
             rate_limits: self.rate_limits.clone(),
             alerts: self.alerts.clone(),
+            roles: self.roles.clone(),
         }
     }
 }

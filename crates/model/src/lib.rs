@@ -12,6 +12,7 @@ pub mod facts;
 pub mod id;
 pub mod principal;
 pub mod reason;
+pub mod role;
 pub mod secret;
 
 pub use class::ToolClass;
@@ -21,4 +22,5 @@ pub use facts::SignInFacts;
 pub use id::{EventId, PortalId, ServerId};
 pub use principal::{Principal, PrincipalKind, UserIdError, check_user_id, fold_user_id};
 pub use reason::ReasonCode;
+pub use role::{Role, RoleSet};
 pub use secret::Secret;
