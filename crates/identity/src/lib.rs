@@ -27,7 +27,7 @@ pub use event::{Action, IdentityEvent, Recorder};
 pub use facts::KeptFacts;
 pub use login::{
     Ask, Begin, BrowserSession, BrowserSessions, DemoUser, KnownProvider, LocalPath, Login, LoginDeps, Person,
-    ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView,
+    ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView, SubjectKind, SubjectProblem,
 };
 pub use problem::PageProblem;
 pub use server::fresh::{Again, AskAgain, AtRefresh, Entrance, MayEnter};

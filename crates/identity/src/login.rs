@@ -42,6 +42,7 @@ use crate::event::{Action, IdentityEvent, Recorder};
 use crate::facts::KeptFacts;
 use crate::problem::PageProblem;
 use crate::server::step_up::StepUps;
+pub use again::{SubjectKind, SubjectProblem};
 use cookie::Cookies;
 use provider::Directory;
 pub use return_to::{LocalPath, ReturnTo};

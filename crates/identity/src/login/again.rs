@@ -1,6 +1,8 @@
 //! Asking a provider about somebody who signed in before (A5), with the tokens it gave
 //! then. They are kept sealed, one set per person: that of the last sign-in.
 
+mod subject;
+
 use std::time::Duration;
 
 use bartizan_config::resources::IdentityProvider;
@@ -20,6 +22,7 @@ use super::callback::LEEWAY_S;
 use super::{DEMO, Inner, Login, claims, random};
 use crate::break_glass;
 use crate::server::fresh::Again;
+pub use subject::{SubjectKind, SubjectProblem};
 
 /// Answers this young are not asked for again: clients of one person refresh together.
 const YOUNG_MS: i64 = 2_000;
@@ -28,6 +31,9 @@ const LEASE_MS: i64 = 30_000;
 /// How long the others wait for its answer.
 const WAIT: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(200);
+/// Attempts to keep tokens that were renewed already, and the pause between them.
+const STORE_ATTEMPTS: u32 = 6;
+const STORE_PAUSE: Duration = Duration::from_millis(300);
 
 /// What a provider gave at a sign-in.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +45,12 @@ struct Kept {
     /// End of the access token, milliseconds since the epoch.
     access_until_ms: Option<i64>,
     refresh: Option<String>,
+    /// The newest ID token, as it came.
+    #[serde(default)]
+    id_token: Option<String>,
+    /// Its end, milliseconds since the epoch.
+    #[serde(default)]
+    id_until_ms: i64,
     /// When the provider last spoke about the person.
     checked_ms: i64,
     /// It ended the sign-in. This is kept until the next one: without tokens nobody could be
@@ -51,6 +63,7 @@ impl Drop for Kept {
     fn drop(&mut self) {
         self.access.zeroize();
         self.refresh.zeroize();
+        self.id_token.zeroize();
     }
 }
 
@@ -60,7 +73,16 @@ impl Kept {
         self.access.zeroize();
         self.refresh.zeroize();
         self.refresh = None;
+        self.id_token.zeroize();
+        self.id_token = None;
         self.ended = true;
+    }
+
+    /// Takes an ID token over that was checked.
+    fn take_id(&mut self, token: &Secret<String>, claims: &Claims) {
+        self.id_token.zeroize();
+        self.id_token = Some(token.expose().clone());
+        self.id_until_ms = claims.seconds("exp").unwrap_or(0).saturating_mul(1000);
     }
 
     fn take(&mut self, tokens: &TokenAnswer, now: i64) {
@@ -103,7 +125,13 @@ impl Inner {
 
     /// Keeps what a sign-in gave. A sign-in does not fail for it: without, the person signs
     /// in again when nobody can vouch for them any more.
-    pub(super) async fn keep_tokens(&self, person: &str, provider: &IdentityProvider, tokens: &TokenAnswer) {
+    pub(super) async fn keep_tokens(
+        &self,
+        person: &str,
+        provider: &IdentityProvider,
+        tokens: &TokenAnswer,
+        id: &Claims,
+    ) {
         let now = self.now();
         let mut kept = Kept {
             provider: provider.id.clone(),
@@ -112,10 +140,15 @@ impl Inner {
             access: String::new(),
             access_until_ms: None,
             refresh: None,
+            id_token: None,
+            id_until_ms: 0,
             checked_ms: now,
             ended: false,
         };
         kept.take(tokens, now);
+        if let Some(token) = &tokens.id_token {
+            kept.take_id(token, id);
+        }
         for _ in 0..3 {
             let old = match self.records().get(&key(person)).await {
                 Ok(found) => found.map_or(0, |(version, _)| version),
@@ -136,6 +169,23 @@ impl Inner {
     async fn put(&self, person: &str, old: i64, kept: &Kept) -> Option<i64> {
         let plain = Zeroizing::new(serde_json::to_vec(kept).ok()?);
         self.records().put(&key(person), old, &plain).await.ok()
+    }
+
+    /// The old refresh token may be worthless by now, so that the new one must be stored.
+    /// `None` when somebody else was faster: the person signed in anew.
+    async fn put_surely(&self, person: &str, old: i64, kept: &Kept) -> Option<i64> {
+        let plain = Zeroizing::new(serde_json::to_vec(kept).ok()?);
+        for attempt in 0..STORE_ATTEMPTS {
+            if attempt > 0 {
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            match self.records().put(&key(person), old, &plain).await {
+                Ok(version) => return Some(version),
+                Err(bartizan_vault::RecordsError::Conflict) => return None,
+                Err(error) => tracing::warn!(%error, "renewed tokens of a sign-in are not kept yet"),
+            }
+        }
+        None
     }
 
     async fn kept(&self, person: &str) -> Option<(i64, Kept)> {
@@ -259,13 +309,17 @@ impl Inner {
             };
             kept.take(&tokens, self.now());
             // At once: the old refresh token may be used up.
-            match self.put(&person.id, *version, kept).await {
+            match self.put_surely(&person.id, *version, kept).await {
                 Some(new) => *version = new,
                 None => return Told::Nothing,
             }
             if let Some(token) = &tokens.id_token {
                 match self.renewed_id(provider, &metadata, token.expose()).await {
-                    Some(claims) => id_token = Some(claims),
+                    Some(claims) => {
+                        // Kept with what comes of the claims.
+                        kept.take_id(token, &claims);
+                        id_token = Some(claims);
+                    }
                     None => return Told::Nothing,
                 }
             }

@@ -153,7 +153,7 @@ impl Inner {
             peer,
         };
         let (session, cookie) = self.establish(&said, how, headers).await?;
-        self.keep_tokens(&session.person.id, known, &tokens).await;
+        self.keep_tokens(&session.person.id, known, &tokens, &id).await;
         Ok(SignedIn { session, set_cookies: vec![cookie], return_to: pending.return_to.clone() })
     }
 
