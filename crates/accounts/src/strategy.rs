@@ -54,6 +54,11 @@ pub enum AccountKind {
         /// Page on which people make such a token.
         help_url: Option<String>,
     },
+    /// A sign-in at the company's provider, which leaves the token that is exchanged.
+    SignIn {
+        /// Id of the provider.
+        provider: String,
+    },
     /// There is nothing to connect.
     None,
 }
@@ -78,6 +83,9 @@ pub enum SubjectError {
     /// It may work in a moment.
     #[error("unavailable: {0}")]
     Unavailable(String),
+    /// The person signs in with another provider, whose tokens are not for this.
+    #[error("the person's identity provider is another one")]
+    OtherProvider,
 }
 
 /// A token, later.
@@ -171,6 +179,12 @@ impl Accounts {
         match &spec.credential {
             Credential::OauthUser(_) => AccountKind::Oauth,
             Credential::PatUser(config) => AccountKind::Pat { help_url: config.help_url.clone() },
+            Credential::TokenExchange(config) | Credential::EntraObo(config) | Credential::IdJag(config) => {
+                match config.provider.as_ref().filter(|_| config.subject != SubjectToken::Assertion) {
+                    Some(provider) => AccountKind::SignIn { provider: provider.id.clone() },
+                    None => AccountKind::None,
+                }
+            }
             _ => AccountKind::None,
         }
     }
@@ -271,6 +285,7 @@ impl Accounts {
             {
                 match derived::refused(&self.inner, spec, principal, version).await {
                     Ok(()) => After::Retry,
+                    Err(AccountError::LoginNeeded) => After::LoginNeeded,
                     Err(error) => After::Failed(error),
                 }
             }
@@ -317,8 +332,9 @@ impl Inner {
         let wanted =
             SubjectWanted { provider: provider.id.clone(), principal: principal.clone(), token: config.subject };
         tokens(wanted).await.map_err(|error| match error {
-            SubjectError::SignInNeeded => wrong("the identity provider's token is over: sign out and in again"),
+            SubjectError::SignInNeeded => AccountError::LoginNeeded,
             SubjectError::Unavailable(why) => AccountError::Unavailable(why),
+            SubjectError::OtherProvider => wrong("the person does not sign in with the configured identity provider"),
         })
     }
 }

@@ -5,20 +5,21 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use bartizan_accounts::Accounts;
+use bartizan_accounts::{Accounts, SubjectError, SubjectTokens, SubjectWanted};
 use bartizan_assert::Signer;
 use bartizan_audit::Audit;
 use bartizan_catalog::{PortalSpec, Snapshot};
 use bartizan_config::Live;
 use bartizan_config::agents::Agent;
-use bartizan_config::resources::{Client, IdentityProvider, Resources};
+use bartizan_config::resources::{Client, IdentityProvider, Resources, SubjectToken};
 use bartizan_config::settings::SignIn;
 use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, SelectionPages, UpstreamAccounts};
 use bartizan_egress::Egress;
 use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
     Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BREAK_GLASS_PROVIDER, BreakGlass, BrowserSession,
-    DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, Witness,
+    DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, SubjectKind,
+    SubjectProblem, Witness,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId};
@@ -135,6 +136,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         lifetimes: deps.settings.lifetimes.clone(),
         record: Arc::clone(&record),
     });
+    let upstream = with_subject_tokens(deps.upstream, &login);
     let sessions = login.sessions();
     let (base, hosts) = (issuer.clone(), Arc::clone(&deps.live));
     let server = AuthorizationServer::new(AuthorizationServerDeps {
@@ -172,7 +174,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         clock: deps.clock,
         public_url: issuer.clone(),
         brand: Brand::default(),
-        upstream: Some(deps.upstream),
+        upstream: Some(upstream),
         selection: Some(deps.selection),
         jwks: Arc::new(move || {
             let signer = signer.clone();
@@ -200,6 +202,31 @@ pub(crate) fn upstream(accounts: Accounts, gate: Gate, live: Arc<Live<Snapshot>>
         gate.server_for(&principal, &circumstances, ip, server)
     };
     UpstreamAccounts { accounts, servers: Arc::new(servers), on_sign_in: Arc::new(on_sign_in) }
+}
+
+/// Gives the accounts what sign-ins left behind, for servers whose credential is exchanged
+/// for a person's own token (P17).
+fn with_subject_tokens(upstream: UpstreamAccounts, login: &Login) -> UpstreamAccounts {
+    let login = login.clone();
+    let tokens: SubjectTokens = Arc::new(move |wanted: SubjectWanted| {
+        let login = login.clone();
+        Box::pin(async move {
+            let kind = match wanted.token {
+                SubjectToken::IdToken => SubjectKind::Id,
+                SubjectToken::AccessToken => SubjectKind::Access,
+                SubjectToken::RefreshToken => SubjectKind::Refresh,
+                // Not the provider's: made here.
+                SubjectToken::Assertion => return Err(SubjectError::OtherProvider),
+            };
+            let token = login.subject_token(&wanted.provider, &wanted.principal.id, kind).await;
+            token.map_err(|problem| match problem {
+                SubjectProblem::SignInNeeded => SubjectError::SignInNeeded,
+                SubjectProblem::Unavailable(why) => SubjectError::Unavailable(why.to_owned()),
+                SubjectProblem::OtherProvider => SubjectError::OtherProvider,
+            })
+        })
+    });
+    UpstreamAccounts { accounts: upstream.accounts.with_subject_tokens(tokens), ..upstream }
 }
 
 /// The endpoint at a canonical URL. Every well-formed name is one, whether it exists or not:

@@ -55,6 +55,15 @@ pub(crate) struct TypedView {
     pub(crate) help_url: Option<String>,
 }
 
+/// A server that is used with the person's own sign-in at the company's provider (P17).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SignInView {
+    /// Id of the provider.
+    pub(crate) provider: String,
+    /// What the sign-in left is still good.
+    pub(crate) ready: bool,
+}
+
 /// An account with the name of its server, if the person may still use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OwnAccount {
@@ -90,6 +99,15 @@ pub(crate) trait Upstream: Send + Sync + 'static {
         token: Secret<String>,
     ) -> impl Future<Output = Option<Result<(), PageProblem>>> + Send {
         let _ = (visit, server, token);
+        std::future::ready(None)
+    }
+    /// Whose sign-in a server needs; `None` also for servers of other kinds.
+    fn signed(
+        &self,
+        visit: Visit<'_>,
+        server: &str,
+    ) -> impl Future<Output = Option<Result<SignInView, PageProblem>>> + Send {
+        let _ = (visit, server);
         std::future::ready(None)
     }
     fn back(&self, visit: Visit<'_>, query: &str) -> impl Future<Output = Result<Connected, PageProblem>> + Send;
@@ -153,6 +171,16 @@ impl Upstream for Real {
     async fn keep(&self, visit: Visit<'_>, server: &str, token: Secret<String>) -> Option<Result<(), PageProblem>> {
         let (accounts, spec) = self.server(visit, server)?;
         Some(accounts.store_pat(&spec, &principal(visit.session), token).await)
+    }
+
+    async fn signed(&self, visit: Visit<'_>, server: &str) -> Option<Result<SignInView, PageProblem>> {
+        let (accounts, spec) = self.server(visit, server)?;
+        let AccountKind::SignIn { provider } = Accounts::kind(&spec) else { return None };
+        Some(match accounts.ready(&spec, &principal(visit.session)).await {
+            Ok(_) => Ok(SignInView { provider, ready: true }),
+            Err(AccountError::LoginNeeded) => Ok(SignInView { provider, ready: false }),
+            Err(error) => Err(failed(error)),
+        })
     }
 
     async fn back(&self, visit: Visit<'_>, query: &str) -> Result<Connected, PageProblem> {

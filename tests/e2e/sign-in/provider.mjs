@@ -1,19 +1,20 @@
 // A real OpenID provider (npm oidc-provider) with a few people, on a free loopback port.
 //
-//   node provider.mjs '{"people": {"ana": {"email": …, "name": …, "groups": […], "amr": […]}}, "idTokenTtl"?: seconds}'
+//   node provider.mjs '{"people": {"ana": {"email": …, "name": …, "groups": […], "amr": […]}}, "idTokenTtl"?: seconds, "accessTokenTtl"?: seconds}'
 //
 // Prints {issuer} as one JSON line when it listens. Then each line of stdin is one command:
 //   {"client": {client_id, client_secret, redirect_uris}}   registers a client
 //   {"person": "ana", "set": {…}}                            changes a person
 //   {"remove": "ana"}                                        forgets one
+//   {"forget": "ana"}                                        ends all that was given for one: tokens, grants
 // and each is answered with {"done": true}. Ends with stdin. Any password is right.
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
-import { generateKeyPairSync, randomBytes } from "node:crypto";
+import { createPublicKey, generateKeyPairSync, randomBytes, randomUUID, sign, verify } from "node:crypto";
 import { pathToFileURL } from "node:url";
 import { installed } from "../lib/drive.mjs";
 
-const { Provider } = await import(pathToFileURL(installed.resolve("oidc-provider")).href);
+const { Provider, errors } = await import(pathToFileURL(installed.resolve("oidc-provider")).href);
 const wanted = JSON.parse(process.argv[2] ?? "{}");
 const people = new Map(Object.entries(wanted.people ?? {}));
 const clients = new Map();
@@ -62,13 +63,15 @@ class Memory {
   }
 }
 
+const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ID_JAG = "urn:ietf:params:oauth:token-type:id-jag";
 const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const server = createServer();
 await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
 const issuer = `http://127.0.0.1:${server.address().port}`;
 const provider = new Provider(issuer, {
   adapter: Memory,
-  clientDefaults: { grant_types: ["authorization_code", "refresh_token"], response_types: ["code"] },
+  clientDefaults: { grant_types: ["authorization_code", "refresh_token", EXCHANGE], response_types: ["code"] },
   claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
   // As Entra ID and Okta do: the claims are in the id_token.
   conformIdTokenClaims: false,
@@ -81,8 +84,29 @@ const provider = new Provider(issuer, {
   jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: "one" }] },
   cookies: { keys: [randomBytes(24).toString("hex")] },
   pkce: { required: () => true },
-  ttl: { IdToken: wanted.idTokenTtl ?? 3600, Session: 86400, Grant: 86400, Interaction: 3600, AccessToken: 3600, RefreshToken: 86400 },
+  ttl: { IdToken: wanted.idTokenTtl ?? 3600, Session: 86400, Grant: 86400, Interaction: 3600, AccessToken: wanted.accessTokenTtl ?? 3600, RefreshToken: 86400 },
 });
+
+/** An ID token of this provider for this client, for an assertion to one other authorization server. */
+async function exchange(context, next) {
+  const { client, params } = context.oidc;
+  const parse = (part) => JSON.parse(Buffer.from(part ?? "", "base64url"));
+  const [head, body, signature] = (params.subject_token ?? "").split(".");
+  const good = verify("RSA-SHA256", Buffer.from(`${head}.${body}`), createPublicKey(privateKey), Buffer.from(signature ?? "", "base64url"));
+  const claims = good ? parse(body) : {};
+  const now = Math.floor(Date.now() / 1000);
+  if (claims.iss !== issuer || claims.aud !== client.clientId || claims.exp <= now) throw new errors.InvalidGrant("subject_token");
+  if (params.requested_token_type !== ID_JAG || !params.audience || !params.resource) throw new errors.InvalidRequest("not an ID-JAG");
+  if (params.subject_token_type !== "urn:ietf:params:oauth:token-type:id_token") throw new errors.InvalidRequest("subject_token_type");
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const said = { iss: issuer, sub: claims.sub, aud: params.audience, resource: params.resource, client_id: client.clientId, jti: randomUUID(), iat: now, exp: now + 300 };
+  const text = `${part({ alg: "RS256", typ: "oauth-id-jag+jwt", kid: "one" })}.${part(said)}`;
+  const assertion = `${text}.${sign("RSA-SHA256", Buffer.from(text), privateKey).toString("base64url")}`;
+  context.body = { access_token: assertion, issued_token_type: ID_JAG, token_type: "N_A", expires_in: 300 };
+  await next();
+}
+const known = ["subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope"];
+provider.registerGrantType(EXCHANGE, exchange, known);
 server.on("request", provider.callback());
 console.log(JSON.stringify({ issuer }));
 
@@ -90,6 +114,11 @@ for await (const line of createInterface({ input: process.stdin })) {
   const command = JSON.parse(line);
   if (command.client) clients.set(command.client.client_id, command.client);
   if (command.remove) people.delete(command.remove);
+  if (command.forget) {
+    for (const [key, { payload }] of Memory.rows) {
+      if (payload.accountId === command.forget && /^(AccessToken|RefreshToken|Grant):/.test(key)) Memory.rows.delete(key);
+    }
+  }
   if (command.person) people.set(command.person, { ...people.get(command.person), ...command.set });
   console.log(JSON.stringify({ done: true }));
 }

@@ -12,18 +12,18 @@
 //   {"stats": true}      {seen: {who: calls}, mixed, refreshed, revoked: [..], registered, refused}
 // Ends with stdin. Any name and password are right. A call whose argument `value.tag` is not
 // who the token is for counts as mixed; the text @@who@@ in an answer becomes who was seen.
-import { createServer, request as ask } from "node:http";
+import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 import { pathToFileURL } from "node:url";
+import { listen, openDoor } from "../lib/door.mjs";
 import { installed } from "../lib/drive.mjs";
 
 const { Provider } = await import(pathToFileURL(installed.resolve("oidc-provider")).href);
 const wanted = JSON.parse(process.argv[2] ?? "{}");
 const behind = new URL(wanted.behind);
 const ttl = wanted.ttl ?? 3600;
-const seen = {};
-const count = { mixed: 0, refreshed: 0, revoked: [], registered: 0, refused: 0 };
+const count = { refreshed: 0, revoked: [], registered: 0, refused: 0 };
 const rows = new Map();
 
 /** Everything in memory, and tokens can be found by whose they are. */
@@ -62,17 +62,17 @@ function drop(which) {
   for (const [key, row] of rows) if (which(row)) rows.delete(key);
 }
 
-async function listen(server, host) {
-  await new Promise((resolve) => server.listen(0, host, resolve));
-  return `http://${host}:${server.address().port}`;
-}
-
 const { privateKey } = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const authority = createServer();
 const issuer = await listen(authority, wanted.host ?? "127.0.0.2");
-const door = createServer();
-const origin = await listen(door, "127.0.0.1");
-const resource = `${origin}/mcp`;
+/** Whose token it is, if it is good here. */
+const holder = async (value) => {
+  const token = await provider.AccessToken.find(value);
+  return token && token.aud === resource ? token.accountId : undefined;
+};
+const about = () => ({ authorization_servers: [issuer], scopes_supported: ["openid", "email", "notes.read"] });
+const door = await openDoor(behind, holder, about);
+const { resource } = door;
 
 const provider = new Provider(issuer, {
   adapter: Memory,
@@ -113,56 +113,6 @@ for (const event of ["access_token.destroyed", "refresh_token.destroyed"]) {
 }
 authority.on("request", provider.callback());
 
-/** Whose token it is, if it is good here. */
-async function holder(headers) {
-  const [scheme, value] = (headers.authorization ?? "").split(" ");
-  if (scheme !== "Bearer" || !value) return undefined;
-  const token = await provider.AccessToken.find(value);
-  return token && token.aud === resource ? token.accountId : undefined;
-}
-
-door.on("request", async (request, response) => {
-  if (request.url === "/.well-known/oauth-protected-resource/mcp") {
-    response.setHeader("content-type", "application/json");
-    response.end(JSON.stringify({ resource, authorization_servers: [issuer], scopes_supported: ["openid", "email", "notes.read"] }));
-    return;
-  }
-  const chunks = [];
-  for await (const chunk of request) chunks.push(chunk);
-  const body = Buffer.concat(chunks);
-  const who = await holder(request.headers).catch(() => undefined);
-  if (!who) {
-    response.setHeader("www-authenticate", `Bearer resource_metadata="${origin}/.well-known/oauth-protected-resource/mcp"`);
-    response.writeHead(401).end();
-    return;
-  }
-  try {
-    const message = JSON.parse(body);
-    if (message.method === "tools/call") {
-      seen[who] = (seen[who] ?? 0) + 1;
-      const tag = message.params?.arguments?.value?.tag;
-      if (tag !== undefined && tag !== who) count.mixed += 1;
-    }
-  } catch {
-    // Not JSON: a GET, or the server behind will say so.
-  }
-  const headers = { ...request.headers, host: behind.host };
-  delete headers.authorization;
-  const options = { host: behind.hostname, port: behind.port, path: request.url, method: request.method, headers };
-  const inner = ask(options, (answer) => {
-    const head = { ...answer.headers };
-    delete head["content-length"];
-    delete head["transfer-encoding"];
-    response.writeHead(answer.statusCode, head);
-    response.flushHeaders();
-    answer.on("data", (chunk) => response.write(chunk.toString().replaceAll("@@who@@", who)));
-    answer.on("end", () => response.end());
-    answer.on("error", () => response.destroy());
-  });
-  inner.on("error", () => response.destroy());
-  response.on("close", () => inner.destroy());
-  inner.end(body);
-});
 console.log(JSON.stringify({ issuer, url: resource }));
 
 for await (const line of createInterface({ input: process.stdin })) {
@@ -171,6 +121,6 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (command.expire) drop((row) => row.model === "AccessToken" && of(row, command.expire));
   if (command.forget) drop((row) => ["AccessToken", "RefreshToken", "Grant"].includes(row.model) && of(row, command.forget));
   if (command.clients === "drop") drop((row) => row.model === "Client");
-  console.log(JSON.stringify({ done: true, seen, ...count }));
+  console.log(JSON.stringify({ done: true, seen: door.seen, ...door.count, ...count }));
 }
 process.exit(0);

@@ -181,6 +181,8 @@ async fn renew(
             inner.strategies.derived.known.insert(name.to_owned(), Arc::new(derived));
             Ok(standing)
         }
+        // The person can do something about it, at once.
+        Err(AccountError::LoginNeeded) => still().ok_or(AccountError::LoginNeeded),
         Err(error) => {
             let (_, pause) = inner.failing.get(name).unwrap_or((0, FIRST_PAUSE_MS / 2));
             let pause = (pause * 2).min(LONGEST_PAUSE_MS);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use bartizan_identity::{BrowserSession, LocalPath, PageProblem};
+use bartizan_identity::{Ask, BrowserSession, LocalPath, PageProblem, ReturnTo};
 use bartizan_model::Secret;
 use bartizan_oauth::params::{Builder, Params};
 use http::StatusCode;
@@ -120,6 +120,14 @@ pub(crate) async fn ask<B: Backend>(
         let page = pages::ConnectToken::new(console.chrome(Some(&session)), &view, return_to);
         return console.show(&page, Window::Own);
     }
+    if let Some(signed) = console.0.backend.signed(visit, &server).await {
+        let done = format!("/connect/{server}/done");
+        return match signed {
+            Ok(view) if view.ready => console.go(&done, Window::Own),
+            Ok(view) => sign_in_again(&console, crate::console::peer(&request), &session, &view.provider, &done).await,
+            Err(problem) => console.problem(&problem),
+        };
+    }
     let Some(asked) = console.0.backend.ask(visit, &server).await else {
         return routes::not_found(&console, request.headers());
     };
@@ -134,6 +142,25 @@ pub(crate) async fn ask<B: Backend>(
     let return_to = query(&request).get("return_to").and_then(LocalPath::parse);
     let return_to = return_to.map(|path| path.as_str().to_owned());
     console.show(&pages::Connect::new(console.chrome(Some(&session)), &view, ready, return_to), Window::Own)
+}
+
+/// To the company's provider, whose tokens for the person are over. Only the same person may
+/// come back.
+async fn sign_in_again<B: Backend>(
+    console: &Console<B>,
+    peer: IpAddr,
+    session: &BrowserSession,
+    provider: &str,
+    done: &str,
+) -> Response {
+    let return_to = ReturnTo::path(done);
+    let ask = Ask {
+        provider: Some(provider.to_owned()),
+        same_person: Some((session.person.issuer.clone(), session.person.subject.clone())),
+        ..Ask::default()
+    };
+    let began = console.0.backend.begin(peer, return_to.clone(), None, ask).await;
+    routes::login::begun(console, began, &return_to)
 }
 
 /// `POST /connect/{server}`
@@ -193,7 +220,13 @@ pub(crate) async fn done<B: Backend>(
         Ok(own) => own,
         Err(problem) => return console.problem(&problem),
     };
-    let ready = own.iter().any(|own| own.account.server == server && own.account.ready);
+    let connected = own.iter().any(|own| own.account.server == server && own.account.ready);
+    let ready = connected
+        || match console.0.backend.signed(visit, &server).await {
+            Some(Ok(view)) => view.ready,
+            Some(Err(problem)) => return console.problem(&problem),
+            None => false,
+        };
     let Some(name) = console.0.backend.server_name(visit, &server).filter(|_| ready) else {
         return routes::not_found(&console, request.headers());
     };

@@ -1,4 +1,5 @@
 use bartizan_accounts::AccountView;
+use bartizan_identity::ReturnTo;
 use http::header::LOCATION;
 
 use super::fake::*;
@@ -211,6 +212,22 @@ async fn p17_a_token_is_typed_on_a_page_and_never_shown() {
     // A page of another site cannot bring its own return address.
     let answer = send(&app, form("/connect/vault", "csrf=csrf-of-s1&token=t&return_to=//evil.example")).await;
     assert_eq!(answer.headers()[LOCATION].to_str().unwrap(), "/connect/vault/done");
+}
+
+#[tokio::test]
+async fn p17_a_lost_sign_in_is_renewed_at_the_provider_by_the_same_person_only() {
+    let fake = Fake::default();
+    let answer = send(&app(&fake), get("/connect/ledger", Some(COOKIE))).await;
+    assert_eq!(answer.headers()[LOCATION].to_str().unwrap(), "https://idp.example.com/auth?state=s");
+    let path = ReturnTo::path("/connect/ledger/done");
+    assert_eq!(
+        fake.done(),
+        [format!("begin {path:?} None Some(\"corp\")"), "only 1 of https://idp.example.com".into()]
+    );
+    // Whoever is not signed in at all signs in here first, and what was not renewed is not done.
+    let answer = send(&app(&fake), get("/connect/ledger", None)).await;
+    assert_eq!(answer.headers()[LOCATION].to_str().unwrap(), NOTES.replace("notes", "ledger"));
+    assert_eq!(send(&app(&fake), get("/connect/ledger/done", Some(COOKIE))).await.status(), 404);
 }
 
 /// A client's sign-in leads through the login of `notes`.

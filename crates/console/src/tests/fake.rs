@@ -20,7 +20,7 @@ use crate::console::{Brand, Console, HomeAsk, PortalView};
 use crate::routes::routes;
 use crate::selection::{Selection, SelectionError};
 use crate::sign_out::Left;
-use crate::upstream::{ConnectView, OwnAccount, TypedView, Upstream, Visit};
+use crate::upstream::{ConnectView, OwnAccount, SignInView, TypedView, Upstream, Visit};
 
 /// 22 Nov 2026, 16:05 UTC.
 pub(crate) const NOW: i64 = 1_795_363_500_000;
@@ -111,6 +111,10 @@ impl Upstream for Fake {
         self.did(format!("leave {} {server} {return_to}", visit.session.id));
         let url = self.connect_url.clone().unwrap_or_else(|| "https://auth.notes.example/authorize?state=s".to_owned());
         (server == "notes").then_some(Ok(url))
+    }
+
+    async fn signed(&self, _: Visit<'_>, server: &str) -> Option<Result<SignInView, PageProblem>> {
+        (server == "ledger").then(|| Ok(SignInView { provider: "corp".into(), ready: false }))
     }
 
     fn typed(&self, _: Visit<'_>, server: &str) -> Option<TypedView> {
@@ -222,6 +226,9 @@ impl Backend for Fake {
         self.did(format!("begin {return_to:?} {email:?} {:?}", ask.provider));
         if let Some(prompt) = &ask.prompt {
             self.did(format!("prompt {prompt}"));
+        }
+        if let Some((issuer, subject)) = &ask.same_person {
+            self.did(format!("only {subject} of {issuer}"));
         }
         match self.begin {
             Some(begin) => begin(),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bartizan_accounts::{AccountError, Standing};
+use bartizan_accounts::{AccountError, AccountKind, Accounts, Standing};
 use bartizan_catalog::ServerSpec;
 use bartizan_model::ReasonCode;
 use bartizan_model::event::Outcome;
@@ -16,7 +16,10 @@ use crate::call::{CallReply, Refusal};
 use crate::exchange::{Answer, Exchange, Reject};
 use crate::stages::Stage;
 use crate::stages::forward::End;
-use crate::stages::page::{self, LOOK, Opened};
+use crate::stages::page::{self, Opened};
+
+/// Key of the question.
+const KEY: &str = "login";
 
 /// What the client is told, or the token it waited for.
 enum Way {
@@ -91,7 +94,10 @@ pub(super) fn take(x: &mut Exchange, account: Option<Standing>) {
 }
 
 fn message(spec: &ServerSpec) -> String {
-    format!("Connect your account at {} first.", spec.name)
+    match Accounts::kind(spec) {
+        AccountKind::SignIn { .. } => format!("Sign in again to use {}.", spec.name),
+        _ => format!("Connect your account at {} first.", spec.name),
+    }
 }
 
 fn refusal(x: &Exchange, spec: &ServerSpec) -> Refusal {
@@ -114,28 +120,32 @@ fn refusal(x: &Exchange, spec: &ServerSpec) -> Refusal {
 /// `refused`: version of the token that the server did not take.
 async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>, refused: Option<i64>) -> Way {
     let Some(url) = x.gate.personal.login_url(spec) else { return Way::Refuse };
-    let (id, last) = match page::open(x, "login", &url, &message(spec)).await {
-        Opened::Ask(raw) => return Way::Ask(raw),
-        Opened::Refuse => return Way::Refuse,
-        Opened::Gone => return Way::Gone,
+    let (id, last) = match page::open(x, KEY, &url, &message(spec)).await {
         Opened::Accepted { id, last } => (id, last),
+        opened => return told(opened),
     };
     while Instant::now() < last {
         match x.gate.personal.ready(spec, &x.caller.principal).await {
             // The one that was refused may still be there: it was too young to be given up.
             Ok(Some(account)) if Some(account.version) == refused => {}
             Ok(account) => {
-                x.elicitations.push(id);
+                x.elicitations.extend(id);
                 return Way::Connected(account);
             }
             Err(AccountError::LoginNeeded) => {}
             Err(error) => return Way::Unusable(error),
         }
-        tokio::select! {
-            biased;
-            () = x.abandoned() => return Way::Gone,
-            () = tokio::time::sleep(LOOK) => {}
+        if !page::pause(x, last).await {
+            return Way::Gone;
         }
     }
-    Way::Refuse
+    told(page::still_open(x, KEY, &url, &message(spec)))
+}
+
+fn told(opened: Opened) -> Way {
+    match opened {
+        Opened::Ask(raw) => Way::Ask(raw),
+        Opened::Gone => Way::Gone,
+        Opened::Refuse | Opened::Accepted { .. } => Way::Refuse,
+    }
 }
