@@ -10,6 +10,7 @@ use bartizan_wire::{Ask, AskAnswer, ClientProfile, Message, Params, RawJson, Rpc
 use http::{HeaderName, HeaderValue};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::revocation::Revocation;
 use crate::scopes::Scopes;
 
 /// Where a client connects: a portal over many servers, or one server as it is (P1, P6).
@@ -65,6 +66,8 @@ pub struct Caller {
     pub circumstances: Circumstances,
     /// What the caller switched off, and where that is kept.
     pub selection: crate::toggles::Selection,
+    /// What the caller's authority lasts by: a call in flight or parked ends with it.
+    pub revocation: Revocation,
 }
 
 /// Circumstances of a request that the credential and the connection prove, never what a

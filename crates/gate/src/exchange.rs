@@ -19,6 +19,7 @@ use crate::limits::Slots;
 use crate::park::ParkId;
 use crate::portal_tools::PortalTool;
 use crate::request_state::State;
+use crate::revocation::{Ended, Lapse};
 use crate::spans::Spans;
 use crate::stages::Stage;
 
@@ -48,7 +49,8 @@ pub(crate) enum Answer {
     Refused,
     /// A JSON-RPC error (a forged request state, for one).
     Rpc(Box<RpcError>),
-    /// Nothing that anybody reads: the client has left.
+    /// Nothing that anybody reads, where the client has left; where the call may not go on,
+    /// why.
     Cancelled,
     /// Something of the stage's own.
     Reply(Box<CallReply>),
@@ -71,7 +73,7 @@ impl Reject {
         Self { stage, code: None, rule: None, answer: Answer::Rpc(Box::new(error)), retry_after_s: None, note }
     }
 
-    /// The client left before the call went anywhere.
+    /// The call ended from outside before it went anywhere.
     pub(crate) fn abandoned(stage: Stage) -> Self {
         Self { stage, code: None, rule: None, answer: Answer::Cancelled, retry_after_s: None, note: None }
     }
@@ -152,6 +154,8 @@ pub(crate) struct Exchange {
     pub(crate) spans: Spans,
     pub(crate) output: mpsc::Sender<Box<CallOutput>>,
     pub(crate) signals: Arc<Signals>,
+    /// What may end the call from outside.
+    pub(crate) lapse: Lapse,
     /// The stage the call is in.
     pub(crate) at: Stage,
     /// Explaining: nothing is counted, written or forwarded.
@@ -197,16 +201,23 @@ impl Exchange {
 
     /// True when nobody will read the answer and the call shall end: cancelled, or a
     /// modern client that closed its stream (protocol.md 3.10). For a legacy client a
-    /// disconnect is not a cancellation.
+    /// disconnect is not a cancellation. True too when the call may not go on.
     pub(crate) fn is_abandoned(&self) -> bool {
-        self.output.is_closed() && self.disconnect_ends()
+        self.lapse.has_ended() || (self.output.is_closed() && self.disconnect_ends())
     }
 
     /// Resolves when [`Self::is_abandoned`] becomes true.
     pub(crate) async fn abandoned(&self) {
-        self.output.closed().await;
-        if !self.disconnect_ends() {
-            std::future::pending::<()>().await;
+        let left = async {
+            self.output.closed().await;
+            if !self.disconnect_ends() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = self.lapse.ended() => {}
+            () = left => {}
         }
     }
 
@@ -229,9 +240,27 @@ impl Exchange {
         self.finish.upstream_us = self.finish.upstream_us.saturating_add(us);
     }
 
-    /// Says something to the client; a client that is gone hears nothing.
+    /// Says something to the client; a client that is gone hears nothing, and one that does
+    /// not listen does not keep a call alive that may not go on.
     pub(crate) async fn say(&self, output: CallOutput) -> bool {
-        self.output.send(Box::new(output)).await.is_ok()
+        tokio::select! {
+            biased;
+            said = self.output.send(Box::new(output)) => said.is_ok(),
+            _ = self.lapse.ended() => false,
+        }
+    }
+
+    /// What a client is told whose call may not go on.
+    pub(crate) fn ended(&self, ended: &Ended) -> CallReply {
+        CallReply::Refused(Refusal {
+            code: ended.code,
+            rule: ended.rule.clone(),
+            event_id: self.id,
+            retry_after_s: None,
+            visible: true,
+            message: ended.message.as_deref().map(str::to_owned),
+            url: None,
+        })
     }
 
     /// Whether a stage runs: always, except in builds made to show what it is for.
@@ -248,7 +277,13 @@ impl Exchange {
     }
 
     /// Notes a refusal for the record and builds the answer.
-    pub(crate) fn rejected(&mut self, reject: Reject) {
+    pub(crate) fn rejected(&mut self, mut reject: Reject) {
+        if let (Answer::Cancelled, Some(ended)) = (&reject.answer, self.lapse.why()) {
+            reject.code = Some(ended.code);
+            reject.rule.clone_from(&ended.rule);
+            reject.note = Some(ended.note.to_string());
+            reject.answer = Answer::Reply(Box::new(self.ended(&ended)));
+        }
         let cancelled = matches!(reject.answer, Answer::Cancelled);
         self.finish.outcome = if cancelled { Outcome::Cancelled } else { Outcome::Refused };
         self.finish.allow = cancelled;

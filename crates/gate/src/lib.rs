@@ -24,6 +24,7 @@ mod pipeline;
 mod portal_tools;
 mod replays;
 mod request_state;
+mod revocation;
 mod rewrite;
 mod run;
 #[cfg(any(test, feature = "sabotage"))]
@@ -48,6 +49,7 @@ pub use gate::{Access, Gate, GateDeps};
 pub use listing::ListCall;
 pub use pages::SelectionView;
 pub use portal_tools::ServerLine;
+pub use revocation::{Ended, Revocation};
 #[cfg(any(test, feature = "sabotage"))]
 pub use sabotage::{Sabotage, Stop};
 pub use scopes::Scopes;

@@ -64,6 +64,7 @@ impl Caller {
             scopes: Scopes::ALL,
             circumstances: circumstances.clone(),
             selection: crate::Selection::default(),
+            revocation: crate::Revocation::NEVER,
         }
     }
 }

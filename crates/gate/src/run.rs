@@ -17,6 +17,7 @@ use crate::exchange::{Exchange, Finish};
 use crate::gate::Inner;
 use crate::limits::Slots;
 use crate::pipeline;
+use crate::revocation::Lapse;
 use crate::spans::Spans;
 use crate::stages::{Stage, record};
 
@@ -43,6 +44,7 @@ pub(crate) fn exchange(
 ) -> Box<Exchange> {
     let at_ms = gate.clock.now_ms();
     let tracer = gate.metrics.tracer();
+    let lapse = if dry { Lapse::default() } else { Lapse::of(&call.caller.revocation) };
     let spans = if dry { Spans::default() } else { Spans::start(tracer, call.caller.traceparent.as_deref()) };
     Box::new(Exchange {
         gate: Arc::clone(gate),
@@ -60,6 +62,7 @@ pub(crate) fn exchange(
         spans,
         output,
         signals,
+        lapse,
         at: Stage::Route,
         dry,
         route: None,

@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Unknown};
 use crate::gate::{Access, Inner, access};
+use crate::revocation::Lapse;
 use crate::rewrite;
 use crate::toggles::{Off, Watch, is_session};
 pub(crate) use hub::{Hub, Hubs};
@@ -68,7 +69,7 @@ impl Subscription {
         &self.accepted
     }
 
-    /// The next note; `None` when the endpoint is gone or the gate closes. Safe to drop
+    /// The next note; `None` when the endpoint or the caller's authority is gone or the gate closes. Safe to drop
     /// while waiting.
     pub async fn next(&mut self) -> Option<Note> {
         self.notes.recv().await
@@ -159,8 +160,10 @@ pub(crate) async fn open(
     let snapshots = gate.hubs.snapshots();
     let closing = gate.closing.clone();
     gate.tasks.spawn(async move {
+        let lapse = Lapse::of(&listener.caller.revocation);
         tokio::select! {
             () = listener.run(orders, snapshots, watch) => {}
+            _ = lapse.ended() => {}
             () = closing.cancelled() => {}
         }
         listener.detach().await;

@@ -11,6 +11,7 @@ mod listens;
 mod lists;
 mod mock;
 mod records;
+mod revocations;
 mod rounds;
 mod sabotage;
 mod scopes;

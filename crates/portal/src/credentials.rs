@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use bartizan_gate::{Ended, Revocation};
 use bartizan_identity::{Held, Identity};
 use futures_util::StreamExt as _;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The credentials of everything that is open at the moment.
@@ -90,34 +93,28 @@ impl Drop for Watch {
     }
 }
 
-/// The authority of one call: watched only when the call takes long, since most end
-/// before a question could be asked.
-pub(crate) struct Authority {
-    credentials: Arc<Credentials>,
-    held: Option<Held>,
-    watch: Option<Watch>,
-}
+/// A call that takes longer is watched: most end before a question could be asked. With the
+/// time between two questions, less than two seconds in all.
+const SETTLED: Duration = Duration::from_secs(1);
 
-impl Authority {
-    /// `held` is None for a caller without a credential: nothing can be revoked.
-    pub(crate) fn new(credentials: &Arc<Credentials>, held: Option<&Held>) -> Self {
-        Self { credentials: Arc::clone(credentials), held: held.cloned(), watch: None }
-    }
-
-    /// Watches from now on.
-    pub(crate) fn settle(&mut self) {
-        if self.watch.is_none() {
-            self.watch = self.held.as_ref().map(|held| self.credentials.watch(held));
-        }
-    }
-
-    /// Ends when the credential is not good any more, if it is watched.
-    pub(crate) async fn revoked(&self) {
-        match &self.watch {
-            Some(watch) => watch.revoked().await,
-            None => std::future::pending().await,
-        }
-    }
+/// What the calls made with a credential depend on. `held` is None for a caller without one:
+/// nothing can be revoked.
+pub(crate) fn revocation(credentials: &Arc<Credentials>, identity: &Arc<Identity>, held: Option<&Held>) -> Revocation {
+    let Some(held) = held.cloned() else { return Revocation::NEVER };
+    let (credentials, identity) = (Arc::clone(credentials), Arc::clone(identity));
+    Revocation::new(move || {
+        let (credentials, identity, held) = (Arc::clone(&credentials), Arc::clone(&identity), held.clone());
+        let settled = Instant::now() + SETTLED;
+        Box::pin(async move {
+            tokio::time::sleep_until(settled).await;
+            let watch = credentials.watch(&held);
+            // Once at once: the call may have waited for longer than a question takes.
+            if identity.still_good(&held).await {
+                watch.revoked().await;
+            }
+            Ended::credential()
+        })
+    })
 }
 
 #[cfg(test)]

@@ -144,7 +144,7 @@ fn stream(
     }
     let first = calls.first();
     let event = first.map(|call| call.handle.event_id());
-    let seat = arrival.seat(portal, first.map(|call| Arc::clone(&call.place)));
+    let seat = arrival.call_seat(portal, first.map(|call| Arc::clone(&call.place)));
     let mut answer = respond::events(Reader::attach(Arc::clone(&channel), seat));
     if let Some(event) = event {
         respond::set_request_id(&mut answer, event);
@@ -224,8 +224,7 @@ async fn request(
                 param_headers: Vec::new(),
                 request_bytes: wire.bytes,
             });
-            let authority = arrival.authority(portal);
-            let call = Call { handle, asked, profile, running: Some(running), first: None, authority, place };
+            let call = Call { handle, asked, profile, running: Some(running), first: None, place };
             Ok(call.begin(wire.hold, wire.events, &portal.0.drain).await)
         }
     }

@@ -76,8 +76,7 @@ async fn call(
         request_bytes: bytes,
     });
     // Dropping the handle, as happens when the client goes away, cancels the call.
-    let authority = arrival.authority(portal);
-    let call = Call { handle, asked, profile, running: None, first: None, authority, place: Arc::clone(&place) };
+    let call = Call { handle, asked, profile, running: None, first: None, place: Arc::clone(&place) };
     let drain = &portal.0.drain;
     Ok(match call.begin(portal.0.settings.head_hold, events, drain).await {
         Work::Done(reply) => arrival.single(portal, reply),
@@ -85,7 +84,8 @@ async fn call(
         Work::Revoked => return Err(arrival.revoked(portal).of(Some(&id))),
         Work::Running(call) => {
             let channel = Arc::new(Channel::new(Kept::No));
-            let mut answer = respond::events(Reader::attach(Arc::clone(&channel), arrival.seat(portal, Some(place))));
+            let mut answer =
+                respond::events(Reader::attach(Arc::clone(&channel), arrival.call_seat(portal, Some(place))));
             respond::set_request_id(&mut answer, call.handle.event_id());
             let drain = drain.clone();
             portal.0.drain.spawn(async move {

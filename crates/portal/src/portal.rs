@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bartizan_gate::{
-    Access, Caller, Changed, Circumstances, Endpoint, Gate, SEEN_EVERY_MS, Scopes, Selection, credential_holder,
+    Access, Caller, Changed, Circumstances, Endpoint, Gate, Revocation, SEEN_EVERY_MS, Scopes, Selection,
+    credential_holder,
 };
 use bartizan_identity::{Held, Identity};
 use bartizan_model::{Clock, Era, EventId, PortalId, Principal, PrincipalKind};
@@ -23,7 +24,7 @@ use crate::admit::{BodyError, Door, DoorError, client_address, discard_rest, rea
 use crate::authenticate::{Recognised, Refused, authenticate, challenge, endpoint_path};
 use crate::body::Body;
 use crate::cluster::{self, Passage, Replicas};
-use crate::credentials::{Authority, Credentials};
+use crate::credentials::{self, Credentials};
 use crate::decode::{Incoming, decode, media, single_header};
 use crate::drain::{Drain, Phase};
 use crate::failures::{self, Failure, Failures};
@@ -93,6 +94,8 @@ pub(crate) struct Arrival<'r> {
     scopes: Scopes,
     /// What is known about the sign-in and the device.
     circumstances: Circumstances,
+    /// What ends the calls of the credential.
+    revocation: Revocation,
     pub(crate) ip: IpAddr,
     /// The portal's own host name, if that was used.
     own_host: Option<&'r str>,
@@ -307,6 +310,7 @@ impl Portal {
             }
             Access::Denied | Access::Unknown => return Err(ProblemKind::Endpoint.into()),
         }
+        let revocation = credentials::revocation(&inner.credentials, &inner.identity, held.as_ref());
         let arrival = Arrival {
             headers: &parts.headers,
             endpoint,
@@ -316,6 +320,7 @@ impl Portal {
             selection: Selection::default(),
             scopes,
             circumstances,
+            revocation,
             ip,
             own_host,
             passage: Passage { parts, peer, passed: cluster::is_passed(parts) },
@@ -473,6 +478,7 @@ impl Arrival<'_> {
             scopes: self.scopes.clone(),
             circumstances: self.circumstances.clone(),
             selection: session.map_or_else(|| self.selection.clone(), |session| session.selection()),
+            revocation: self.revocation.clone(),
         }
     }
 
@@ -532,9 +538,9 @@ impl Arrival<'_> {
         Seat::new(place, watch, &portal.0.metrics)
     }
 
-    /// What a call of the caller needs.
-    pub(crate) fn authority(&self, portal: &Portal) -> Authority {
-        Authority::new(&portal.0.credentials, self.held.as_ref())
+    /// What the stream of calls needs: it carries their last words.
+    pub(crate) fn call_seat(&self, portal: &Portal, place: Option<CallerTicket>) -> Seat {
+        self.seat(portal, place).patient()
     }
 
     /// The answer when the credential stopped being good while it was used.

@@ -5,12 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_gate::{CallHandle, CallOutput, CallReply};
-use bartizan_model::Era;
+use bartizan_model::{Era, ReasonCode};
 use bartizan_wire::{Ask, AskAnswer, ClientProfile, LogLevel, RawJson, RequestId, RpcError, build, codes};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::credentials::Authority;
 use crate::drain::Drain;
 use crate::places::CallerTicket;
 use crate::respond::{Asked, Reply};
@@ -26,15 +24,9 @@ pub(crate) struct Call {
     pub(crate) running: Option<Running>,
     /// Said already, not sent yet.
     pub(crate) first: Option<CallOutput>,
-    /// The credential it was made with; when that ends, so does the call.
-    pub(crate) authority: Authority,
     /// One of the caller's places, shared with the stream of the answer.
     pub(crate) place: CallerTicket,
 }
-
-/// A call that takes longer is watched: does its credential still hold? With the time
-/// between two questions, less than two seconds in all.
-const SETTLED: Duration = Duration::from_secs(1);
 
 /// What became of a request while its response head was held back.
 pub(crate) enum Work {
@@ -51,7 +43,6 @@ pub(crate) enum Work {
 enum Heard {
     Said(Option<CallOutput>),
     Cancelled,
-    Revoked,
     Late,
     Over,
 }
@@ -61,24 +52,21 @@ impl Call {
     /// false the client reads no stream: then the end is waited for, notifications are
     /// dropped and questions refused.
     pub(crate) async fn begin(mut self, hold: Duration, events: bool, drain: &Drain) -> Work {
-        let until = Instant::now() + hold;
-        let late = tokio::time::sleep(hold.min(SETTLED));
+        let late = tokio::time::sleep(hold);
         tokio::pin!(late);
-        let mut settled = false;
         loop {
             let heard = {
                 let cancelled = cancelled(self.running.as_ref());
-                let revoked = self.authority.revoked();
                 tokio::select! {
                     biased;
-                    () = revoked => Heard::Revoked,
                     said = self.handle.next() => Heard::Said(said),
                     () = cancelled => Heard::Cancelled,
-                    () = &mut late, if events || !settled => Heard::Late,
+                    () = &mut late, if events => Heard::Late,
                     () = drain.over(), if !events => Heard::Over,
                 }
             };
             match heard {
+                Heard::Said(Some(CallOutput::Done(reply))) if is_revoked(&reply) => return Work::Revoked,
                 Heard::Said(Some(CallOutput::Done(reply))) => return Work::Done(self.reply(reply)),
                 Heard::Said(None) => return Work::Done(self.asked.lost()),
                 Heard::Said(Some(CallOutput::Notify { method, params }))
@@ -92,18 +80,7 @@ impl Call {
                     self.handle.cancel();
                     return Work::Cancelled;
                 }
-                Heard::Revoked => {
-                    self.handle.cancel();
-                    return Work::Revoked;
-                }
-                Heard::Late if events && (settled || hold <= SETTLED) => return Work::Running(Box::new(self)),
-                Heard::Late => {
-                    settled = true;
-                    self.authority.settle();
-                    if events {
-                        late.as_mut().reset(until);
-                    }
-                }
+                Heard::Late => return Work::Running(Box::new(self)),
                 Heard::Over => return Work::Done(self.asked.shut_down()),
             }
         }
@@ -129,17 +106,14 @@ impl Call {
     }
 
     async fn carry(&mut self, channel: &Channel, drain: &Drain) -> Result<(), Gone> {
-        self.authority.settle();
         let mut first = self.first.take();
         loop {
             let heard = match first.take() {
                 Some(first) => Heard::Said(Some(first)),
                 None => {
                     let cancelled = cancelled(self.running.as_ref());
-                    let revoked = self.authority.revoked();
                     tokio::select! {
                         biased;
-                        () = revoked => Heard::Revoked,
                         said = self.handle.next() => Heard::Said(said),
                         () = cancelled => Heard::Cancelled,
                         () = channel.gone() => return Err(Gone),
@@ -167,7 +141,7 @@ impl Call {
                     self.withdraw(channel);
                     return channel.try_message(&self.asked.shut_down().body);
                 }
-                Heard::Cancelled | Heard::Revoked | Heard::Late => {
+                Heard::Cancelled | Heard::Late => {
                     self.handle.cancel();
                     self.withdraw(channel);
                     return Ok(());
@@ -233,6 +207,11 @@ fn refusal(ask: Ask) -> (String, AskAnswer) {
 fn refuse(asks: Vec<Ask>, answers: oneshot::Sender<Vec<(String, AskAnswer)>>) {
     // The call may have ended meanwhile; then nobody wants the answers.
     let _ = answers.send(asks.into_iter().map(refusal).collect());
+}
+
+/// The call's credential stopped being good: while nothing is said yet, that is a 401.
+fn is_revoked(reply: &CallReply) -> bool {
+    matches!(reply, CallReply::Refused(refusal) if refusal.code == ReasonCode::Unauthenticated)
 }
 
 async fn cancelled(running: Option<&Running>) {

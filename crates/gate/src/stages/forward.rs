@@ -21,6 +21,7 @@ use bartizan_wire::{RawJson, RpcError, codes, splice};
 use super::Stage;
 use crate::call::{CallReply, Refusal};
 use crate::exchange::{Destination, Exchange, Reject};
+use crate::revocation::Ended;
 use crate::rewrite;
 
 pub(crate) use asks::ask_all;
@@ -48,7 +49,7 @@ pub(crate) enum End {
         /// For the record.
         note: &'static str,
     },
-    /// Nobody waits for the answer any more.
+    /// Nobody waits for the answer any more, or nobody may have it.
     Abandoned,
 }
 
@@ -130,11 +131,14 @@ fn finish(x: &mut Exchange, end: End) {
             x.finish.note = Some(note.to_owned());
             x.reply = Some(reply);
         }
-        End::Abandoned => {
-            x.finish.outcome = Outcome::Cancelled;
-            x.finish.stage = Some(Stage::Forward);
-            x.reply = Some(CallReply::Error(RpcError::new(codes::INTERNAL_ERROR, "cancelled")));
-        }
+        End::Abandoned => match x.lapse.why() {
+            Some(ended) => stopped(x, &ended),
+            None => {
+                x.finish.outcome = Outcome::Cancelled;
+                x.finish.stage = Some(Stage::Forward);
+                x.reply = Some(CallReply::Error(RpcError::new(codes::INTERNAL_ERROR, "cancelled")));
+            }
+        },
     }
 }
 
@@ -166,6 +170,16 @@ fn failed(x: &mut Exchange, error: &UpstreamError) {
         message: told(error),
         url: None,
     }));
+}
+
+/// Ended from outside while it ran.
+fn stopped(x: &mut Exchange, ended: &Ended) {
+    x.finish.outcome = Outcome::Unknown;
+    x.finish.code = Some(ended.code);
+    x.finish.rule.clone_from(&ended.rule);
+    x.finish.stage = Some(Stage::Forward);
+    x.finish.note = Some(ended.note.to_string());
+    x.reply = Some(x.ended(ended));
 }
 
 /// The code says most; addresses and words of the network stay in the record.

@@ -51,6 +51,7 @@ pub(crate) struct From {
     pub(crate) ip: &'static str,
     pub(crate) circumstances: Circumstances,
     pub(crate) selection: crate::Selection,
+    pub(crate) revocation: crate::Revocation,
 }
 
 pub(crate) fn modern(user: &'static str) -> From {
@@ -64,6 +65,7 @@ pub(crate) fn modern(user: &'static str) -> From {
         ip: "192.0.2.1",
         circumstances: Circumstances::default(),
         selection: crate::Selection::default(),
+        revocation: crate::Revocation::NEVER,
     }
 }
 
@@ -119,6 +121,7 @@ impl From {
             profile: Arc::new(profile),
             ip: Some(self.ip.parse().unwrap()),
             selection: self.selection.clone(),
+            revocation: self.revocation.clone(),
             session: None,
             traceparent: None,
             trace_id: Some("0af7651916cd43dd8448eb211c80319c".into()),

@@ -25,18 +25,48 @@ pub(crate) struct Seat {
     _place: Option<CallerTicket>,
     /// The future comes first: it holds no lock, but the watch counts it.
     revoked: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Watch)>,
+    patience: Patience,
     metrics: Metrics,
 }
+
+/// What a stream does when the credential ends.
+enum Patience {
+    /// Ends.
+    None,
+    /// The calls on it end with the credential; their last words still go out.
+    Ready,
+    /// Those words are waited for.
+    Waiting(Pin<Box<Sleep>>),
+}
+
+/// A stream of calls ends this long after its credential at the latest.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 impl Seat {
     pub(crate) fn new(place: Option<CallerTicket>, watch: Option<Watch>, metrics: &Metrics) -> Self {
         metrics.streams(1);
         let revoked = watch.map(|watch| (Box::pin(watch.revoked()), watch));
-        Self { _place: place, revoked, metrics: metrics.clone() }
+        Self { _place: place, revoked, patience: Patience::None, metrics: metrics.clone() }
+    }
+
+    /// The same for a stream that closes with the calls it carries.
+    pub(crate) fn patient(mut self) -> Self {
+        self.patience = Patience::Ready;
+        self
     }
 
     fn is_revoked(&mut self, cx: &mut Context<'_>) -> bool {
-        self.revoked.as_mut().is_some_and(|(revoked, _)| revoked.as_mut().poll(cx).is_ready())
+        if let Patience::Waiting(until) = &mut self.patience {
+            return until.as_mut().poll(cx).is_ready();
+        }
+        let revoked = self.revoked.as_mut().is_some_and(|(revoked, _)| revoked.as_mut().poll(cx).is_ready());
+        if revoked && matches!(self.patience, Patience::Ready) {
+            let mut until = Box::pin(tokio::time::sleep(LAST_WORDS));
+            let over = until.as_mut().poll(cx).is_ready();
+            self.patience = Patience::Waiting(until);
+            return over;
+        }
+        revoked
     }
 }
 

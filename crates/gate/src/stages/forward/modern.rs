@@ -19,6 +19,7 @@ use crate::exchange::Exchange;
 use crate::gate::Inner;
 use crate::park::{ParkId, Parked};
 use crate::request_state::{Binding, Kind, State, StateError, call_digest, purpose};
+use crate::revocation::Ended;
 use crate::stages::{Stage, record};
 
 /// Wait after the last question for more.
@@ -164,21 +165,28 @@ async fn put_aside(x: &Exchange, parked: Parked) -> End {
     gate.metrics.parked(gate.parks.len());
     let life = Duration::from_millis(gate.limits.park_ms);
     let tasks = gate.tasks.clone();
+    let lapse = x.lapse.clone();
     tasks.spawn(async move {
         tokio::select! {
             () = taken.notified() => {}
-            () = tokio::time::sleep(life) => abandon(&gate, &id).await,
-            () = gate.closing.cancelled() => abandon(&gate, &id).await,
+            () = tokio::time::sleep(life) => abandon(&gate, &id, None).await,
+            () = gate.closing.cancelled() => abandon(&gate, &id, None).await,
+            ended = lapse.ended() => abandon(&gate, &id, Some(ended)).await,
         }
         gate.metrics.parked(gate.parks.len());
     });
     End::InputRequired(InputRequired { asks, request_state: Some(sealed) }.to_raw())
 }
 
-/// Ends a parked call that nobody takes up.
-async fn abandon(gate: &Inner, id: &str) {
+/// Ends a parked call that nobody takes up, or nobody may.
+async fn abandon(gate: &Inner, id: &str, ended: Option<Ended>) {
     let Some(mut parked) = gate.parks.take(id) else { return };
     let _ = tokio::time::timeout(CANCEL, parked.call.cancel()).await;
+    if let Some(ended) = ended {
+        parked.abandoned.verdict.code = Some(ended.code);
+        parked.abandoned.verdict.rule = ended.rule.as_deref().map(str::to_owned);
+        parked.abandoned.note = Some(format!("parked call ended: {}", ended.note));
+    }
     parked.abandoned.at_ms = gate.clock.now_ms();
     if let Err(error) = gate.audit.append(*parked.abandoned).await {
         tracing::error!(%error, "the end of a parked call could not be recorded");

@@ -123,6 +123,8 @@ async fn converse(x: &mut Exchange, mut line: Line) -> Turn {
         let upstreams_turn = line.pending.is_empty();
         let happened = tokio::select! {
             biased;
+            // First: a server that never stops talking does not keep the call alive.
+            _ = x.lapse.ended() => Happened::Abandoned,
             event = line.call.next() => Happened::Upstream(event),
             () = x.abandoned() => Happened::Abandoned,
             (key, answer) = line.pending.next() => Happened::Answer(key, answer),
