@@ -81,6 +81,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0009_replica.sql"),
         postgres: include_str!("../migrations/postgres/0009_replica.sql"),
     },
+    Step {
+        version: 10,
+        name: "resources",
+        sqlite: include_str!("../migrations/sqlite/0010_resource.sql"),
+        postgres: include_str!("../migrations/postgres/0010_resource.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.
