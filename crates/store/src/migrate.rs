@@ -82,10 +82,10 @@ const STEPS: &[Step] = &[
         postgres: include_str!("../migrations/postgres/0009_replica.sql"),
     },
     Step {
-        version: 10,
+        version: 11,
         name: "resources",
-        sqlite: include_str!("../migrations/sqlite/0010_resource.sql"),
-        postgres: include_str!("../migrations/postgres/0010_resource.sql"),
+        sqlite: include_str!("../migrations/sqlite/0011_resource.sql"),
+        postgres: include_str!("../migrations/postgres/0011_resource.sql"),
     },
 ];
 

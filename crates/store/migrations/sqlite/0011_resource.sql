@@ -1,4 +1,4 @@
--- Keep in step with ../postgres/0010_resource.sql: a test compares the canonical
+-- Keep in step with ../postgres/0011_resource.sql: a test compares the canonical
 -- descriptions of both.
 
 -- One row per change of the objects below, in commit order; several objects may change
