@@ -217,7 +217,63 @@ async fn a17_who_does_not_open_the_page_is_refused() {
         answers.send(vec![(asks[0].key.clone(), answer)]).unwrap();
         assert_eq!(end(handle).await.refusal().code, ReasonCode::StepUpRequired);
         assert_eq!(office.executed(), 0);
+
+        let alice = signed_in(modern("alice"));
+        let params = json!({"name": tool, "arguments": {}});
+        let asked = office.bench.call(&alice, "tools/call", params.clone()).await.json();
+        for answer in [json!({"action": action}), json!({"action": "ACCEPT"}), json!("accept"), json!(null)] {
+            let retry = answered(&params, &asked, answer);
+            let reply = office.bench.call(&alice, "tools/call", retry).await;
+            let refusal = reply.refusal();
+            assert_eq!((refusal.code, refusal.url.as_deref()), (ReasonCode::StepUpRequired, Some(URL)));
+        }
+        assert_eq!(office.executed(), 0);
     }
+}
+
+/// The next round with this answer to the only question.
+fn answered(params: &Value, asked: &Value, answer: Value) -> Value {
+    let mut retry = params.clone();
+    retry["requestState"] = asked["requestState"].clone();
+    let (key, _) = asked["inputRequests"].as_object().unwrap().iter().next().unwrap();
+    retry["inputResponses"] = json!({key.as_str(): answer});
+    retry
+}
+
+#[tokio::test]
+async fn a17_a_modern_client_that_comes_back_at_once_waits_for_its_person() {
+    let (_, tool, edit) = ways().remove(0);
+    let office = Office::open(|r| edit(r)).await;
+    let alice = signed_in(modern("alice"));
+    let params = json!({"name": tool, "arguments": {"v": "2"}});
+    let asked = office.bench.call(&alice, "tools/call", params.clone()).await.json();
+    let retry = answered(&params, &asked, json!({"action": "accept"}));
+    let running = office.bench.start(&alice, "tools/call", retry);
+    let (reply, ()) = tokio::join!(end(running), async {
+        tokio::task::yield_now().await;
+        office.add(|facts| facts.mfa_at_ms = Some(NOW_MS));
+    });
+    assert_eq!(reply.text(), "{\"v\":\"2\"}");
+    assert_eq!(office.executed(), 1);
+}
+
+#[tokio::test]
+async fn a16_a_second_factor_is_no_answer_to_the_question_for_a_purpose() {
+    let rule =
+        json!([{"action": "allow", "include": [{"everyone": true}], "require_purpose": true, "require_mfa": {}}]);
+    let office = Office::open(|r| r["portals"][0]["policies"] = rule).await;
+    let alice = signed_in(modern("alice"));
+    let params = json!({"name": "old_echo", "arguments": {}});
+    let first = office.bench.call(&alice, "tools/call", params.clone()).await.json();
+    assert!(first["inputRequests"]["step_up"].is_object(), "{first}");
+    office.add(|facts| facts.mfa_at_ms = Some(NOW_MS));
+    let retry = answered(&params, &first, json!({"action": "accept"}));
+    let second = office.bench.call(&alice, "tools/call", retry).await.json();
+    assert!(second["inputRequests"]["purpose"].is_object(), "asked at once: {second}");
+    office.add(|facts| facts.purpose = Some("incident 7".into()));
+    let retry = answered(&params, &second, json!({"action": "accept"}));
+    office.bench.call(&alice, "tools/call", retry).await.text();
+    assert_eq!(office.executed(), 1);
 }
 
 /// Without the stage the call goes through: the second factor is what holds it.

@@ -10,7 +10,7 @@ use super::decide;
 use crate::call::{CallReply, Refusal};
 use crate::exchange::{Answer, Exchange, Reject};
 use crate::stages::Stage;
-use crate::stages::page::{self, LOOK, Opened};
+use crate::stages::page::{self, Opened};
 
 /// How many things one call asks its person for.
 const ROUNDS: usize = 3;
@@ -37,19 +37,24 @@ pub(super) async fn run(x: &mut Exchange, mut decision: Decision) -> Result<Deci
             let refused = Reject::refused(Stage::Authorize, need.code(), decision.rule);
             Reject { answer: Answer::Reply(Box::new(reply)), ..refused }.noted("the person was asked")
         };
-        match page::open(x, "step_up", &url, message(&need)).await {
-            Opened::Ask(raw) => return Err(told(x, decision, Some(raw))),
-            Opened::Refuse => return Err(told(x, decision, None)),
-            Opened::Gone => return Err(Reject::abandoned(Stage::Authorize)),
+        let (key, message) = question(&need);
+        let opened = match page::open(x, key, &url, message).await {
             Opened::Accepted { id, last } => match wait(x, &need, last).await {
                 Waited::Changed(changed) => {
-                    x.elicitations.push(id);
+                    x.elicitations.extend(id);
                     decision = changed;
+                    continue;
                 }
-                Waited::Same => return Err(told(x, decision, None)),
-                Waited::Gone => return Err(Reject::abandoned(Stage::Authorize)),
+                Waited::Same => page::still_open(x, key, &url, message),
+                Waited::Gone => Opened::Gone,
             },
-        }
+            opened => opened,
+        };
+        return Err(match opened {
+            Opened::Ask(raw) => told(x, decision, Some(raw)),
+            Opened::Gone => Reject::abandoned(Stage::Authorize),
+            _ => told(x, decision, None),
+        });
     }
     Ok(decision)
 }
@@ -65,20 +70,20 @@ enum Waited {
 }
 
 async fn wait(x: &mut Exchange, need: &Need, last: Instant) -> Waited {
-    while Instant::now() < last {
+    loop {
         if renew(x).await {
             let decision = decide(x);
             if decision.need.as_ref() != Some(need) {
                 return Waited::Changed(decision);
             }
         }
-        tokio::select! {
-            biased;
-            () = x.abandoned() => return Waited::Gone,
-            () = tokio::time::sleep(LOOK) => {}
+        if Instant::now() >= last {
+            return Waited::Same;
+        }
+        if !page::pause(x, last).await {
+            return Waited::Gone;
         }
     }
-    Waited::Same
 }
 
 /// Takes over what the grant's sign-in tells now. True when that is something else.
@@ -99,10 +104,12 @@ fn about(x: &Exchange) -> String {
     x.asked_for().map_or_else(|| x.endpoint.label(), str::to_owned)
 }
 
-fn message(need: &Need) -> &'static str {
+/// Key and text of the question. The keys differ, so that the answer to one is not taken for
+/// the answer to the other.
+fn question(need: &Need) -> (&'static str, &'static str) {
     match need {
-        Need::Mfa { .. } => "Confirm with a second factor first.",
-        Need::Purpose => "Say what you need this access for first.",
+        Need::Mfa { .. } => ("step_up", "Confirm with a second factor first."),
+        Need::Purpose => ("purpose", "Say what you need this access for first."),
     }
 }
 
@@ -113,7 +120,7 @@ fn refusal(x: &Exchange, need: &Need, decision: &Decision, url: &str) -> Refusal
         event_id: x.id,
         retry_after_s: None,
         visible: true,
-        message: Some(format!("{} Open {url} and call again.", message(need))),
+        message: Some(format!("{} Open {url} and call again.", question(need).1)),
         url: Some(Arc::from(url)),
     }
 }

@@ -124,7 +124,7 @@ async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>, refused: Option<i64>) -> 
         Opened::Accepted { id, last } => (id, last),
         opened => return told(opened),
     };
-    while Instant::now() < last {
+    loop {
         match x.gate.personal.ready(spec, &x.caller.principal).await {
             // The one that was refused may still be there: it was too young to be given up.
             Ok(Some(account)) if Some(account.version) == refused => {}
@@ -135,11 +135,13 @@ async fn way(x: &mut Exchange, spec: &Arc<ServerSpec>, refused: Option<i64>) -> 
             Err(AccountError::LoginNeeded) => {}
             Err(error) => return Way::Unusable(error),
         }
+        if Instant::now() >= last {
+            return told(page::still_open(x, KEY, &url, &message(spec)));
+        }
         if !page::pause(x, last).await {
             return Way::Gone;
         }
     }
-    told(page::still_open(x, KEY, &url, &message(spec)))
 }
 
 fn told(opened: Opened) -> Way {
