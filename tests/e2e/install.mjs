@@ -46,8 +46,24 @@ function venvPart(name) {
   };
 }
 
+/** The Rust client: a crate with a lock of its own, so that nothing of it is in the product's. Only the program is kept. */
+function rmcpPart() {
+  const crate = join(here, "clients", "rmcp");
+  return {
+    pins: [join(crate, "Cargo.toml"), join(crate, "Cargo.lock"), join(crate, "src", "main.rs")],
+    folder: join(tools, "rmcp"),
+    install(folder) {
+      const target = join(folder, "target");
+      run("cargo", ["build", "--quiet", "--locked", "--manifest-path", join(crate, "Cargo.toml"), "--target-dir", target], crate);
+      copyFileSync(join(target, "debug", "bartizan-e2e-rmcp"), join(folder, "client"));
+      rmSync(target, { recursive: true });
+    },
+  };
+}
+
 const parts = {
   npm: npmPart(),
+  rmcp: rmcpPart(),
   mcp: venvPart("mcp"),
   fastmcp: venvPart("fastmcp"),
   servers: venvPart("servers"),
@@ -55,7 +71,11 @@ const parts = {
 };
 
 const stampFile = (part) => join(part.folder, ".pinned");
-const stampOf = (part) => createHash("sha256").update(readFileSync(part.pins)).digest("hex");
+function stampOf(part) {
+  const hash = createHash("sha256");
+  for (const file of [part.pins].flat()) hash.update(readFileSync(file));
+  return hash.digest("hex");
+}
 
 function installed(part) {
   const file = stampFile(part);

@@ -27,6 +27,8 @@ pub enum RealClient {
     Inspector,
     /// The bridge `mcp-remote`.
     McpRemote,
+    /// `rmcp`, the official Rust SDK.
+    Rmcp,
     /// Our own bridge, `bartizan stdio`.
     Stdio,
 }
@@ -37,12 +39,14 @@ impl RealClient {
         match self {
             Self::PythonMcp => &[Part::Mcp, Part::Product],
             Self::FastMcp => &[Part::FastMcp, Part::Product],
+            Self::Rmcp => &[Part::Rmcp, Part::Product],
             _ => &[Part::Npm, Part::Product],
         }
     }
 
-    fn program(self) -> (PathBuf, PathBuf) {
-        let script = |name| tools::script("clients").join(name);
+    /// The program and, if it is an interpreter, what it runs.
+    fn program(self) -> (PathBuf, Option<PathBuf>) {
+        let script = |name| Some(tools::script("clients").join(name));
         match self {
             Self::TsV1 => (tools::node(), script("ts-v1.mjs")),
             Self::TsV2 => (tools::node(), script("ts-v2.mjs")),
@@ -50,13 +54,14 @@ impl RealClient {
             Self::FastMcp => (tools::venv("fastmcp", "python"), script("fastmcp_client.py")),
             Self::Inspector => (tools::node(), script("inspector.mjs")),
             Self::McpRemote => (tools::node(), script("mcp-remote.mjs")),
+            Self::Rmcp => (tools::folder().join("rmcp/client"), None),
             Self::Stdio => (tools::node(), script("stdio.mjs")),
         }
     }
 
     /// Whether it can answer what servers ask.
     pub fn answers(self) -> bool {
-        self != Self::Inspector
+        !matches!(self, Self::Inspector | Self::Rmcp)
     }
 }
 
@@ -95,7 +100,25 @@ pub async fn drive_with(
 /// # Errors
 /// When it prints no report.
 pub async fn sign_in(client: RealClient, url: &str, person: &Person, mode: &str, steps: Value) -> Result<Report> {
+    sign_in_as(client, url, person, mode, steps, json!({})).await
+}
+
+/// The same with more members of the plan, such as `elicitation`.
+///
+/// # Errors
+/// When it prints no report.
+pub async fn sign_in_as(
+    client: RealClient,
+    url: &str,
+    person: &Person,
+    mode: &str,
+    steps: Value,
+    more: Value,
+) -> Result<Report> {
     let mut plan = json!({"url": url, "signIn": true, "steps": steps, "limit": 240});
+    if let (Some(plan), Some(more)) = (plan.as_object_mut(), more.as_object()) {
+        plan.extend(more.clone());
+    }
     if client == RealClient::Inspector {
         // Its redirect has a fixed port, which is a setting.
         plan["callbackPort"] = json!(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port());
@@ -109,7 +132,7 @@ async fn follow(client: RealClient, mut plan: Value, mode: &str, env: &[(String,
     }
     let (program, script) = client.program();
     let mut command = Command::new(program);
-    command.arg(script).arg(plan.to_string());
+    command.args(script).arg(plan.to_string());
     command.env("BARTIZAN_TOOLS_DIR", tools::folder()).env("PYTHONDONTWRITEBYTECODE", "1");
     command.env("BARTIZAN_BINARY", tools::product());
     command.envs(env.iter().map(|(name, value)| (name, value)));

@@ -12,6 +12,8 @@ pub enum Part {
     Mcp,
     /// The FastMCP client.
     FastMcp,
+    /// The client of the official Rust SDK.
+    Rmcp,
     /// PyPI servers.
     Servers,
     /// The SCIM client and conformance tester.
@@ -78,6 +80,7 @@ fn missing(part: Part) -> Option<String> {
         Part::Npm => (folder().join("npm/.pinned"), "the npm packages"),
         Part::Mcp => (folder().join("venv-mcp/.pinned"), "the Python client mcp"),
         Part::FastMcp => (folder().join("venv-fastmcp/.pinned"), "the FastMCP client"),
+        Part::Rmcp => (folder().join("rmcp/.pinned"), "the Rust client rmcp"),
         Part::Servers => (folder().join("venv-servers/.pinned"), "the PyPI servers"),
         Part::Scim => (folder().join("venv-scim/.pinned"), "the SCIM tester"),
         Part::Browser => (PathBuf::from(CHROMIUM), "the browser; apt-get install chromium"),

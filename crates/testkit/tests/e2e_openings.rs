@@ -146,7 +146,7 @@ async fn p58_every_documented_opening_leads_to_a_list() {
 }
 
 /// The real clients whose first requests are kept, and how each was started.
-const RECORDED: [(&str, RealClient, &str); 9] = [
+const RECORDED: [(&str, RealClient, &str); 12] = [
     ("typescript-v1", RealClient::TsV1, ""),
     ("typescript-v2-legacy", RealClient::TsV2, "legacy"),
     ("typescript-v2-auto", RealClient::TsV2, "auto"),
@@ -156,6 +156,9 @@ const RECORDED: [(&str, RealClient, &str); 9] = [
     ("fastmcp", RealClient::FastMcp, ""),
     ("inspector", RealClient::Inspector, ""),
     ("mcp-remote", RealClient::McpRemote, ""),
+    ("rmcp-legacy", RealClient::Rmcp, "legacy"),
+    ("rmcp-auto", RealClient::Rmcp, "auto"),
+    ("rmcp-modern", RealClient::Rmcp, "modern"),
 ];
 
 fn recording(name: &str) -> std::path::PathBuf {
@@ -235,7 +238,10 @@ async fn p58_every_recorded_opening_leads_to_a_list() {
     }
     #[expect(clippy::disallowed_methods, reason = "a switch of this test alone")]
     if std::env::var("BARTIZAN_GOLDEN").is_ok_and(|word| word == "write") {
-        for (name, client, mode) in RECORDED {
+        // One alone with `BARTIZAN_GOLDEN_OF=NAME`.
+        let only = std::env::var("BARTIZAN_GOLDEN_OF").ok();
+        for (name, client, mode) in RECORDED.into_iter().filter(|(name, ..)| only.as_deref().is_none_or(|o| o == *name))
+        {
             record(name, client, mode).await;
         }
     }

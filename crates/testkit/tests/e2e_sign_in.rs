@@ -125,6 +125,16 @@ async fn a1_mcp_remote_signs_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a1_rmcp_signs_in() {
+    signs_in("a1_rmcp_signs_in", RealClient::Rmcp, "legacy").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a1_rmcp_signs_in_modern() {
+    signs_in("a1_rmcp_signs_in_modern", RealClient::Rmcp, "modern").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a19_a_known_person_is_still_asked_for_a_new_client() {
     let test = "a19_a_known_person_is_still_asked_for_a_new_client";
     if !ready(test, RealClient::TsV1) {
