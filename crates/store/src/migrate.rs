@@ -87,6 +87,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0011_resource.sql"),
         postgres: include_str!("../migrations/postgres/0011_resource.sql"),
     },
+    Step {
+        version: 12,
+        name: "approvals",
+        sqlite: include_str!("../migrations/sqlite/0012_approval.sql"),
+        postgres: include_str!("../migrations/postgres/0012_approval.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.

@@ -1,10 +1,14 @@
 //! One module per noun; the only place with SQL.
 
 pub mod alert;
+pub mod approval;
+pub mod audit_body;
+pub mod audit_checkpoint;
 pub mod audit_index;
 pub mod browser_session;
 pub mod change;
 pub mod client_profile;
+pub mod export_cursor;
 pub mod lease;
 pub mod login_state;
 pub mod meta;
@@ -18,6 +22,7 @@ pub mod portal_shown;
 pub mod portal_state;
 pub mod replay;
 pub mod replica;
+pub mod resource;
 pub mod scim;
 pub mod sealed;
 pub mod service_token;
@@ -37,7 +42,11 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(sealed::statements());
     all.extend(client_profile::statements());
     all.extend(alert::statements());
+    all.extend(approval::statements());
+    all.extend(audit_body::statements());
+    all.extend(audit_checkpoint::statements());
     all.extend(audit_index::statements());
+    all.extend(export_cursor::statements());
     all.extend(person::statements());
     all.extend(browser_session::statements());
     all.extend(login_state::statements());
@@ -45,6 +54,7 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(portal_state::statements());
     all.extend(replay::statements());
     all.extend(replica::statements());
+    all.extend(resource::statements());
     all.extend(oauth_client::statements());
     all.extend(oauth_code::statements());
     all.extend(oauth_consent::statements());
