@@ -93,6 +93,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0012_approval.sql"),
         postgres: include_str!("../migrations/postgres/0012_approval.sql"),
     },
+    Step {
+        version: 13,
+        name: "definitions",
+        sqlite: include_str!("../migrations/sqlite/0013_definition.sql"),
+        postgres: include_str!("../migrations/postgres/0013_definition.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.
