@@ -29,14 +29,23 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts one that knows these people: `{"ana": {"email": …, "name": …, "groups": […]}}`.
+    /// Starts one that knows these people: `{"ana": {"email": …, "name": …, "groups": […]}}`. How they sign in is
+    /// `amr` and `acr`, how many seconds ago `ages`, for each time in turn.
     ///
     /// # Errors
     /// When it does not get ready.
     pub async fn start(people: Value) -> Result<Self> {
+        Self::start_with(json!({"people": people})).await
+    }
+
+    /// The same with other settings, as `sign-in/provider.mjs` names them.
+    ///
+    /// # Errors
+    /// When it does not get ready.
+    pub async fn start_with(settings: Value) -> Result<Self> {
         let mut child = Command::new(tools::node())
             .arg(tools::script("sign-in/provider.mjs"))
-            .arg(json!({"people": people}).to_string())
+            .arg(settings.to_string())
             .env("BARTIZAN_TOOLS_DIR", tools::folder())
             .env("NODE_NO_WARNINGS", "1")
             .stdin(Stdio::piped())
@@ -73,13 +82,13 @@ impl Provider {
         })
     }
 
-    async fn tell(&mut self, command: Value) -> Result<()> {
+    async fn tell(&mut self, command: Value) -> Result<Value> {
         self.input.write_all(format!("{command}\n").as_bytes()).await?;
         self.input.flush().await?;
         let answer = timeout(PATIENCE, self.output.next_line()).await??.context("the provider ended")?;
         let answer: Value = serde_json::from_str(&answer)?;
         anyhow::ensure!(answer["done"] == true, "the provider says {answer}");
-        Ok(())
+        Ok(answer)
     }
 
     /// Makes bartizan at this base URL a client of the provider.
@@ -89,8 +98,10 @@ impl Provider {
     pub async fn admit(&mut self, base: &str) -> Result<()> {
         // The second is used as soon as there are several providers.
         let redirects = [format!("{base}/login/callback"), format!("{base}/login/callback/corp")];
-        let client = json!({"client_id": "bartizan", "client_secret": CLIENT_SECRET, "redirect_uris": redirects});
-        self.tell(json!({"client": client})).await
+        // Without it, not every sign-in tells when it was.
+        let client = json!({"client_id": "bartizan", "client_secret": CLIENT_SECRET, "redirect_uris": redirects,
+            "require_auth_time": true});
+        self.tell(json!({"client": client})).await.map(drop)
     }
 
     /// Makes the provider forget a person.
@@ -98,7 +109,24 @@ impl Provider {
     /// # Errors
     /// When the provider is gone.
     pub async fn remove(&mut self, person: &str) -> Result<()> {
-        self.tell(json!({"remove": person})).await
+        self.tell(json!({"remove": person})).await.map(drop)
+    }
+
+    /// Ends all that the provider gave for a person: tokens, refresh tokens, grants.
+    ///
+    /// # Errors
+    /// When the provider is gone.
+    pub async fn forget(&mut self, person: &str) -> Result<()> {
+        self.tell(json!({"forget": person})).await.map(drop)
+    }
+
+    /// What it was asked at its authorization endpoint, in order: the parameters.
+    ///
+    /// # Errors
+    /// When the provider is gone.
+    pub async fn asked(&mut self) -> Result<Vec<Value>> {
+        let answer = self.tell(json!({"asked": true})).await?;
+        Ok(answer["asked"].as_array().cloned().unwrap_or_default())
     }
 
     /// Changes what the provider says of a person.
@@ -106,7 +134,7 @@ impl Provider {
     /// # Errors
     /// When the provider is gone.
     pub async fn change(&mut self, person: &str, set: Value) -> Result<()> {
-        self.tell(json!({"person": person, "set": set})).await
+        self.tell(json!({"person": person, "set": set})).await.map(drop)
     }
 }
 
@@ -117,6 +145,8 @@ pub struct Person {
     decide: &'static str,
     /// Other names of the person, by the origin where they are used.
     names: Vec<(String, String)>,
+    /// What the person says an access is for.
+    purpose: String,
 }
 
 impl Person {
@@ -125,7 +155,13 @@ impl Person {
     /// # Errors
     /// When no folder can be made.
     pub fn new(name: &str) -> Result<Self> {
-        Ok(Self { name: name.to_owned(), folder: TempDir::new()?, decide: "allow", names: Vec::new() })
+        Ok(Self {
+            name: name.to_owned(),
+            folder: TempDir::new()?,
+            decide: "allow",
+            names: Vec::new(),
+            purpose: String::new(),
+        })
     }
 
     /// The same person refuses what bartizan asks.
@@ -142,6 +178,13 @@ impl Person {
         self
     }
 
+    /// The same person says that an access is for this.
+    #[must_use]
+    pub fn saying(mut self, purpose: &str) -> Self {
+        self.purpose = purpose.to_owned();
+        self
+    }
+
     /// The environment in which a client finds this person's browser.
     pub fn environment(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
@@ -152,6 +195,7 @@ impl Person {
             ("BARTIZAN_TRACE", path("trace")),
             ("BARTIZAN_SHOTS", path("shots")),
             ("BARTIZAN_DECIDE", self.decide.to_owned()),
+            ("BARTIZAN_PURPOSE", self.purpose.clone()),
             ("BARTIZAN_NAMES", Value::from_iter(self.names.iter().cloned()).to_string()),
             ("BARTIZAN_TOOLS_DIR", tools::folder().display().to_string()),
         ]

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { answers, browserOf, capabilities, drive, headersOf, installed } from "../lib/drive.mjs";
+import { answers, browserOf, capabilitiesOf, drive, headersOf, installed } from "../lib/drive.mjs";
 import { node22, toolsDir } from "../lib/paths.mjs";
 
 const { Client } = installed("@modelcontextprotocol/sdk/client/index.js");
@@ -20,7 +20,7 @@ await drive("mcp-remote", async (plan, asked) => {
     env: { ...browserOf(), PATH: process.env.PATH, HOME: home, MCP_REMOTE_CONFIG_DIR: home },
     stderr: "inherit",
   });
-  const client = new Client({ name: "e2e-mcp-remote", version: "1.0.0" }, { capabilities });
+  const client = new Client({ name: "e2e-mcp-remote", version: "1.0.0" }, { capabilities: capabilitiesOf(plan) });
   const by = answers(asked);
   client.setRequestHandler(types.ElicitRequestSchema, by["elicitation/create"]);
   client.setRequestHandler(types.CreateMessageRequestSchema, by["sampling/createMessage"]);

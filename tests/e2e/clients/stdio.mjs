@@ -1,5 +1,5 @@
 // Our own stdio bridge in front of the URL, driven by the TypeScript SDK v1 over stdio.
-import { answers, browserOf, capabilities, drive, installed } from "../lib/drive.mjs";
+import { answers, browserOf, capabilitiesOf, drive, installed } from "../lib/drive.mjs";
 
 const { Client } = installed("@modelcontextprotocol/sdk/client/index.js");
 const { StdioClientTransport } = installed("@modelcontextprotocol/sdk/client/stdio.js");
@@ -13,7 +13,7 @@ await drive("stdio", async (plan, asked) => {
     env: { ...browserOf(), PATH: process.env.PATH, ...(plan.token ? { BARTIZAN_TOKEN: plan.token } : {}) },
     stderr: "inherit",
   });
-  const client = new Client({ name: "e2e-stdio", version: "1.0.0" }, { capabilities });
+  const client = new Client({ name: "e2e-stdio", version: "1.0.0" }, { capabilities: capabilitiesOf(plan) });
   const by = answers(asked);
   client.setRequestHandler(types.ElicitRequestSchema, by["elicitation/create"]);
   client.setRequestHandler(types.CreateMessageRequestSchema, by["sampling/createMessage"]);

@@ -1,5 +1,5 @@
 // The TypeScript SDK v1 (legacy era only) over Streamable HTTP.
-import { answers, capabilities, drive, headersOf, installed } from "../lib/drive.mjs";
+import { answers, capabilitiesOf, drive, headersOf, installed } from "../lib/drive.mjs";
 import { oauth, toldOf } from "../lib/oauth.mjs";
 
 const { Client } = installed("@modelcontextprotocol/sdk/client/index.js");
@@ -8,7 +8,7 @@ const types = installed("@modelcontextprotocol/sdk/types.js");
 const { UnauthorizedError } = installed("@modelcontextprotocol/sdk/client/auth.js");
 
 await drive("ts-v1", async (plan, asked) => {
-  const client = new Client({ name: "e2e-ts-v1", version: "1.0.0" }, { capabilities });
+  const client = new Client({ name: "e2e-ts-v1", version: "1.0.0" }, { capabilities: capabilitiesOf(plan) });
   const by = answers(asked);
   client.setRequestHandler(types.ElicitRequestSchema, by["elicitation/create"]);
   client.setRequestHandler(types.CreateMessageRequestSchema, by["sampling/createMessage"]);

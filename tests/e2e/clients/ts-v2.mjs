@@ -1,5 +1,5 @@
 // The TypeScript client v2 over Streamable HTTP. Modes: legacy (its default), auto, modern (pinned).
-import { answers, capabilities, drive, headersOf, installed } from "../lib/drive.mjs";
+import { answers, capabilitiesOf, drive, headersOf, installed } from "../lib/drive.mjs";
 import { oauth, toldOf } from "../lib/oauth.mjs";
 
 const { Client, StreamableHTTPClientTransport, UnauthorizedError } = installed("@modelcontextprotocol/client");
@@ -12,7 +12,7 @@ const negotiation = {
 
 await drive("ts-v2", async (plan, asked) => {
   const versionNegotiation = negotiation[plan.mode ?? "legacy"];
-  const client = new Client({ name: "e2e-ts-v2", version: "1.0.0" }, { capabilities, versionNegotiation });
+  const client = new Client({ name: "e2e-ts-v2", version: "1.0.0" }, { capabilities: capabilitiesOf(plan), versionNegotiation });
   for (const [method, answer] of Object.entries(answers(asked))) client.setRequestHandler(method, answer);
   const signIn = plan.signIn ? await oauth(plan, "ts-v2") : undefined;
   const options = { requestInit: { headers: headersOf(plan) }, authProvider: signIn?.provider };

@@ -1,11 +1,14 @@
 // What every JavaScript client script shares: the plan, the steps, the report.
 //
-// A plan is one JSON argument: {url, token? or signIn: true, mode?, steps: [...]}, a step is one of
+// A plan is one JSON argument: {url, token? or signIn: true, mode?, elicitation?, patience?, steps: [...]}; with
+// `elicitation: "url"` the client lets the person's browser open what it is asked to open and goes on at once, as
+// clients with a screen do; `patience` is how long it waits for a call, ms. A step is one of
 //   {list: "tools" | "resources" | "templates" | "prompts"}, {call: NAME, args?, progress?: true},
 //   {read: URI}, {readNamed: END OF A NAME} (the first listed resource), {prompt: NAME, args?}, {complete: PROMPT, argument, value}
 // The report is one JSON line: {client, mode, version, server, asked: [...], steps: [...], signedIn?, error?}.
 // A step that fails has `error: {code, message}` and the run goes on.
 import { createRequire } from "node:module";
+import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { toolsDir } from "./paths.mjs";
 
@@ -31,6 +34,12 @@ export function fillForm(schema) {
 export function answers(asked) {
   return {
     "elicitation/create": (request) => {
+      if (request.params.mode === "url") {
+        asked.push(`url ${request.params.url}`);
+        // Agreeing is to open it, not to be through with it.
+        openBrowser(request.params.url);
+        return { action: "accept" };
+      }
       asked.push("elicitation/create");
       return { action: "accept", content: fillForm(request.params.requestedSchema) };
     },
@@ -46,7 +55,17 @@ export function answers(asked) {
   };
 }
 
-export const capabilities = { elicitation: {}, sampling: {}, roots: {} };
+/** What the client declares. */
+export function capabilitiesOf(plan) {
+  return { elicitation: plan.elicitation === "url" ? { form: {}, url: {} } : {}, sampling: {}, roots: {} };
+}
+
+/** Starts what the environment calls the browser and does not wait for it. */
+export function openBrowser(url) {
+  const program = process.env.BROWSER;
+  if (!program) throw new Error("no browser");
+  spawn(program, [String(url)], { stdio: ["ignore", "ignore", "inherit"] });
+}
 
 /** All pages of a list. */
 async function pages(fetch, member) {
@@ -71,7 +90,7 @@ async function named(client, end) {
 
 const said = (content) => (content ?? []).map((block) => block.text ?? block.resource?.text ?? `<${block.type}>`).join("\n");
 
-async function step(client, wanted) {
+async function step(client, wanted, patience) {
   if (wanted.list) {
     const lists = {
       tools: [(params) => client.listTools(params), "tools", "name"],
@@ -85,7 +104,8 @@ async function step(client, wanted) {
   }
   if (wanted.call) {
     const progress = [];
-    const options = wanted.progress ? { onprogress: (update) => progress.push(update.progress) } : undefined;
+    const onprogress = wanted.progress ? (update) => progress.push(update.progress) : undefined;
+    const options = wanted.progress || patience ? { onprogress, timeout: patience } : undefined;
     const result = await client.callTool({ name: wanted.call, arguments: wanted.args ?? {} }, options);
     const { isError = false, structuredContent, _meta } = result;
     return { isError, text: said(result.content), kinds: result.content.map(({ type }) => type), structuredContent, meta: _meta, progress };
@@ -111,11 +131,11 @@ async function step(client, wanted) {
 const problem = (error) => ({ code: error?.code, message: String(error?.message ?? error), data: error?.data });
 
 /** Every step in order, each with its outcome. */
-export async function runSteps(client, steps) {
+export async function runSteps(client, steps, patience) {
   const done = [];
   for (const wanted of steps) {
     try {
-      done.push({ ...wanted, ...(await step(client, wanted)) });
+      done.push({ ...wanted, ...(await step(client, wanted, patience)) });
     } catch (error) {
       done.push({ ...wanted, error: problem(error) });
     }
@@ -137,7 +157,7 @@ export async function drive(name, connect) {
     const connection = await connect(plan, asked);
     report.version = connection.version;
     report.server = connection.server;
-    report.steps = await runSteps(connection.client, plan.steps ?? []);
+    report.steps = await runSteps(connection.client, plan.steps ?? [], plan.patience);
     report.signedIn = connection.signedIn?.();
     await connection.close();
   } catch (error) {

@@ -1,15 +1,8 @@
 // Sign-in of the JavaScript clients: a provider object in memory, as applications write it,
 // a loopback listener for the redirect, and the system's browser.
-import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import { randomBytes } from "node:crypto";
-
-/** Starts what the environment calls the browser and does not wait for it. */
-export function openBrowser(url) {
-  const program = process.env.BROWSER;
-  if (!program) throw new Error("no browser");
-  spawn(program, [String(url)], { stdio: ["ignore", "ignore", "inherit"] });
-}
+import { openBrowser } from "./drive.mjs";
 
 /**
  * Everything the SDKs ask of an application: metadata, storage, and the way to the browser.

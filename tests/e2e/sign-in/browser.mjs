@@ -8,6 +8,7 @@
 // BARTIZAN_NAMES    JSON object: origin to the name that is used there instead
 // BARTIZAN_PROFILE  folder of the browser's profile: the same folder is the same person's browser
 // BARTIZAN_DECIDE   `allow` (default) or `deny` on the consent page
+// BARTIZAN_PURPOSE  what the person says an access is for (default: an incident)
 // BARTIZAN_PRESS    selector of one more button, which is pressed once
 // BARTIZAN_SHOTS    folder for a picture of each page of bartizan
 // BARTIZAN_TRACE    file that gets one JSON line: {clicks, pages: [{url, title, heading}], ended}
@@ -23,6 +24,7 @@ const url = process.argv[2];
 const person = process.env.BARTIZAN_PERSON || "ana";
 const names = JSON.parse(process.env.BARTIZAN_NAMES || "{}");
 const decide = process.env.BARTIZAN_DECIDE || "allow";
+const purpose = process.env.BARTIZAN_PURPOSE || "Looking into incident 4711";
 const shots = process.env.BARTIZAN_SHOTS;
 const own = process.env.BARTIZAN_PROFILE;
 const profile = own || mkdtempSync(join(tmpdir(), "browser-"));
@@ -76,6 +78,14 @@ try {
       const target = page.locator(press).first();
       press = undefined;
       await click(target);
+      continue;
+    }
+    const more = page.locator('form[action*="/step-up/"]');
+    if (await more.count()) {
+      // More is wanted of a running grant: a purpose, or a second factor at the provider.
+      const text = more.locator('textarea[name="purpose"]');
+      if (await text.count()) await text.fill(purpose);
+      await click(more.locator("button.primary"));
       continue;
     }
     const mine = page.locator(`button[name="decision"][value="${decide}"], button[name="user"][value="${person}"], button[name="connect"][value="yes"]`);

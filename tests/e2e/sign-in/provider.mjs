@@ -7,7 +7,9 @@
 //   {"person": "ana", "set": {…}}                            changes a person
 //   {"remove": "ana"}                                        forgets one
 //   {"forget": "ana"}                                        ends all that was given for one: tokens, grants
-// and each is answered with {"done": true}. Ends with stdin. Any password is right.
+//   {"asked": true}                                          tells what it was asked at its authorization endpoint
+// and each is answered with {"done": true, …}. Ends with stdin. Any password is right. How a person signs in is `amr`
+// and `acr`; `ages` is how many seconds ago that was, for each sign-in in turn (default 0).
 import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { createPublicKey, generateKeyPairSync, randomBytes, randomUUID, sign, verify } from "node:crypto";
@@ -78,7 +80,7 @@ const provider = new Provider(issuer, {
   scopes: ["openid", "email", "profile", "groups", "offline_access"],
   async findAccount(_, id) {
     const person = people.get(id);
-    return person && { accountId: id, claims: async () => ({ sub: id, email_verified: true, ...person, amr: undefined }) };
+    return person && { accountId: id, claims: async () => ({ sub: id, email_verified: true, ...person, amr: undefined, acr: undefined, ages: undefined }) };
   },
   issueRefreshToken: async (_, client, code) => client.grantTypeAllowed("refresh_token") && code.scopes.has("openid"),
   jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: "one" }] },
@@ -107,6 +109,18 @@ async function exchange(context, next) {
 }
 const known = ["subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope"];
 provider.registerGrantType(EXCHANGE, exchange, known);
+// The pages of the provider only say who; this adds how and when.
+const finish = provider.interactionFinished;
+provider.interactionFinished = function finished(request, response, result, options) {
+  const person = result.login && people.get(result.login.accountId);
+  const how = person && { amr: person.amr, acr: person.acr, ts: Math.floor(Date.now() / 1000) - (person.ages?.shift() ?? 0) };
+  return finish.call(this, request, response, how ? { ...result, login: { ...result.login, ...how } } : result, options);
+};
+const asked = [];
+server.on("request", (request) => {
+  const target = new URL(request.url, issuer);
+  if (target.pathname === "/auth") asked.push(Object.fromEntries(target.searchParams));
+});
 server.on("request", provider.callback());
 console.log(JSON.stringify({ issuer }));
 
@@ -120,6 +134,6 @@ for await (const line of createInterface({ input: process.stdin })) {
     }
   }
   if (command.person) people.set(command.person, { ...people.get(command.person), ...command.set });
-  console.log(JSON.stringify({ done: true }));
+  console.log(JSON.stringify({ done: true, ...(command.asked && { asked }) }));
 }
 process.exit(0);
