@@ -133,6 +133,7 @@ fn portals(resources: &Resources) -> Vec<Portal> {
         servers: None,
         // The policy engine has the matching rule built in.
         policies: Vec::new(),
+        read_only: Vec::new(),
         show_ungranted: false,
         prefix: Prefix::Always,
         max_tool_name: 64,

@@ -155,6 +155,17 @@ impl View {
         build::build(snapshot, portal, principal, context, lists)
     }
 
+    /// The same with tools of class `read` only, as somebody wants it who means to change
+    /// nothing (P51). Names stay what they are.
+    #[must_use]
+    pub fn reading_only(mut self) -> Self {
+        self.tools.retain(|tool| !tool.class.needs_grant());
+        let names = self.tools.iter().enumerate().map(|(at, tool)| (Arc::clone(&tool.exposed), at));
+        self.tools_by_name = names.collect();
+        self.arrays = Default::default();
+        self
+    }
+
     /// The server of an id, if the principal may use it here.
     pub fn server(&self, id: &ServerId) -> Option<&Arc<ServerSpec>> {
         self.servers.get(*self.servers_by_id.get(id)?)

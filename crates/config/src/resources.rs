@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use bartizan_model::{PortalId, ServerId, ToolClass};
 
-pub use crate::access::{Day, IdpClaim, RequireMfa, TimeWindow};
+pub use crate::access::{Approvers, Day, IdpClaim, RequireApproval, RequireMfa, Temporary, TimeWindow};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +78,9 @@ pub struct Server {
     /// Who may see the server. None = nobody, except for `visibility: public`.
     #[serde(default)]
     pub policies: Vec<AccessRule>,
+    /// For whom only tools of class `read` are there, whatever else allows more (P51). One match is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<Selector>,
     /// Reviewed classes, by original tool name. `bartizan server classify` prints this block.
     #[serde(default)]
     pub classes: Classes,
@@ -374,6 +377,10 @@ pub struct Portal {
     /// Who may use the portal. None = nobody.
     #[serde(default)]
     pub policies: Vec<AccessRule>,
+    /// For whom only tools of class `read` are there, whatever else allows more (P51). One match is
+    /// enough. A server's own endpoint is another door: see the server's `read_only`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_only: Vec<Selector>,
     /// List tools that need a grant, with a request link (G3).
     #[serde(default)]
     pub show_ungranted: bool,
@@ -425,6 +432,12 @@ pub struct AccessRule {
     /// For `allow`: the person must have said what the access is for (A16).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_purpose: bool,
+    /// A person approves each call that the rule lets in (W12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_approval: Option<RequireApproval>,
+    /// For `allow`: lets in for the time that somebody allowed; others are asked to ask (A16).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temporary: Option<Temporary>,
 }
 
 /// Actions of short-form rules.
@@ -516,6 +529,9 @@ pub struct Grant {
     /// The person must have said what the access is for (A16).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_purpose: bool,
+    /// A person approves each call that the grant allows (W12).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_approval: Option<RequireApproval>,
 }
 
 /// One limit (O11). Off unless written down.

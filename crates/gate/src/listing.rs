@@ -180,6 +180,7 @@ async fn list(
         need: Need::List,
         servers: &servers,
         whole: true,
+        reads_only: call.caller.scopes.gives_up_writes(),
     };
     let seen = gate.views.get(gate, &wanted, now_ms).await;
     let failed = failures(&seen);

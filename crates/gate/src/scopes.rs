@@ -100,6 +100,11 @@ impl Scopes {
         if narrow { Err(Lacks::Narrowed) } else { Ok(()) }
     }
 
+    /// Whether the request gives up everything but reading: it wants to see no more either (P51).
+    pub(crate) fn gives_up_writes(&self) -> bool {
+        self.narrowed.iter().any(|set| !set.all.contains(WRITE))
+    }
+
     /// Whether lists may be had: whoever may do anything with tools may see them.
     ///
     /// # Errors

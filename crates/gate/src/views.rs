@@ -36,6 +36,8 @@ struct Key {
     off: crate::toggles::Off,
     snapshot: u64,
     kind: ListKind,
+    /// Only what reads.
+    reads_only: bool,
     /// None for all servers of the endpoint.
     servers: Option<Box<[usize]>>,
     capabilities: RawJson,
@@ -144,6 +146,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) servers: &'a [Arc<ServerSpec>],
     /// Whether these are all servers of the endpoint.
     pub(crate) whole: bool,
+    /// Only what reads, for lists of who wants no more. A call that wants more is told so.
+    pub(crate) reads_only: bool,
 }
 
 impl Views {
@@ -299,6 +303,7 @@ impl Wanted<'_> {
             off: Arc::clone(&caller.selection.off),
             snapshot: self.snapshot.version,
             kind: self.kind,
+            reads_only: self.reads_only,
             servers: None,
             capabilities: compact(&caller.profile.capabilities),
             ip: caller.ip.filter(|_| used.ip),
@@ -314,6 +319,7 @@ impl Wanted<'_> {
             parts.iter().map(|part| (Arc::clone(&part.spec), Arc::clone(&part.fetched.value.lists))).collect();
         let context = self.caller.context(now_ms);
         let view = View::build(self.snapshot, self.endpoint.portal(), &self.caller.principal, &context, &lists);
+        let view = if self.reads_only { view.reading_only() } else { view };
         // Time alone changes what is seen.
         let valid_until_ms = self.snapshot.policies.holds_until_ms(&context).unwrap_or(i64::MAX);
         Seen {

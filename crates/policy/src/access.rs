@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bartizan_config::Diagnostic;
-use bartizan_config::resources::{AccessAction, AccessRule};
+use bartizan_config::resources::{AccessAction, AccessRule, Selector};
 use bartizan_model::{Principal, PrincipalKind};
 
 use crate::need::Requirement;
@@ -56,6 +56,10 @@ impl Rule {
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
     pub(crate) rules: Vec<Rule>,
+    /// For whom only reading is left (P51); one is enough.
+    read_only: Vec<Test>,
+    /// `portal main: read_only`.
+    read_only_rule: Option<Arc<str>>,
 }
 
 impl Rules {
@@ -98,7 +102,29 @@ impl Rules {
                 }
             })
             .collect();
-        Self { rules }
+        Self { rules, ..Self::default() }
+    }
+
+    /// The same, where whom these selectors match only reads.
+    pub(crate) fn with_read_only(
+        mut self,
+        selectors: &[Selector],
+        owner: &str,
+        path: &str,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Self {
+        // Selectors of all kinds make sense here, as in a block.
+        let path = format!("{path}.read_only");
+        self.read_only = selector::compile(selectors, AccessAction::Block, false, &path, findings);
+        self.read_only_rule = (!selectors.is_empty()).then(|| format!("{owner}: read_only").into());
+        self
+    }
+
+    /// The rule by which this principal may only read here; what cannot be decided counts as
+    /// read-only too.
+    pub(crate) fn only_reads(&self, principal: &Principal, context: &RequestContext<'_>) -> Option<&Arc<str>> {
+        let matches = self.read_only.iter().any(|test| test.is(principal, context) != Tri::No);
+        self.read_only_rule.as_ref().filter(|_| matches)
     }
 
     /// The rules of the portal that exists when none is configured: every signed-in user.
@@ -113,6 +139,7 @@ impl Rules {
                 exclude: Vec::new(),
                 requirement: None,
             }],
+            ..Self::default()
         }
     }
 
@@ -133,7 +160,7 @@ impl Rules {
     }
 
     fn tests(&self) -> impl Iterator<Item = &Test> {
-        self.rules.iter().flat_map(Rule::tests)
+        self.rules.iter().flat_map(Rule::tests).chain(&self.read_only)
     }
 
     /// Whether any rule looks at the address.

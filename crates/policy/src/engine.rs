@@ -257,12 +257,25 @@ impl Policies {
         if query.class.needs_grant() && query.principal.kind == PrincipalKind::Anonymous {
             return Err((ReasonCode::WriteNotGranted, Some("built in: anonymous callers only read".into())));
         }
+        if query.class.needs_grant()
+            && let Some(rule) = self.only_reads(query)
+        {
+            return Err((ReasonCode::ReadOnlyMode, Some(Arc::clone(rule))));
+        }
         let facts = Facts::new(query, query.action, &self.vocabulary, &self.keys);
         self.forbidden(&facts, run)?;
         if !query.class.needs_grant() {
             return Ok(rule);
         }
         self.granted(&facts, run)
+    }
+
+    /// The rule by which this caller may only read, here or at this server (P51).
+    pub(crate) fn only_reads(&self, query: &Query<'_>) -> Option<&Arc<str>> {
+        let portal = query.portal.and_then(|id| self.portals.get(id.as_str())).map(|portal| &portal.rules);
+        let server = query.server.and_then(|id| self.servers.get(id)).map(|server| &server.rules);
+        let mut rules = portal.into_iter().chain(server);
+        rules.find_map(|rules| rules.only_reads(query.principal, query.context))
     }
 
     fn portal(&self, query: &Query<'_>, id: &str, run: &mut Run) -> Verdict {

@@ -67,6 +67,8 @@ pub enum RuleKind {
     Permit,
     /// A Cedar `forbid`.
     Forbid,
+    /// `read_only` of a portal or server (P51).
+    ReadOnly,
 }
 
 /// What came of a rule.
@@ -101,6 +103,20 @@ impl Policies {
         }
         if !matches!(query.action, Action::UsePortal | Action::UseServer) {
             let facts = self.facts(query, query.action);
+            if query.class.needs_grant()
+                && let Some(rule) = self.only_reads(query)
+            {
+                rules.push(RuleVerdict {
+                    stage: query.action.as_str(),
+                    rule: Arc::clone(rule),
+                    kind: RuleKind::ReadOnly,
+                    verdict: Verdict::Matched,
+                    path: Arc::clone(rule),
+                    line: None,
+                    text: None,
+                    note: None,
+                });
+            }
             self.explain_statements(Effect::Forbid, &facts, &mut rules, |_| true);
             if query.class.needs_grant() && query.principal.kind != PrincipalKind::Anonymous {
                 self.explain_grants(&facts, &mut rules);

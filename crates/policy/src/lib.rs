@@ -13,8 +13,9 @@
 //!    match, an `allow` (users), `service_auth` (service tokens) or `bypass` (anybody) must;
 //! 2. the server, the same way; `visibility: public` counts as `allow` for users and
 //!    for anonymous callers;
-//! 3. Cedar `forbid` statements for the action itself;
-//! 4. unless the class is `read`: a grant or a Cedar `permit` for the action.
+//! 3. unless the class is `read`: neither may be read-only for the caller (P51);
+//! 4. Cedar `forbid` statements for the action itself;
+//! 5. unless the class is `read`: a grant or a Cedar `permit` for the action.
 //!
 //! What a person could add — a second factor, a purpose — is asked for only when nothing
 //! else is missing ([`Need`]); until then the target stays listed.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, From, end, legacy, modern};
 use super::mock::Speaks;
-use crate::{CallReply, Scopes, Stage};
+use crate::{CallReply, ListCall, Scopes, Stage};
 
 const BOTH: &[(&str, Speaks)] = &[("old", Speaks::Legacy), ("new", Speaks::Modern)];
 const GRANTED: &str = r#"[{"id": "g", "principals": ["everyone"], "server": "old", "classes": ["write"]}]"#;
@@ -137,4 +137,48 @@ async fn p40_users_see_the_servers_that_portal_and_server_allow() {
             }
         }
     }
+}
+
+async fn names(bench: &Bench, from: &From, scopes: Scopes) -> Vec<String> {
+    let mut call = from.request("tools/list", json!({}));
+    call.caller.scopes = scopes;
+    let call = ListCall::new(call.endpoint, call.caller, call.message, call.params, call.request_bytes);
+    let list: Value = serde_json::from_str(bench.gate.list(call).await.unwrap().as_str()).unwrap();
+    list["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn p51_who_wants_to_read_only_sees_only_what_reads() {
+    let bench = Bench::with(BOTH, |r| r["grants"] = serde_json::from_str(GRANTED).unwrap()).await;
+    for from in [modern("alice"), legacy("alice")] {
+        let whole = names(&bench, &from, Scopes::ALL).await;
+        assert!(whole.contains(&"old_write".to_owned()), "{whole:?}");
+        let reading = names(&bench, &from, Scopes::ALL.narrowed(["mcp:read"])).await;
+        let expected: Vec<_> = whole.iter().filter(|name| *name != "old_write").cloned().collect();
+        assert_eq!(reading, expected);
+        // The other list is still what it was.
+        assert_eq!(names(&bench, &from, Scopes::ALL).await, whole);
+        let reply = with(&bench, &from, Scopes::ALL.narrowed(["mcp:read"]), "old_write").await;
+        assert_eq!(reply.refusal().code.as_str(), "read_only_mode");
+    }
+    assert_eq!(bench.mock("old").state.executed("write"), 0);
+}
+
+#[tokio::test]
+async fn p51_whom_a_portal_holds_to_reading_finds_no_tool_that_writes() {
+    let bench = Bench::with(BOTH, |r| {
+        r["grants"] = serde_json::from_str(GRANTED).unwrap();
+        r["portals"][0]["read_only"] = json!([{"emails": ["bob"]}]);
+    })
+    .await;
+    assert!(names(&bench, &modern("alice"), Scopes::ALL).await.contains(&"old_write".to_owned()));
+    assert!(matches!(with(&bench, &modern("alice"), Scopes::ALL, "old_write").await, CallReply::Result(_)));
+    for from in [modern("bob"), legacy("bob")] {
+        assert!(!names(&bench, &from, Scopes::ALL).await.contains(&"old_write".to_owned()));
+        let reply = with(&bench, &from, Scopes::ALL, "old_write").await;
+        assert!(reply.is_not_found(), "{reply:?}");
+    }
+    let events = bench.events_of("call").await;
+    assert_eq!(events.last().unwrap()["verdict"]["code"], "read_only_mode");
+    assert_eq!(bench.mock("old").state.executed("write"), 1);
 }

@@ -162,8 +162,13 @@ fn access(
 ) -> (HashMap<String, PortalAccess>, HashMap<ServerId, ServerAccess>) {
     let mut portals = HashMap::new();
     for (at, portal) in resources.portals.iter().enumerate() {
-        let rules =
-            Rules::compile(&portal.policies, &format!("portal {}", portal.id), &format!("portals[{at}]"), findings);
+        let (owner, path) = (format!("portal {}", portal.id), format!("portals[{at}]"));
+        let rules = Rules::compile(&portal.policies, &owner, &path, findings).with_read_only(
+            &portal.read_only,
+            &owner,
+            &path,
+            findings,
+        );
         let servers = portal.servers.as_ref().map(|list| list.iter().cloned().collect());
         portals.insert(portal.id.as_str().to_owned(), PortalAccess { rules, servers });
     }
@@ -173,7 +178,13 @@ fn access(
     let mut servers = HashMap::new();
     for (at, server) in resources.servers.iter().enumerate() {
         let owner = format!("server {}", server.server_id);
-        let rules = Rules::compile(&server.policies, &owner, &format!("servers[{at}]"), findings);
+        let path = format!("servers[{at}]");
+        let rules = Rules::compile(&server.policies, &owner, &path, findings).with_read_only(
+            &server.read_only,
+            &owner,
+            &path,
+            findings,
+        );
         let access = ServerAccess {
             rules,
             public: server.visibility == Visibility::Public,
@@ -233,11 +244,13 @@ fn version(resources: &Resources) -> u64 {
         feed(portal.id.to_string());
         feed(text(serde_json::to_string(&portal.servers)));
         feed(text(serde_json::to_string(&portal.policies)));
+        feed(text(serde_json::to_string(&portal.read_only)));
     }
     for server in &resources.servers {
         feed(server.server_id.to_string());
         feed(text(serde_json::to_string(&server.visibility)));
         feed(text(serde_json::to_string(&server.policies)));
+        feed(text(serde_json::to_string(&server.read_only)));
         feed(text(serde_json::to_string(&server.classes)));
     }
     feed(text(serde_json::to_string(&resources.policies)));

@@ -31,6 +31,7 @@ pub(super) async fn view(x: &Exchange, kind: ListKind, name: &str) -> Option<Arc
         need: Need::Route,
         servers: &servers,
         whole: false,
+        reads_only: false,
     };
     let owner = |view: &View| match kind {
         ListKind::Tools => view.tool(name).map(|tool| tool.server.id.clone()),
