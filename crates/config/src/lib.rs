@@ -12,6 +12,7 @@ pub mod diagnostic;
 pub mod environment;
 pub mod live;
 pub mod load;
+pub mod objects;
 pub mod overrides;
 pub mod problem;
 pub mod render;

@@ -2,7 +2,7 @@
 
 use crate::engine::Store;
 use crate::error::StoreError;
-use crate::exec::{Arg, Row, Statement};
+use crate::exec::{Arg, Row, Statement, Tx};
 
 const GET: Statement = Statement::read(
     "sealed.get",
@@ -96,6 +96,20 @@ pub async fn insert(store: &Store, new: &Sealed) -> Result<bool, StoreError> {
         Arg::Int(store.now_ms()),
     ];
     Ok(store.execute(&INSERT, &args).await? == 1)
+}
+
+/// Stores a new record as part of a transaction.
+pub(crate) async fn insert_in(tx: &mut Tx, new: &Sealed, now_ms: i64) -> Result<(), StoreError> {
+    let args = [
+        Arg::Text(&new.key.tenant),
+        Arg::Text(&new.key.kind),
+        Arg::Text(&new.key.id),
+        Arg::Int(new.version),
+        Arg::Text(&new.key_id),
+        Arg::Blob(&new.sealed),
+        Arg::Int(now_ms),
+    ];
+    if tx.execute(&INSERT, &args).await? == 1 { Ok(()) } else { Err(StoreError::Conflict) }
 }
 
 /// Replaces the content if the stored version is `old_version`; false when it is not.
