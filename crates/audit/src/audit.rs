@@ -19,6 +19,7 @@ use crate::error::AuditError;
 use crate::folder::{Folder, Tail, writers};
 use crate::index::{self, Indexer};
 use crate::queue::Refused;
+use crate::verify::Checkpoint;
 use crate::writer::{Ack, Item, Shared, Writer};
 
 /// Longest wait for one sync. A disk that hangs is as bad as one that fails.
@@ -259,6 +260,13 @@ impl Audit {
     /// Name of this process's chain.
     pub fn writer(&self) -> &str {
         &self.inner.writer
+    }
+
+    /// Where this process's chain ends, as far as it is durable; `None` before its first record.
+    pub fn head(&self) -> Option<Checkpoint> {
+        let link = self.inner.shared.link();
+        let hash = link.hash.as_str().to_owned();
+        (link.seq > 0).then(|| Checkpoint { writer: self.inner.writer.clone(), seq: link.seq, hash })
     }
 
     /// Counters.

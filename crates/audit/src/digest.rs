@@ -18,16 +18,28 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend(bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]));
 }
 
+/// SHA-256 over the parts, one after the other.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    parts.iter().for_each(|part| context.update(part));
+    let mut digest = [0; 32];
+    digest.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
+    digest
+}
+
 impl Hex {
     /// Before the first record of a writer.
     pub(crate) const ZERO: Self = Self([b'0'; 64]);
 
     /// SHA-256 over the parts, one after the other.
     pub(crate) fn of(parts: &[&[u8]]) -> Self {
-        let mut context = Context::new(&SHA256);
-        parts.iter().for_each(|part| context.update(part));
+        Self::from_digest(&sha256(parts))
+    }
+
+    /// 32 bytes as hex.
+    pub(crate) fn from_digest(digest: &[u8; 32]) -> Self {
         let mut hex = [b'0'; 64];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(context.finish().as_ref()) {
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(digest) {
             if let [high, low] = pair {
                 (*high, *low) = (digit(byte >> 4), digit(*byte));
             }

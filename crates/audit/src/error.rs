@@ -33,6 +33,12 @@ pub enum AuditError {
     /// There is no Tokio runtime to build the index on.
     #[error("an audit index needs a Tokio runtime")]
     NoRuntime,
+    /// A sealed record of the audit (key of checkpoints, bodies) cannot be opened or kept.
+    #[error(transparent)]
+    Sealed(#[from] bartizan_vault::RecordsError),
+    /// The key of checkpoints cannot be read.
+    #[error("the key of audit checkpoints cannot be read")]
+    Key,
     /// The machine has no randomness.
     #[error("no randomness")]
     Random,

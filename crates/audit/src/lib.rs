@@ -15,6 +15,7 @@
 
 mod audit;
 mod canonical;
+mod checkpoint;
 mod digest;
 mod disk;
 mod error;
@@ -31,6 +32,7 @@ mod writer;
 pub use audit::{Audit, Options, Receipt, Stats, Watch};
 pub use bartizan_store::repo::alert::Hit;
 pub use bartizan_store::repo::audit_index::IndexRow;
+pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, EVERY, PublicKey, Signed, Statement};
 pub use error::AuditError;
 pub use index::rebuild_index;
 pub use search::{Cursor, Page, Query, Row, event_of, search};

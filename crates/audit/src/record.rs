@@ -129,6 +129,9 @@ pub(crate) struct Indexed {
     #[serde(default)]
     pub(crate) target: Option<String>,
     pub(crate) verdict: IndexedVerdict,
+    pub(crate) outcome: String,
+    #[serde(default)]
+    pub(crate) total_us: u64,
     pub(crate) who: String,
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) capacity: usize,
     pub(crate) healthy: AtomicBool,
     pub(crate) acked: Mutex<Acked>,
+    /// The end of the chain, as far as it is durable.
+    link: Mutex<Link>,
     /// Something became durable.
     pub(crate) progress: Notify,
     pub(crate) written: AtomicU64,
@@ -69,6 +71,7 @@ impl Shared {
             capacity,
             healthy: AtomicBool::new(true),
             acked: Mutex::new(acked),
+            link: Mutex::new(tail.link),
             progress: Notify::new(),
             written: 0.into(),
             rounds: 0.into(),
@@ -80,6 +83,10 @@ impl Shared {
 
     pub(crate) fn acked(&self) -> Acked {
         *self.acked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn link(&self) -> Link {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn drop_events(&self, count: usize) {
@@ -211,6 +218,7 @@ impl Writer {
     fn publish(&self, events: usize) {
         let acked = Acked { segment: self.segment, length: self.log_len, seq: self.link.seq };
         *self.shared.acked.lock().unwrap_or_else(PoisonError::into_inner) = acked;
+        *self.shared.link.lock().unwrap_or_else(PoisonError::into_inner) = self.link;
         self.shared.written.fetch_add(u64::try_from(events).unwrap_or(0), Ordering::Relaxed);
         self.shared.rounds.fetch_add(1, Ordering::Relaxed);
         self.shared.progress.notify_one();

@@ -82,6 +82,12 @@ const STEPS: &[Step] = &[
         postgres: include_str!("../migrations/postgres/0009_replica.sql"),
     },
     Step {
+        version: 10,
+        name: "audit",
+        sqlite: include_str!("../migrations/sqlite/0010_audit.sql"),
+        postgres: include_str!("../migrations/postgres/0010_audit.sql"),
+    },
+    Step {
         version: 11,
         name: "resources",
         sqlite: include_str!("../migrations/sqlite/0011_resource.sql"),

@@ -294,6 +294,8 @@ fn index_row(writer: &str, seq: i64) -> IndexRow {
         id: format!("{writer}-{seq}"),
         who: Some("{}".to_owned()),
         record: format!("{{\"seq\":{seq}}}"),
+        outcome: "ok".to_owned(),
+        total_us: 0,
     }
 }
 

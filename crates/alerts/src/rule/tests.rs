@@ -49,6 +49,8 @@ fn index_row(event: &AuditEvent) -> IndexRow {
         id: event.id.to_string(),
         who: Some(serde_json::to_string(&event.who).unwrap()),
         record: record.to_string(),
+        outcome: "ok".to_owned(),
+        total_us: 0,
     }
 }
 

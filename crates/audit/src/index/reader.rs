@@ -156,6 +156,8 @@ impl Reader {
             code: fields.verdict.code,
             id: fields.id,
             who,
+            outcome: fields.outcome,
+            total_us: i64::try_from(fields.total_us).unwrap_or(i64::MAX),
             record,
         };
         Some((link, row))

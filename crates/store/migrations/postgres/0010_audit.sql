@@ -5,8 +5,6 @@
 ALTER TABLE audit_index ADD COLUMN outcome TEXT NOT NULL DEFAULT 'ok';
 ALTER TABLE audit_index ADD COLUMN total_us BIGINT NOT NULL DEFAULT 0;
 CREATE INDEX audit_index_figures ON audit_index (kind, at_ms, portal, server, allow, outcome, total_us, code);
-CREATE INDEX audit_index_server_figures ON audit_index (kind, server, at_ms, allow, outcome, total_us, code);
-CREATE INDEX audit_index_portal_figures ON audit_index (kind, portal, at_ms, allow, outcome, total_us, code);
 
 -- The end of each chain as its own writer says it, about once a minute.
 CREATE TABLE audit_head (

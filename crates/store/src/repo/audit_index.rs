@@ -2,9 +2,11 @@
 //! the segments do not hold, and can be thrown away and built again.
 
 mod bulk;
+mod figures;
 mod search;
 
 pub use bulk::{Batch, index};
+pub use figures::{About, Day, days, nth_duration_us};
 pub use search::{Cursor, Filter, Page, search};
 
 use crate::engine::Store;
@@ -29,6 +31,7 @@ pub(crate) fn statements() -> Vec<Statement> {
     let mut all: Vec<Statement> =
         super::list![POSITION, WRITERS, FORGET_POSITION, FORGET_ROWS, COUNT, ERASE, PRUNE].into();
     all.extend(bulk::statements());
+    all.extend(figures::statements());
     all.extend(search::statements());
     all
 }
@@ -75,10 +78,15 @@ pub struct IndexRow {
     pub who: Option<String>,
     /// The event as canonical JSON.
     pub record: String,
+    /// How it ended: `ok`, `tool_error`, …
+    pub outcome: String,
+    /// Microseconds from admission to answer.
+    pub total_us: i64,
 }
 
 /// The columns in the order of [`row`] and of the bulk insert.
-const COLUMNS: &str = "at_ms, writer, seq, kind, principal, portal, server, target, allow, code, id, who, record";
+const COLUMNS: &str = "at_ms, writer, seq, kind, principal, portal, server, target, allow, code, id, who, record, \
+     outcome, total_us";
 
 fn row(row: &Row) -> Result<IndexRow, StoreError> {
     Ok(IndexRow {
@@ -95,6 +103,8 @@ fn row(row: &Row) -> Result<IndexRow, StoreError> {
         id: row.text(10, "audit_index.id")?,
         who: row.opt_text(11, "audit_index.who")?,
         record: row.text(12, "audit_index.record")?,
+        outcome: row.text(13, "audit_index.outcome")?,
+        total_us: row.int(14, "audit_index.total_us")?,
     })
 }
 

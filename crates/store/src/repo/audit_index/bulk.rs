@@ -11,7 +11,7 @@ use crate::repo::alert::{self, Hit};
 /// Rows per statement. Two fixed sizes, so that the driver's statement cache hits.
 /// Small, because SQLite looks for a parameter by its name among all of a statement.
 const CHUNK: usize = 8;
-const COLUMN_COUNT: usize = 13;
+const COLUMN_COUNT: usize = 15;
 
 static INSERT_MANY: LazyLock<Statement> = LazyLock::new(|| insert("audit_index.insert_many", CHUNK));
 static INSERT_ONE: LazyLock<Statement> = LazyLock::new(|| insert("audit_index.insert_one", 1));
@@ -126,5 +126,7 @@ fn push<'a>(args: &mut Vec<Arg<'a>>, row: &'a IndexRow) {
         Arg::Text(&row.id),
         Arg::OptText(row.who.as_deref()),
         Arg::Text(&row.record),
+        Arg::Text(&row.outcome),
+        Arg::Int(row.total_us),
     ]);
 }
