@@ -12,6 +12,8 @@ use crate::digest::push_hex;
 
 /// Longest text of one member, bytes; a longer one is cut and ends in `…`.
 const MAX_TEXT: usize = 2_048;
+/// Longest text of what a change was and became, bytes.
+const MAX_CHANGE: usize = 64 << 10;
 /// Longest text of one member of an identity, bytes.
 const MAX_WHO_TEXT: usize = 512;
 /// Longest purpose, bytes: 500 characters.
@@ -54,11 +56,17 @@ pub(crate) fn push_event(out: &mut Vec<u8>, event: &AuditEvent, commitment: &str
         outcome,
         related,
         note,
+        change,
     } = event;
     opt_text(out, "\"arguments_digest\":", arguments_digest.as_deref());
     out.extend_from_slice(b"\"at_ms\":");
     push_i64(out, *at_ms);
     out.push(b',');
+    if let Some(change) = change {
+        out.extend_from_slice(b"\"change\":");
+        push_text(out, change, MAX_CHANGE);
+        out.push(b',');
+    }
     opt_plain(out, "\"class\":\"", class.map(|class| class.as_str()));
     opt_plain(out, "\"era\":\"", era.map(|era| era.as_str()));
     opt_text(out, "\"exposed\":", exposed.as_deref());

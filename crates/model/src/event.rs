@@ -193,6 +193,10 @@ pub struct AuditEvent {
     /// A short remark for people (error kind, not message bodies).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// For a change of configuration: what it was and what it became, a JSON text of at most
+    /// 64 KiB with secrets masked (L10).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
 }
 
 impl AuditEvent {
@@ -234,6 +238,7 @@ impl AuditEvent {
             outcome: Outcome::Ok,
             related: None,
             note: None,
+            change: None,
         }
     }
 }

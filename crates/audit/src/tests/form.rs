@@ -103,6 +103,7 @@ fn events() -> impl Strategy<Value = AuditEvent> {
                 outcome,
                 related: related.then(|| EventId::new(at_ms)),
                 note: next(),
+                change: labels.first().cloned(),
             }
         },
     )
