@@ -87,9 +87,7 @@ impl Inner {
         let found = person::by_email(&self.deps.store, &fold_user_id(email)).await.map_err(no_store)?;
         let person = found.filter(|person| person.deactivated_ms.is_none()).ok_or(SubjectProblem::SignInNeeded)?;
         let providers = (self.deps.providers)();
-        let same = |it: &&IdentityProvider| {
-            it.id == wanted && person.provider == wanted && it.issuer == person.issuer
-        };
+        let same = |it: &&IdentityProvider| it.id == wanted && person.provider == wanted && it.issuer == person.issuer;
         let provider = providers.iter().find(same).ok_or(SubjectProblem::OtherProvider)?;
         let owner = random().map_err(|_| SubjectProblem::Unavailable("no randomness"))?;
         let last = Instant::now() + WAIT;
@@ -172,7 +170,10 @@ impl Inner {
         if let Some(token) = &tokens.id_token {
             let claims = self.renewed_id(provider, &metadata, token.expose()).await.ok_or_else(|| down.clone())?;
             if claims.text("sub") != Some(person.subject.as_str()) {
-                tracing::warn!(provider = provider.id, "the provider renewed the tokens of a person with somebody else's");
+                tracing::warn!(
+                    provider = provider.id,
+                    "the provider renewed the tokens of a person with somebody else's"
+                );
                 kept.end();
                 // It is not used, whether that is kept or not.
                 let _ = self.put_surely(&person.id, version, &kept).await;
