@@ -105,6 +105,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0013_definition.sql"),
         postgres: include_str!("../migrations/postgres/0013_definition.sql"),
     },
+    Step {
+        version: 14,
+        name: "kill switches",
+        sqlite: include_str!("../migrations/sqlite/0014_kill_switch.sql"),
+        postgres: include_str!("../migrations/postgres/0014_kill_switch.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.
@@ -120,8 +126,13 @@ static SQLITE: LazyLock<Migrator> = LazyLock::new(|| migrator(|step| step.sqlite
 static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| migrator(|step| step.postgres));
 
 fn migrator(sql: impl Fn(&Step) -> &'static str) -> Migrator {
+    migrator_of(sql, |_| true)
+}
+
+fn migrator_of(sql: impl Fn(&Step) -> &'static str, wanted: impl Fn(i64) -> bool) -> Migrator {
     let migrations = STEPS
         .iter()
+        .filter(|step| wanted(step.version))
         .map(|step| {
             Migration::new(step.version, step.name.into(), MigrationType::Simple, sql(step).into_sql_str(), false)
         })
@@ -315,6 +326,29 @@ pub(crate) async fn apply_to_memory(pool: &SqlitePool) -> Result<(), StoreError>
 
 async fn run<C: Migrate>(migrator: &Migrator, connection: &mut C) -> Result<(), StoreError> {
     Ok(migrator.run_direct(None, connection, false).await?)
+}
+
+/// Whether this binary knows all these steps.
+pub(crate) fn known(versions: &[i64]) -> Result<(), StoreError> {
+    match versions.iter().find(|version| !STEPS.iter().any(|step| step.version == **version)) {
+        Some(found) => Err(StoreError::NewerSchema { found: *found, known: SCHEMA_VERSION, needs: *found }),
+        None => Ok(()),
+    }
+}
+
+/// Steps that were applied to a database, in order; none for an empty one.
+pub(crate) async fn postgres_versions(connection: &mut PgConnection) -> Result<Vec<i64>, StoreError> {
+    Ok(look_postgres(connection).await?.applied.into_iter().map(|(version, _)| version).collect())
+}
+
+/// Brings an empty database to the schema of an archive, whose rows are of that schema (O6).
+pub(crate) async fn apply_some_postgres(connection: &mut PgConnection, versions: &[i64]) -> Result<(), StoreError> {
+    run(&migrator_of(|step| step.postgres, |version| versions.contains(&version)), connection).await
+}
+
+/// The same for a new file.
+pub(crate) async fn apply_some_sqlite(connection: &mut SqliteConnection, versions: &[i64]) -> Result<(), StoreError> {
+    run(&migrator_of(|step| step.sqlite, |version| versions.contains(&version)), connection).await
 }
 
 /// Several processes on one machine may open the same file at once (server and command
