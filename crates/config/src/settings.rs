@@ -51,6 +51,8 @@ pub struct File {
     pub store: Store,
     /// Master key for sealed records and handles. Required by `serve`.
     pub key: Option<KeySource>,
+    /// Keys of backups by name, as for `key`: the first seals, older ones of the same source still open (O6).
+    pub backup_keys: BTreeMap<String, KeySource>,
     /// The audit record.
     pub audit: Audit,
     /// Outgoing connections.
@@ -106,6 +108,36 @@ impl File {
             rate_limits: self.rate_limits.clone(),
             alerts: self.alerts.clone(),
             roles: self.roles.clone(),
+        }
+    }
+
+    /// The same settings with these resources.
+    #[must_use]
+    pub fn with_resources(&self, resources: &Resources) -> Self {
+        let Resources {
+            servers,
+            portals,
+            identity_providers,
+            clients,
+            agents,
+            policies,
+            grants,
+            rate_limits,
+            alerts,
+            roles,
+        } = resources.clone();
+        Self {
+            servers,
+            portals,
+            identity_providers,
+            clients,
+            agents,
+            policies,
+            grants,
+            rate_limits,
+            alerts,
+            roles,
+            ..self.clone()
         }
     }
 }
