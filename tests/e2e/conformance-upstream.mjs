@@ -41,10 +41,10 @@ async function issuer() {
 
 /** How bartizan is to sign in at the server: {auth_type, auth_config}, or nothing. */
 function credential() {
-  const { client_id, client_secret, issuer } = context;
+  const { client_id, client_secret, private_key_pem: private_key, issuer } = context;
   if (!scenario.startsWith("auth/")) return {};
   if (scenario.startsWith("auth/client-credentials")) {
-    return { auth_type: "client_credentials", auth_config: { client_id, client_secret, issuer } };
+    return { auth_type: "client_credentials", auth_config: { client_id, client_secret, private_key, issuer } };
   }
   if (scenario === "auth/enterprise-managed-authorization") {
     return { auth_type: "id_jag", auth_config: { client_id, client_secret, issuer } };
@@ -199,7 +199,7 @@ async function main() {
   const folder = mkdtempSync(join(tmpdir(), "conformance-upstream-"));
   const idp = context.idp_client_id ?? "bartizan";
   const exchange = context.idp_token_endpoint && { url: context.idp_token_endpoint, idToken: context.idp_id_token };
-  if (context.client_secret) context.issuer ??= await issuer();
+  if (context.client_secret || context.private_key_pem) context.issuer ??= await issuer();
   const provider = await instantProvider(idp, exchange);
   const walker = new Walker();
   let stop = async () => {};

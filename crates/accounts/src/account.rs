@@ -127,6 +127,8 @@ static NOTHING: OauthConfig = OauthConfig {
     issuer: None,
     client_id: None,
     client_secret: None,
+    client_key: None,
+    client_key_id: None,
     scopes: Vec::new(),
     shared: false,
     admin_groups: Vec::new(),

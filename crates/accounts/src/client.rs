@@ -3,6 +3,7 @@
 
 use bartizan_catalog::OauthConfig;
 use bartizan_model::Secret;
+use bartizan_oauth::client_assertion::{ASSERTION_TYPE, ClientKey};
 use bartizan_oauth::discovery::ServerMetadata;
 use bartizan_oauth::params::Builder;
 use bartizan_oauth::pkce;
@@ -28,6 +29,8 @@ use crate::web::WebError;
 const MAX_ANSWER: usize = 64 * 1024;
 /// Longest client id and secret, bytes.
 const MAX_TEXT: usize = 4096;
+/// How a client proves itself with a key, in lists of methods.
+const PRIVATE_KEY_JWT: &str = "private_key_jwt";
 /// Errors of a token endpoint that does not know the client (any more).
 const UNKNOWN_CLIENT: [&str; 2] = ["invalid_client", "unauthorized_client"];
 
@@ -35,8 +38,39 @@ const UNKNOWN_CLIENT: [&str; 2] = ["invalid_client", "unauthorized_client"];
 pub(crate) struct Client {
     pub(crate) kind: ClientKind,
     pub(crate) id: String,
-    secret: Option<Secret<String>>,
-    auth: ClientAuth,
+    proof: Proof,
+}
+
+/// What a client proves itself with.
+pub(crate) enum Proof {
+    /// Nothing.
+    None,
+    /// A secret that both know.
+    Secret(Secret<String>, ClientAuth),
+    /// Assertions to this authorization server, signed with the client's key (RFC 7523).
+    Key { key: ClientKey, audience: String },
+}
+
+impl Proof {
+    /// A secret if there is one.
+    pub(crate) fn of(secret: Option<Secret<String>>, auth: ClientAuth) -> Self {
+        match (auth, secret) {
+            (ClientAuth::Basic | ClientAuth::Post, Some(secret)) => Self::Secret(secret, auth),
+            _ => Self::None,
+        }
+    }
+
+    /// The configured key, for the authorization server of this name.
+    ///
+    /// # Errors
+    /// [`AccountError::Misconfigured`] without a usable one.
+    pub(crate) fn key(config: &OauthConfig, audience: &str) -> Result<Self, AccountError> {
+        let pem = config.client_key.as_ref();
+        let pem = pem.ok_or_else(|| AccountError::Misconfigured("no private key is configured".to_owned()))?;
+        let key = ClientKey::from_pem(pem, config.client_key_id.as_deref());
+        let key = key.map_err(|error| AccountError::Misconfigured(format!("`auth_config.private_key`: {error}")))?;
+        Ok(Self::Key { key, audience: audience.to_owned() })
+    }
 }
 
 /// A registration at rest.
@@ -88,7 +122,7 @@ pub(crate) enum Redeemed {
 pub fn trusted(config: &OauthConfig, issuer: &str) -> Result<(), AccountError> {
     match &config.issuer {
         Some(wanted) if *wanted == issuer => Ok(()),
-        None if config.client_secret.is_none() => Ok(()),
+        None if config.client_secret.is_none() && config.client_key.is_none() => Ok(()),
         Some(_) => Err(AccountError::Misconfigured(
             "the client of `auth_config` is for the authorization server of `auth_config.issuer`, not for this one"
                 .to_owned(),
@@ -107,8 +141,8 @@ pub(crate) fn is_unknown_client(error: &TokenAnswerError) -> bool {
 
 impl Client {
     /// A client that the administrator registered.
-    pub(crate) fn configured(id: String, secret: Option<Secret<String>>, auth: ClientAuth) -> Self {
-        Self { kind: ClientKind::Configured, id, secret, auth }
+    pub(crate) fn configured(id: String, proof: Proof) -> Self {
+        Self { kind: ClientKind::Configured, id, proof }
     }
 }
 
@@ -166,7 +200,7 @@ impl Inner {
     }
 
     fn by_document(&self) -> Client {
-        Client { kind: ClientKind::Document, id: self.document_url(), secret: None, auth: ClientAuth::None }
+        Client { kind: ClientKind::Document, id: self.document_url(), proof: Proof::None }
     }
 
     /// A client that exists already.
@@ -181,12 +215,16 @@ impl Inner {
             ClientKind::Configured => {
                 let Some(id) = &place.config.client_id else { return Ok(None) };
                 trusted(place.config, &metadata.issuer)?;
+                if place.config.client_key.is_some() {
+                    let proof = key_proof(place.config, metadata)?;
+                    return Ok(Some(Client { kind, id: id.clone(), proof }));
+                }
                 let secret = place.config.client_secret.as_ref().map(|secret| Secret::new(secret.expose().clone()));
                 let methods = metadata.token_endpoint_auth_methods_supported.as_deref();
                 let unusable = "the authorization server takes no client secret in a way that bartizan knows";
                 let auth = ClientAuth::choose(methods, secret.is_some())
                     .ok_or_else(|| AccountError::Misconfigured(unusable.to_owned()))?;
-                Ok(Some(Client { kind, id: id.clone(), secret, auth }))
+                Ok(Some(Client { kind, id: id.clone(), proof: Proof::of(secret, auth) }))
             }
             ClientKind::Registered => {
                 let found = self.records.get(&self.client_key(&metadata.issuer)).await?;
@@ -315,15 +353,22 @@ impl Inner {
         form: Builder,
     ) -> Option<Result<(u16, bytes::Bytes), WebError>> {
         let mut headers = HeaderMap::new();
-        let form = match (client.auth, &client.secret) {
-            (ClientAuth::Basic, Some(secret)) => {
+        let form = match &client.proof {
+            Proof::Secret(secret, ClientAuth::Basic) => {
                 let mut value = HeaderValue::from_str(basic(&client.id, secret).expose()).ok()?;
                 value.set_sensitive(true);
                 headers.insert(AUTHORIZATION, value);
                 form
             }
-            (ClientAuth::Post, Some(secret)) => form.add("client_id", &client.id).add("client_secret", secret.expose()),
-            _ => form.add("client_id", &client.id),
+            Proof::Secret(secret, _) => form.add("client_id", &client.id).add("client_secret", secret.expose()),
+            Proof::Key { key, audience } => {
+                let now_s = self.deps.clock.now_ms().div_euclid(1000);
+                let assertion = key.assertion(&client.id, audience, now_s).ok()?;
+                form.add("client_id", &client.id)
+                    .add("client_assertion_type", ASSERTION_TYPE)
+                    .add("client_assertion", assertion.expose())
+            }
+            Proof::None => form.add("client_id", &client.id),
         };
         let sent = self.web.post_form(endpoint, headers, form.finish(), token_answer::MAX_ANSWER).await;
         Some(sent.map(|answer| (answer.status.as_u16(), answer.body)))
@@ -337,5 +382,22 @@ fn client_of(registered: &Registered) -> Client {
         (Some(AuthMethod::SecretPost), _) => ClientAuth::Post,
         _ => ClientAuth::Basic,
     };
-    Client { kind: ClientKind::Registered, id: registered.client_id.clone(), secret, auth }
+    Client { kind: ClientKind::Registered, id: registered.client_id.clone(), proof: Proof::of(secret, auth) }
+}
+
+/// The configured key, if the authorization server takes what it signs.
+fn key_proof(config: &OauthConfig, metadata: &ServerMetadata) -> Result<Proof, AccountError> {
+    let wrong = |why: &str| Err(AccountError::Misconfigured(why.to_owned()));
+    let proof = Proof::key(config, &metadata.issuer)?;
+    let lists = |list: &Option<Vec<String>>, name: &str| {
+        list.as_ref().is_none_or(|list| list.iter().any(|entry| entry == name))
+    };
+    if !lists(&metadata.token_endpoint_auth_methods_supported, PRIVATE_KEY_JWT) {
+        return wrong("the authorization server takes no assertions of clients (`private_key_jwt`)");
+    }
+    let Proof::Key { key, .. } = &proof else { return Ok(proof) };
+    if !lists(&metadata.token_endpoint_auth_signing_alg_values_supported, key.alg().as_str()) {
+        return wrong("the authorization server takes no assertions with the algorithm of `auth_config.private_key`");
+    }
+    Ok(proof)
 }

@@ -65,6 +65,8 @@ pub enum TokenAuth {
     Basic,
     /// In the body.
     Post,
+    /// With a signed assertion.
+    Key,
     /// Not at all.
     None,
 }
@@ -110,6 +112,10 @@ pub struct OauthConfig {
     pub client_id: Option<String>,
     /// Its secret.
     pub client_secret: Option<Secret>,
+    /// Its private key in PEM, in place of a secret; checked.
+    pub client_key: Option<Secret>,
+    /// Name of that key.
+    pub client_key_id: Option<String>,
     /// Scopes to ask for when the server names none.
     pub scopes: Vec<String>,
     /// One account for all callers (P19).
@@ -171,13 +177,13 @@ impl Credential {
         match self {
             Self::None | Self::PatUser(_) | Self::Assertion(_) => Vec::new(),
             Self::Headers(headers) => headers.iter().map(|(_, value)| value).collect(),
-            Self::OauthUser(oauth) => oauth.client_secret.iter().collect(),
+            Self::OauthUser(oauth) => oauth.client_secret.iter().chain(&oauth.client_key).collect(),
             Self::ClientCredentials(token)
             | Self::TokenExchange(token)
             | Self::EntraObo(token)
             | Self::IdJag(token) => {
                 let provider = token.provider.iter().filter_map(|provider| provider.client_secret.as_ref());
-                token.client.client_secret.iter().chain(provider).collect()
+                token.client.client_secret.iter().chain(&token.client.client_key).chain(provider).collect()
             }
             Self::AwsSigv4(keys) => {
                 let fixed = [&keys.access_key_id, &keys.secret_access_key];

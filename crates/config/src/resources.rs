@@ -84,6 +84,17 @@ pub struct Server {
     /// Reviewed classes, by original tool name. `bartizan server classify` prints this block.
     #[serde(default)]
     pub classes: Classes,
+    /// Whether what the server offers at first is good (P44). `first_sync` (default): what its first
+    /// list shows is approved in the operator's name; `review`: somebody approves everything.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub trust: Trust,
+    /// What the server offers later and nobody approved (P44): `hide` (default) or `allow`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_new: OnNew,
+    /// What is approved and says something else now (P44): `quarantine` (default), `serve_pinned` (the
+    /// approved text is shown while `inputSchema` is unchanged), or `alert` (the new text is shown).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_change: OnChange,
     /// Only entries that are switched on below are offered (P41).
     #[serde(default)]
     pub default_disabled: bool,
@@ -96,6 +107,45 @@ pub struct Server {
     /// Resources and templates switched on or off, by URI (P41).
     #[serde(default)]
     pub updated_resources: Vec<Curation>,
+}
+
+/// Whether what a server offers at first is good (P44).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// What the first list shows is approved.
+    #[default]
+    FirstSync,
+    /// Somebody approves everything.
+    Review,
+}
+
+/// What becomes of a definition that nobody approved (P44).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum OnNew {
+    /// It is hidden.
+    #[default]
+    Hide,
+    /// It is approved as it is.
+    Allow,
+}
+
+/// What becomes of a definition that is approved and has changed (P44).
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum OnChange {
+    /// It is hidden.
+    #[default]
+    Quarantine,
+    /// The approved text is shown, while `inputSchema` is unchanged.
+    ServePinned,
+    /// The new text is shown, and an alert is raised.
+    Alert,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A local server: argv as it is, no shell.
@@ -176,6 +226,13 @@ pub struct AuthConfig {
     pub client_id: Option<String>,
     /// Secret of that client. `${env:NAME}` and `${file:PATH}` are resolved at load.
     pub client_secret: Option<String>,
+    /// Private key of that client in place of a secret, PEM (PKCS#8; P-256 or RSA), for
+    /// `private_key_jwt`. `${env:NAME}` and `${file:PATH}` are resolved at load.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<String>,
+    /// Name of that key in the client's key set (`kid`), where the authorization server wants one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key_id: Option<String>,
     /// Scopes to ask for when the server names none.
     pub scopes: Vec<String>,
     /// Groups whose members connect the one account of `on_behalf: false`.
@@ -234,6 +291,7 @@ impl AuthConfig {
     pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let all = [
             ("client_secret", &self.client_secret),
+            ("private_key", &self.private_key),
             ("access_key_id", &self.access_key_id),
             ("secret_access_key", &self.secret_access_key),
             ("session_token", &self.session_token),
@@ -245,6 +303,7 @@ impl AuthConfig {
     pub fn secrets_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut String)> {
         let all = [
             ("client_secret", &mut self.client_secret),
+            ("private_key", &mut self.private_key),
             ("access_key_id", &mut self.access_key_id),
             ("secret_access_key", &mut self.secret_access_key),
             ("session_token", &mut self.session_token),
@@ -261,6 +320,8 @@ pub enum TokenAuthMethod {
     ClientSecretBasic,
     /// `client_id` and `client_secret` in the body.
     ClientSecretPost,
+    /// An assertion signed with `private_key` (RFC 7523).
+    PrivateKeyJwt,
     /// `client_id` alone.
     None,
 }

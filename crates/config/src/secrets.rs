@@ -11,6 +11,8 @@ use crate::diagnostic::Diagnostic;
 use crate::environment::Environment;
 use crate::resources::{AuthConfig, Resources};
 
+/// In place of what could not be resolved, and was reported.
+pub const UNRESOLVED: &str = "unresolved";
 /// Largest secret file, 64 KiB.
 const FILE_LIMIT: u64 = 64 << 10;
 
@@ -30,7 +32,7 @@ impl Secrets {
     /// was reported, is replaced by a word that passes further checks.
     pub fn fill(&self, resources: &Resources) -> Resources {
         let mut filled = resources.clone();
-        let value = |path: &str| self.get(path).map_or("unresolved", |secret| secret.expose()).to_owned();
+        let value = |path: &str| self.get(path).map_or(UNRESOLVED, |secret| secret.expose()).to_owned();
         for (index, server) in filled.servers.iter_mut().enumerate() {
             if let Some(text) = &mut server.auth_credentials {
                 *text = value(&format!("servers[{index}].auth_credentials"));

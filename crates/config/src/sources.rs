@@ -5,7 +5,8 @@ use crate::problem::{Place, Problem, Severity};
 use crate::tree::{Mark, Member, Node, SourceId};
 
 /// Keys whose values never appear in a report.
-const SECRET_KEYS: [&str; 7] = ["auth_credentials", "client_secret", "secret", "password", "token", "proxy", "url"];
+const SECRET_KEYS: [&str; 8] =
+    ["auth_credentials", "client_secret", "private_key", "secret", "password", "token", "proxy", "url"];
 
 /// One text.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 
 pub mod authorization_answer;
 pub mod challenge;
+pub mod client_assertion;
 pub mod client_document;
 pub mod discovery;
 pub mod error;

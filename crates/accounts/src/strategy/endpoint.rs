@@ -11,7 +11,7 @@ use bartizan_oauth::token_request::ClientAuth;
 
 use crate::account::{ClientKind, Place};
 use crate::accounts::{AccountError, Inner};
-use crate::client::Client;
+use crate::client::{Client, Proof};
 use crate::discover::{Found, failed};
 
 /// Where tokens for a server come from.
@@ -40,12 +40,16 @@ pub(super) async fn find(inner: &Inner, spec: &ServerSpec, config: &TokenConfig)
     let scopes = config.client.scopes.join(" ");
     if let Some(url) = &config.token_endpoint {
         let id = config.client.client_id.clone().ok_or_else(|| wrong("no client is configured"))?;
-        let auth = match config.auth {
-            TokenAuth::Basic => ClientAuth::Basic,
-            TokenAuth::Post => ClientAuth::Post,
-            TokenAuth::None => ClientAuth::None,
+        // For whom assertions are: the authorization server, or its endpoint where only that is known.
+        let audience = config.client.issuer.as_ref().unwrap_or(url);
+        let secret = |auth| Proof::of(own(config.client.client_secret.as_ref()), auth);
+        let proof = match config.auth {
+            TokenAuth::Basic => secret(ClientAuth::Basic),
+            TokenAuth::Post => secret(ClientAuth::Post),
+            TokenAuth::Key => Proof::key(&config.client, audience)?,
+            TokenAuth::None => Proof::None,
         };
-        let client = Client::configured(id, own(config.client.client_secret.as_ref()), auth);
+        let client = Client::configured(id, proof);
         let resource = config.resource.clone().or_else(|| canonical(place.url));
         let issuer = config.client.issuer.clone().unwrap_or_else(|| url.clone());
         let resource = resource.unwrap_or_else(|| place.url.to_owned());

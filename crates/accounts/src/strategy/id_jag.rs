@@ -11,7 +11,7 @@ use bartizan_oauth::token_request::ClientAuth;
 use super::endpoint::{self, Endpoint};
 use super::{token_exchange, token_type};
 use crate::accounts::{AccountError, Inner};
-use crate::client::Client;
+use crate::client::{Client, Proof};
 
 /// RFC 7523, section 2.1.
 pub(super) const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -50,7 +50,7 @@ async fn assert(
     let auth = ClientAuth::choose(methods, secret.is_some());
     let auth =
         auth.ok_or_else(|| wrong("the identity provider takes no client secret in a way that bartizan knows"))?;
-    let client = Client::configured(provider.client_id.clone(), secret, auth);
+    let client = Client::configured(provider.client_id.clone(), Proof::of(secret, auth));
     let form = Builder::new()
         .add("grant_type", token_exchange::GRANT)
         .add("requested_token_type", ID_JAG)

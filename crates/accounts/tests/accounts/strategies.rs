@@ -177,6 +177,117 @@ async fn p17_discovery_finds_the_token_endpoint() {
     assert_eq!((form.get("scope"), form.get("resource")), (Some("notes.read"), Some(fake.server.as_str())));
 }
 
+/// A private key in PEM, and its public half.
+fn key(rsa: bool) -> (String, Vec<u8>) {
+    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+    let (der, public) = if rsa {
+        let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+        (AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).unwrap().as_ref().to_vec(), pair.public_key().as_ref().to_vec())
+    } else {
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        (pair.to_pkcs8v1().unwrap().as_ref().to_vec(), pair.public_key().as_ref().to_vec())
+    };
+    (format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", STANDARD.encode(der)), public)
+}
+
+#[tokio::test]
+async fn p24_a_client_proves_itself_with_its_key() {
+    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+    for (rsa, alg) in [(false, "ES256"), (true, "RS256")] {
+        let fake = Fake::start().await;
+        let gateway = Gateway::new(&fake).await;
+        fake.set().metadata = json!({"token_endpoint_auth_methods_supported": ["private_key_jwt"],
+            "token_endpoint_auth_signing_alg_values_supported": [alg]});
+        token(&fake, json!({"access_token": "svc", "token_type": "Bearer", "expires_in": 600}));
+        let (pem, public) = key(rsa);
+        let found = json!({"issuer": fake.issuer, "client_id": "gw", "private_key": pem, "private_key_id": "k1"});
+        let mut named = found.clone();
+        named["token_endpoint"] = json!(format!("{}/token", fake.issuer));
+        let mut seen: Vec<String> = Vec::new();
+        for config in [found, named] {
+            let spec = spec(&fake.server, "client_credentials", config, "https://idp.example");
+            gateway.process().ready(&spec, &user("ana")).await.unwrap();
+            let form = fake.last("/token");
+            let get = |name: &str| form.get(name).unwrap_or_default().to_owned();
+            assert_eq!((get("client_id").as_str(), form.get("client_secret")), ("gw", None));
+            assert_eq!(get("client_assertion_type"), "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+            let assertion = get("client_assertion");
+            let (message, signature) = assertion.rsplit_once('.').unwrap();
+            let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+            let verified = if rsa {
+                UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &public).verify(message.as_bytes(), &signature)
+            } else {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &public).verify(message.as_bytes(), &signature)
+            };
+            verified.unwrap();
+            let part =
+                |part: &str| -> Value { serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap() };
+            let (header, claims) = message.split_once('.').unwrap();
+            assert_eq!((&part(header)["alg"], &part(header)["kid"]), (&json!(alg), &json!("k1")));
+            let claims = part(claims);
+            assert_eq!(
+                (&claims["iss"], &claims["sub"], &claims["aud"]),
+                (&json!("gw"), &json!("gw"), &json!(fake.issuer))
+            );
+            assert!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap() <= 300, "{claims}");
+            seen.push(claims["jti"].as_str().unwrap().to_owned());
+        }
+        assert_ne!(seen[0], seen[1], "each assertion is another one");
+        // What the authorization server does not take is not sent to it.
+        let other = if rsa { "ES256" } else { "RS256" };
+        for metadata in [
+            json!({"token_endpoint_auth_methods_supported": ["client_secret_basic"]}),
+            json!({"token_endpoint_auth_methods_supported": ["private_key_jwt"],
+                "token_endpoint_auth_signing_alg_values_supported": [other]}),
+        ] {
+            let fake = Fake::start().await;
+            let gateway = Gateway::new(&fake).await;
+            fake.set().metadata = metadata;
+            let config = json!({"issuer": fake.issuer, "client_id": "gw", "private_key": key(rsa).0});
+            let spec = spec(&fake.server, "client_credentials", config, "https://idp.example");
+            let refused = gateway.accounts.ready(&spec, &user("ana")).await.unwrap_err();
+            assert!(matches!(refused, AccountError::Misconfigured(_)), "{refused}");
+            assert_eq!(fake.count("/token"), 0);
+        }
+    }
+}
+
+#[test]
+fn p24_keys_of_clients_are_checked_with_the_configuration() {
+    let refused = |config: Value| {
+        let server = json!({"server_id": "notes", "hostname": "https://notes.example/mcp",
+            "auth_type": "client_credentials", "auth_config": config});
+        let resources = serde_json::from_value(json!({"servers": [server]})).unwrap();
+        match Snapshot::compile(&resources, &CompileOptions::default(), NOW) {
+            Ok(_) => String::new(),
+            Err(found) => format!("{found:?}"),
+        }
+    };
+    let (pem, _) = key(false);
+    let whole = json!({"issuer": "https://as.example", "client_id": "c", "private_key": pem});
+    let with = |name: &str, value: Value| {
+        let mut config = whole.clone();
+        config[name] = value;
+        refused(config)
+    };
+    assert_eq!(refused(whole.clone()), "");
+    for (found, wanted) in [
+        (with("private_key", json!("secret")), "private key in PEM"),
+        (with("client_secret", json!("s")), "both are given"),
+        (with("client_id", Value::Null), "client_id"),
+        (with("issuer", Value::Null), "issuer"),
+        (
+            refused(
+                json!({"issuer": "https://as.example", "client_id": "c", "client_secret": "s", "private_key_id": "k"}),
+            ),
+            "private_key_id",
+        ),
+    ] {
+        assert!(found.contains(wanted) && !found.contains("MII") && !found.contains("MIG"), "{wanted}: {found}");
+    }
+}
+
 #[tokio::test]
 async fn p17_token_exchange_is_for_each_person() {
     let fake = Fake::start().await;
@@ -218,10 +329,15 @@ async fn p17_token_exchange_is_for_each_person() {
     assert!(is_kept(&accounts, &spec, &user("carol")).await, "nobody's token for somebody else");
     assert_eq!(fake.count("/token"), 2);
     assert_eq!(*asked.lock().unwrap(), ["idp id_token-ana@corp.example", "idp id_token-bob@corp.example"]);
-    for nobody in [Principal::new(PrincipalKind::Service, "robot", []), Principal::anonymous(), user("gone")] {
+    for nobody in [Principal::new(PrincipalKind::Service, "robot", []), Principal::anonymous()] {
         let refused = accounts.ready(&spec, &nobody).await.unwrap_err();
         assert!(matches!(refused, AccountError::Misconfigured(_)), "{refused}");
     }
+    // Who has no token any more can do something about it, every time, and nobody waits after it.
+    for _ in 0..2 {
+        assert_eq!(accounts.ready(&spec, &user("gone")).await.unwrap_err(), AccountError::LoginNeeded);
+    }
+    assert_eq!(Accounts::kind(&spec), AccountKind::SignIn { provider: "idp".to_owned() });
     // Without anybody who keeps tokens, nothing is asked.
     let refused = gateway.process().ready(&spec, &user("ana")).await.unwrap_err();
     assert!(refused.to_string().contains("keeps no tokens"), "{refused}");

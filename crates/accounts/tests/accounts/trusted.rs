@@ -50,6 +50,8 @@ fn p16_who_a_configured_client_is_shown_to() {
         issuer: issuer.map(str::to_owned),
         client_id: Some("c".to_owned()),
         client_secret: secret.map(|secret| bartizan_model::Secret::new(secret.to_owned())),
+        client_key: None,
+        client_key_id: None,
         scopes: Vec::new(),
         shared: false,
         admin_groups: Vec::new(),

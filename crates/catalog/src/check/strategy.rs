@@ -4,7 +4,9 @@
 use bartizan_config::resources::{
     AuthConfig, AuthType, IdentityProvider, Server, SubjectToken, TokenAuthMethod, Visibility,
 };
+use bartizan_config::secrets::UNRESOLVED;
 use bartizan_model::Secret;
+use bartizan_oauth::client_assertion::ClientKey;
 
 use super::Checked;
 use crate::credential::{
@@ -19,7 +21,7 @@ const MAX_TEXT: usize = 2048;
 const MAX_SESSION: usize = 8192;
 
 /// Entries every type with an authorization server takes.
-const CLIENT: &[&str] = &["issuer", "client_id", "client_secret", "scopes"];
+const CLIENT: &[&str] = &["issuer", "client_id", "client_secret", "private_key", "private_key_id", "scopes"];
 
 /// The entries of a type beside [`CLIENT`], and whether it takes those.
 fn entries(kind: AuthType) -> (bool, &'static [&'static str]) {
@@ -130,6 +132,10 @@ pub(super) fn credential(
                 let why = "`client_secret` is given without `issuer`: the server would choose who is told the secret";
                 f.refuse("auth_config.client_secret", why, "name the authorization server it is for: `issuer`");
             }
+            if config.private_key.is_some() && config.issuer.is_none() {
+                let why = "`private_key` is given without `issuer`: the server would choose for whom it signs";
+                f.refuse("auth_config.private_key", why, "name the authorization server it is for: `issuer`");
+            }
             let mut oauth = oauth(config, &mut f);
             oauth.shared = !server.on_behalf;
             Credential::OauthUser(oauth)
@@ -179,6 +185,10 @@ fn common(server: &Server, name: &str, f: &mut Findings<'_>) {
 fn texts(config: &AuthConfig, f: &mut Findings<'_>) {
     let Ok(serde_json::Value::Object(members)) = serde_json::to_value(config) else { return };
     for (name, value) in &members {
+        // Of several lines, and looked at by itself.
+        if name == "private_key" {
+            continue;
+        }
         let max = if name == "session_token" { MAX_SESSION } else { MAX_TEXT };
         if let Some(text) = value.as_str()
             && (text.is_empty() || text.len() > max || text.chars().any(char::is_control))
@@ -216,10 +226,30 @@ fn oauth(config: AuthConfig, f: &mut Findings<'_>) -> OauthConfig {
     if config.client_secret.is_some() && config.client_id.is_none() {
         f.refuse("auth_config.client_secret", "`client_secret` is given without `client_id`", "add the `client_id`");
     }
+    let client_key = config.private_key.map(Secret::new);
+    if let Some(key) = &client_key {
+        if config.client_id.is_none() {
+            f.refuse("auth_config.private_key", "`private_key` is given without `client_id`", "add the `client_id`");
+        }
+        if config.client_secret.is_some() {
+            let why = "a client proves itself with `client_secret` or with `private_key`, and both are given";
+            f.refuse("auth_config.private_key", why, "remove one of them");
+        }
+        if key.expose() != UNRESOLVED
+            && let Err(error) = ClientKey::from_pem(key, None)
+        {
+            let hint = "for example from `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256`";
+            f.refuse("auth_config.private_key", error.to_string(), hint);
+        }
+    } else if config.private_key_id.is_some() {
+        f.refuse("auth_config.private_key_id", "`private_key_id` is given without `private_key`", "add the key");
+    }
     OauthConfig {
         issuer: config.issuer,
         client_id: config.client_id,
         client_secret: config.client_secret.map(Secret::new),
+        client_key,
+        client_key_id: config.private_key_id,
         scopes: config.scopes,
         shared: false,
         admin_groups: config.admin_groups,
@@ -247,10 +277,15 @@ fn token(mut config: AuthConfig, kind: AuthType, providers: &[IdentityProvider],
         f.refuse("auth_config", why, "name the authorization server it is for: `issuer`");
     }
     let public = config.token_endpoint_auth_method == Some(TokenAuthMethod::None);
-    if config.client_secret.is_none() && !public && matches!(kind, AuthType::ClientCredentials | AuthType::EntraObo) {
+    let has_key = config.private_key.is_some();
+    if config.client_secret.is_none()
+        && !has_key
+        && !public
+        && matches!(kind, AuthType::ClientCredentials | AuthType::EntraObo)
+    {
         f.need("client_secret", None, name);
     }
-    if public && config.client_secret.is_some() {
+    if public && (config.client_secret.is_some() || has_key) {
         let why = "`token_endpoint_auth_method: none` sends no secret, but there is one";
         f.refuse("auth_config.token_endpoint_auth_method", why, "remove one of them");
     }
@@ -258,16 +293,23 @@ fn token(mut config: AuthConfig, kind: AuthType, providers: &[IdentityProvider],
         let why = "`token_endpoint_auth_method` is given without `token_endpoint`";
         f.refuse("auth_config.token_endpoint_auth_method", why, "without it the server's own word counts: remove it");
     }
+    let by_key = config.token_endpoint_auth_method == Some(TokenAuthMethod::PrivateKeyJwt);
+    if config.token_endpoint_auth_method.is_some() && !public && by_key != has_key {
+        let why = "`token_endpoint_auth_method` and what is given to prove the client do not fit";
+        f.refuse("auth_config.token_endpoint_auth_method", why, "`private_key_jwt` goes with `private_key`");
+    }
     if kind == AuthType::EntraObo && config.scopes.is_empty() {
         f.refuse("auth_config", "`auth_type: entra_obo` needs `scopes`", "for example `scopes: [api://ID/.default]`");
     }
     let auth = match config.token_endpoint_auth_method.take() {
+        None | Some(TokenAuthMethod::PrivateKeyJwt) if has_key => TokenAuth::Key,
         None if config.client_secret.is_none() => TokenAuth::None,
         // What Microsoft documents for this shape.
         None if kind == AuthType::EntraObo => TokenAuth::Post,
         None | Some(TokenAuthMethod::ClientSecretBasic) => TokenAuth::Basic,
         Some(TokenAuthMethod::ClientSecretPost) => TokenAuth::Post,
-        Some(TokenAuthMethod::None) => TokenAuth::None,
+        // Refused above.
+        Some(TokenAuthMethod::PrivateKeyJwt) | Some(TokenAuthMethod::None) => TokenAuth::None,
     };
     let usual = if kind == AuthType::EntraObo { SubjectToken::AccessToken } else { SubjectToken::IdToken };
     let subject = config.subject_token.unwrap_or(usual);
