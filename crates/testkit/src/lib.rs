@@ -12,6 +12,7 @@ pub mod accounts;
 pub mod balancer;
 pub mod client;
 pub mod conformance;
+pub mod exchange;
 pub mod faulty;
 pub mod fixture;
 pub mod http;

@@ -90,7 +90,7 @@ const provider = new Provider(issuer, {
 });
 
 /** An ID token of this provider for this client, for an assertion to one other authorization server. */
-async function exchange(context, next) {
+async function exchange(context) {
   const { client, params } = context.oidc;
   const parse = (part) => JSON.parse(Buffer.from(part ?? "", "base64url"));
   const [head, body, signature] = (params.subject_token ?? "").split(".");
@@ -105,7 +105,6 @@ async function exchange(context, next) {
   const text = `${part({ alg: "RS256", typ: "oauth-id-jag+jwt", kid: "one" })}.${part(said)}`;
   const assertion = `${text}.${sign("RSA-SHA256", Buffer.from(text), privateKey).toString("base64url")}`;
   context.body = { access_token: assertion, issued_token_type: ID_JAG, token_type: "N_A", expires_in: 300 };
-  await next();
 }
 const known = ["subject_token", "subject_token_type", "requested_token_type", "audience", "resource", "scope"];
 provider.registerGrantType(EXCHANGE, exchange, known);
