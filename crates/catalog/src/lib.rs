@@ -14,6 +14,7 @@ mod curation;
 mod digest;
 mod lists;
 mod names;
+pub mod pin;
 mod roles;
 mod snapshot;
 mod spec;
@@ -28,5 +29,5 @@ pub use lists::{Kind, PromptDef, ResourceDef, ServerLists, TemplateDef, ToolDef}
 pub use names::{RESERVED_NAMES, exposed_name, name_digest};
 pub use roles::Roles;
 pub use snapshot::{CompileOptions, Snapshot};
-pub use spec::{PortalSpec, ServerSpec, Transport};
+pub use spec::{Judging, PortalSpec, ServerSpec, Transport};
 pub use view::{Report, View, ViewPrompt, ViewResource, ViewTemplate, ViewTool};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bartizan_model::ServerId;
 use bartizan_wire::{RawJson, canonical, splice};
 
-use crate::digest::sha256_hex;
+use crate::pin::{MAX_NAME, PinKind, Pinned, Unfit, pin_of, pinned};
 
 /// Kinds of lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,9 +30,10 @@ const KEPT_FORMS: usize = 8;
 #[derive(Debug)]
 struct Definition {
     raw: RawJson,
+    kind: PinKind,
     /// `_meta`, when it is an object.
     meta: Option<RawJson>,
-    pin: OnceLock<Arc<str>>,
+    pin: OnceLock<(Arc<str>, Option<Unfit>)>,
     shown: Mutex<Vec<(Shown, RawJson)>>,
 }
 
@@ -47,15 +48,17 @@ pub(crate) struct Shown {
 }
 
 impl Definition {
-    fn new(raw: RawJson, members: &[(String, RawJson)]) -> Self {
+    fn new(kind: PinKind, raw: RawJson, members: &[(String, RawJson)]) -> Self {
         let meta = member(members, "_meta").filter(|meta| meta.is_object()).cloned();
-        Self { raw, meta, pin: OnceLock::new(), shown: Mutex::default() }
+        Self { raw, kind, meta, pin: OnceLock::new(), shown: Mutex::default() }
     }
 
-    /// SHA-256 over the canonical text (RFC 8785), so that spelling and order of members
-    /// do not matter. Computed when first asked for.
-    fn pin(&self) -> &Arc<str> {
-        self.pin.get_or_init(|| sha256_hex(&[canonical::rfc8785(&self.raw).as_bytes()], 32).into())
+    /// Computed when first asked for. What has no pin gets a hash that nobody can approve.
+    fn pin(&self) -> &(Arc<str>, Option<Unfit>) {
+        self.pin.get_or_init(|| match pinned(self.kind, &self.raw) {
+            Ok(pinned) => (pinned.pin, None),
+            Err(unfit) => (pin_of(PinKind::Resource, &canonical::rfc8785(&self.raw)).into(), Some(unfit)),
+        })
     }
 
     /// The text for one way of showing, made once.
@@ -122,9 +125,31 @@ macro_rules! definition {
                 &self.definition.raw
             }
 
-            /// Lower-case hex of SHA-256 over the canonical definition.
+            /// Lower-case hex of SHA-256 over the canonical definition (P43).
             pub fn pin(&self) -> &Arc<str> {
-                self.definition.pin()
+                &self.definition.pin().0
+            }
+
+            /// The pin, when there can be one.
+            ///
+            /// # Errors
+            /// [`Unfit`]: why there is none.
+            pub fn fit(&self) -> Result<&Arc<str>, Unfit> {
+                let (pin, unfit) = self.definition.pin();
+                let name = self.key();
+                match unfit {
+                    Some(unfit) => Err(*unfit),
+                    None if name.len() > MAX_NAME || name.contains('\0') => Err(Unfit::Name),
+                    None => Ok(pin),
+                }
+            }
+
+            /// Canonical form and pin, worked out anew.
+            ///
+            /// # Errors
+            /// [`Unfit`] as [`Self::fit`].
+            pub fn pinned(&self) -> Result<Pinned, Unfit> {
+                pinned(self.definition.kind, &self.definition.raw)
             }
 
             /// The text for one way of showing, made once.
@@ -137,6 +162,11 @@ macro_rules! definition {
 definition!(ToolDef, PromptDef, ResourceDef, TemplateDef);
 
 impl ToolDef {
+    /// Original name.
+    pub fn key(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// `_meta`, when it is an object.
     pub(crate) fn meta(&self) -> Option<&RawJson> {
         self.definition.meta.as_ref()
@@ -156,12 +186,17 @@ impl ToolDef {
             input_schema: member(&members, "inputSchema").cloned(),
             read_only_hint: hint("readOnlyHint"),
             destructive_hint: hint("destructiveHint"),
-            definition: Definition::new(raw, &members),
+            definition: Definition::new(PinKind::Tool, raw, &members),
         })
     }
 }
 
 impl PromptDef {
+    /// Original name.
+    pub fn key(&self) -> &Arc<str> {
+        &self.name
+    }
+
     /// `_meta`, when it is an object.
     pub(crate) fn meta(&self) -> Option<&RawJson> {
         self.definition.meta.as_ref()
@@ -173,24 +208,34 @@ impl PromptDef {
         Some(Self {
             name: text(&members, "name")?,
             title: text(&members, "title"),
-            definition: Definition::new(raw, &members),
+            definition: Definition::new(PinKind::Prompt, raw, &members),
         })
     }
 }
 
 impl ResourceDef {
+    /// Original URI.
+    pub fn key(&self) -> &Arc<str> {
+        &self.uri
+    }
+
     /// Reads a resource. `None` when it is not an object, has no URI or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
         let members = members(&raw)?;
-        Some(Self { uri: text(&members, "uri")?, definition: Definition::new(raw, &members) })
+        Some(Self { uri: text(&members, "uri")?, definition: Definition::new(PinKind::Resource, raw, &members) })
     }
 }
 
 impl TemplateDef {
+    /// Original template.
+    pub fn key(&self) -> &Arc<str> {
+        &self.uri_template
+    }
+
     /// Reads a template. `None` when it is not an object, has no template or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
         let members = members(&raw)?;
-        Some(Self { uri_template: text(&members, "uriTemplate")?, definition: Definition::new(raw, &members) })
+        Some(Self { uri_template: text(&members, "uriTemplate")?, definition: Definition::new(PinKind::Template, raw, &members) })
     }
 }
 

@@ -61,8 +61,21 @@ pub struct ServerSpec {
     pub unsandboxed: bool,
     /// Place in the file, which is the order of creation and of lists.
     pub position: usize,
+    /// What becomes of definitions that are new or have changed (P44).
+    pub judging: Judging,
     classes: HashMap<Box<str>, ToolClass>,
     curation: Curation,
+}
+
+/// What becomes of definitions that are new or have changed (P44).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Judging {
+    /// Of what the server offers at first.
+    pub trust: resources::Trust,
+    /// Of what nobody approved.
+    pub on_new: resources::OnNew,
+    /// Of what is approved and says something else now.
+    pub on_change: resources::OnChange,
 }
 
 impl ServerSpec {
@@ -105,6 +118,7 @@ impl ServerSpec {
             unpinned: command.is_some(),
             unsandboxed: command.is_some(),
             position,
+            judging: Judging { trust: server.trust, on_new: server.on_new, on_change: server.on_change },
             classes,
             curation: Curation::new(server),
         }

@@ -1,7 +1,7 @@
 //! Canonical JSON (RFC 8785), for digests.
 
 use crate::build::push_quoted;
-use crate::raw::RawJson;
+use crate::raw::{JsonError, RawJson};
 use crate::scan::text::{Unit, units};
 use crate::scan::{HARD_DEPTH, ScanError, Scanner, StrTok};
 
@@ -13,17 +13,57 @@ use crate::scan::{HARD_DEPTH, ScanError, Scanner, StrTok};
 /// spelling, half surrogate pairs become lower-case `\udXXX`, members of one name all
 /// stay in their order.
 pub fn rfc8785(raw: &RawJson) -> String {
+    form(raw, &mut Form { exact: false, fault: None })
+}
+
+/// Why a value has no exact canonical form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Inexact {
+    /// An object has two members of one name.
+    #[error("an object has two members of one name")]
+    Duplicate,
+    /// A text holds half a surrogate pair.
+    #[error("a text holds half a surrogate pair")]
+    Surrogate,
+    /// A number is beyond the range of doubles.
+    #[error("a number is beyond the range of doubles")]
+    Number,
+}
+
+/// As [`rfc8785`], for pins: what lies outside of I-JSON is refused instead of written
+/// somehow, and a number that a double would round keeps its spelling, so that no two
+/// different values look alike. Where doubles hold every number, this is RFC 8785.
+///
+/// # Errors
+/// [`Inexact`] for what different readers may read differently.
+pub fn exact(raw: &RawJson) -> Result<String, Inexact> {
+    raw.check_unique().map_err(|error| match error {
+        JsonError::Surrogate(_) => Inexact::Surrogate,
+        _ => Inexact::Duplicate,
+    })?;
+    let mut how = Form { exact: true, fault: None };
+    let text = form(raw, &mut how);
+    how.fault.map_or(Ok(text), Err)
+}
+
+/// How values are written, and what was found on the way.
+struct Form {
+    exact: bool,
+    fault: Option<Inexact>,
+}
+
+fn form(raw: &RawJson, how: &mut Form) -> String {
     let mut out = Vec::with_capacity(raw.len());
     let bytes = raw.as_bytes();
     // The text was checked when the value was made, so the scan does not fail.
-    let _ = write(bytes, &mut Scanner::new(bytes, HARD_DEPTH), &mut out);
+    let _ = write(bytes, &mut Scanner::new(bytes, HARD_DEPTH), &mut out, how);
     String::from_utf8(out).unwrap_or_default()
 }
 
 /// Writes the value that comes next. The scanner bounds the nesting and so the recursion.
-fn write(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), ScanError> {
+fn write(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>, how: &mut Form) -> Result<(), ScanError> {
     match scan.peek() {
-        Some(b'{') => write_object(bytes, scan, out),
+        Some(b'{') => write_object(bytes, scan, out, how),
         Some(b'[') => {
             let (mut first, mut some) = (true, false);
             scan.open(b'[')?;
@@ -33,18 +73,35 @@ fn write(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), 
                     out.push(b',');
                 }
                 some = true;
-                write(bytes, scan, out)?;
+                write(bytes, scan, out, how)?;
             }
             out.push(b']');
             Ok(())
         }
         Some(b'"') => {
-            write_string(bytes, scan.string()?, out);
+            write_string(bytes, scan.string()?, out, how);
             Ok(())
         }
         Some(b'-' | b'0'..=b'9') => {
             let text = scan.value()?.of(bytes);
-            out.extend_from_slice(number(std::str::from_utf8(text).unwrap_or("0")).as_bytes());
+            let text = std::str::from_utf8(text).unwrap_or("0");
+            let canonical = number(text);
+            if how.exact && canonical != text {
+                match (decimal(text), decimal(&canonical)) {
+                    (Some(given), Some(written)) if given == written => {}
+                    // Written as nothing although it is something, or beyond the greatest double.
+                    (Some(_), Some(written)) if !written.digits.is_empty() => {
+                        out.extend_from_slice(text.as_bytes());
+                        return Ok(());
+                    }
+                    _ => how.fault = Some(Inexact::Number),
+                }
+            }
+            // What `number` cannot write keeps its spelling.
+            if how.exact && !text.parse::<f64>().is_ok_and(f64::is_finite) {
+                how.fault = Some(Inexact::Number);
+            }
+            out.extend_from_slice(canonical.as_bytes());
             Ok(())
         }
         _ => {
@@ -54,14 +111,14 @@ fn write(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), 
     }
 }
 
-fn write_object(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Result<(), ScanError> {
+fn write_object(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>, how: &mut Form) -> Result<(), ScanError> {
     let mut first = true;
     let mut members = Vec::new();
     let mut values = Vec::new();
     scan.open(b'{')?;
     while let Some(key) = scan.next_key(&mut first)? {
         let start = values.len();
-        write(bytes, scan, &mut values)?;
+        write(bytes, scan, &mut values, how)?;
         members.push((key, start..values.len()));
     }
     // Stable, so members of one name keep their order.
@@ -75,7 +132,7 @@ fn write_object(bytes: &[u8], scan: &mut Scanner<'_>, out: &mut Vec<u8>) -> Resu
         if i > 0 {
             out.push(b',');
         }
-        write_string(bytes, key, out);
+        write_string(bytes, key, out, how);
         out.push(b':');
         out.extend_from_slice(values.get(value).unwrap_or_default());
     }
@@ -102,7 +159,7 @@ fn each_unit(bytes: &[u8], tok: StrTok, each: impl FnMut(Unit)) {
     units(std::str::from_utf8(tok.inner(bytes)).unwrap_or_default(), each);
 }
 
-fn write_string(bytes: &[u8], tok: StrTok, out: &mut Vec<u8>) {
+fn write_string(bytes: &[u8], tok: StrTok, out: &mut Vec<u8>, how: &mut Form) {
     if !tok.escaped {
         // Without escapes a string already is in canonical form.
         out.extend_from_slice(tok.span.of(bytes));
@@ -120,6 +177,7 @@ fn write_string(bytes: &[u8], tok: StrTok, out: &mut Vec<u8>) {
         push_quoted(&mut quoted, text);
         out.extend_from_slice(quoted.get(1..quoted.len() - 1).unwrap_or_default());
         if let Some(half) = half {
+            how.fault = Some(Inexact::Surrogate);
             out.extend_from_slice(format!("\\u{half:04x}").as_bytes());
         }
     }
@@ -163,4 +221,30 @@ fn number(text: &str) -> String {
         let plus = if exponent < 0 { "" } else { "+" };
         format!("{sign}{lead}{dot}{rest}e{plus}{exponent}")
     }
+}
+
+/// What a decimal spelling is worth: its digits without zeros at both ends, and the power of
+/// ten of the last one.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    power: i64,
+}
+
+/// `None` for an exponent that no number of this length needs.
+fn decimal(text: &str) -> Option<Decimal> {
+    let (negative, unsigned) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole, fraction].concat();
+    let kept = all.trim_end_matches('0');
+    let digits = kept.trim_start_matches('0').to_owned();
+    if digits.is_empty() {
+        return Some(Decimal { negative: false, digits, power: 0 });
+    }
+    let exponent: i64 = exponent.strip_prefix('+').unwrap_or(exponent).parse().ok()?;
+    let dropped = i64::try_from(all.len() - kept.len()).ok()?;
+    let power = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(dropped)?;
+    Some(Decimal { negative, digits, power })
 }

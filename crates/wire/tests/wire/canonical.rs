@@ -1,6 +1,6 @@
 //! RFC 8785 (pins and digests).
 
-use bartizan_wire::canonical::rfc8785;
+use bartizan_wire::canonical::{Inexact, exact, rfc8785};
 use proptest::prelude::*;
 
 use crate::support::raw;
@@ -125,4 +125,43 @@ proptest! {
         let form = rfc8785(&raw(&format!("{value:e}")));
         prop_assert_eq!(form.parse::<f64>().ok(), Some(value + 0.0));
     }
+}
+
+#[test]
+fn p43_what_has_no_exact_form_is_refused() {
+    for (text, why) in [
+        (r#"{"a":1,"a":1}"#, Inexact::Duplicate),
+        (r#"{"x":[{"a":1,"\u0061":2}]}"#, Inexact::Duplicate),
+        (r#"{"a":"\ud800"}"#, Inexact::Surrogate),
+        (r#"["x\udc00y"]"#, Inexact::Surrogate),
+        (r#"{"\ud800":1}"#, Inexact::Surrogate),
+        ("1e400", Inexact::Number),
+        ("[-1e309]", Inexact::Number),
+        ("1e-400", Inexact::Number),
+        ("1e99999999999999999999", Inexact::Number),
+    ] {
+        assert_eq!(exact(&raw(text)), Err(why), "{text}");
+    }
+}
+
+#[test]
+fn p43_numbers_that_a_double_rounds_keep_their_digits() {
+    for (text, want) in [
+        ("9007199254740993", "9007199254740993"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("0.1000000000000000055511151231257827", "0.1000000000000000055511151231257827"),
+        // What a double holds is written as RFC 8785 says.
+        ("9007199254740992", "9007199254740992"),
+        ("1.50", "1.5"),
+        ("10e-1", "1"),
+        ("-0.0", "0"),
+        ("0e999", "0"),
+        ("1e23", "1e+23"),
+        ("295147905179352830000", "295147905179352830000"),
+        ("5e-324", "5e-324"),
+        ("1.7976931348623157e308", "1.7976931348623157e+308"),
+    ] {
+        assert_eq!(exact(&raw(text)).as_deref(), Ok(want), "{text}");
+    }
+    assert_ne!(exact(&raw("9007199254740993")), exact(&raw("9007199254740992")));
 }
