@@ -15,7 +15,7 @@ const MEMBER: usize = 256;
 const MAX_WINDOW_S: u32 = 86_400;
 
 /// Names of the built-in rules.
-pub const BUILT_IN: [&str; 3] = ["replayed_token", "expired_credential", "break_glass"];
+pub const BUILT_IN: [&str; 4] = ["replayed_token", "expired_credential", "break_glass", "kill_switch"];
 
 /// Something in the configuration that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -180,6 +180,12 @@ impl Rule {
 fn built_in(to: &[String]) -> Vec<Rule> {
     let texts = |list: &[&str]| list.iter().map(|text| Pattern::new(text)).collect::<Vec<_>>();
     let auth = |method: &str| Match { kind: texts(&["auth"]), method: texts(&[method]), ..Match::default() };
+    let admin = |method: &str| Match {
+        kind: texts(&["admin"]),
+        method: texts(&[method]),
+        allow: Some(true),
+        ..Match::default()
+    };
     let rule = |id: &str, severity, about, resolve_on, group_by: &[EventField], quiet_s: i64| Rule {
         id: id.into(),
         severity,
@@ -198,6 +204,7 @@ fn built_in(to: &[String]) -> Vec<Rule> {
     vec![
         rule("replayed_token", "high", auth("auth/replay"), None, who, 3_600),
         rule("expired_credential", "low", over, Some(again), who, 7 * 86_400),
+        rule("kill_switch", "high", admin("kill/set"), Some(admin("kill/lift")), &[EventField::Target], 30 * 86_400),
         rule("break_glass", "high", auth("auth/break_glass"), None, &[EventField::Principal], 3_600),
     ]
 }

@@ -257,6 +257,19 @@ impl Audit {
         self.inner.mode
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        &self.inner.dir
+    }
+
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.inner.indexer.as_ref().map(Indexer::store)
+    }
+
+    /// How far the segments of a writer are durable, if it is this process's.
+    pub(crate) fn acked(&self, writer: &str) -> Option<crate::writer::Acked> {
+        (writer == self.inner.writer).then(|| self.inner.shared.acked())
+    }
+
     /// Name of this process's chain.
     pub fn writer(&self) -> &str {
         &self.inner.writer

@@ -17,7 +17,7 @@ use crate::audit::Watch;
 use crate::error::AuditError;
 use crate::folder::{Folder, writers};
 use crate::writer::{Acked, Shared};
-use reader::Reader;
+pub(crate) use reader::Reader;
 
 /// Records of one transaction.
 const BATCH: usize = 1_024;
@@ -222,7 +222,7 @@ pub async fn rebuild_index(dir: &Path, store: &Store) -> Result<u64, AuditError>
     Ok(total)
 }
 
-fn acked(position: &Position) -> Acked {
+pub(crate) fn acked(position: &Position) -> Acked {
     Acked {
         segment: u32::try_from(position.segment).unwrap_or(0),
         length: u64::try_from(position.byte_offset).unwrap_or(0),

@@ -19,6 +19,7 @@ mod checkpoint;
 mod digest;
 mod disk;
 mod error;
+mod feed;
 mod folder;
 mod index;
 mod lines;
@@ -34,9 +35,12 @@ pub use bartizan_store::repo::alert::Hit;
 pub use bartizan_store::repo::audit_index::IndexRow;
 pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, EVERY, PublicKey, Signed, Statement};
 pub use error::AuditError;
+pub use feed::Feed;
 pub use index::rebuild_index;
 pub use search::{Cursor, Page, Query, Row, event_of, search};
-pub use verify::{Checkpoint, Finding, FindingKind, Report, TornTail, WriterReport, verify, verify_against};
+pub use verify::{
+    Checkpoint, Evidence, Finding, FindingKind, Report, TornTail, WriterReport, verify, verify_against, verify_evidence,
+};
 
 #[cfg(test)]
 mod tests;

@@ -3,15 +3,18 @@
 
 mod chain;
 mod report;
+mod signed;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bartizan_store::Store;
-use bartizan_store::repo::audit_index as repo;
 
 use crate::error::AuditError;
 use crate::folder::writers;
 use chain::Chain;
+
+pub use signed::{Evidence, verify_evidence};
 
 pub use report::{Checkpoint, Finding, FindingKind, Report, TornTail, WriterReport};
 
@@ -29,8 +32,9 @@ pub fn verify(dir: &Path, checkpoints: &[Checkpoint]) -> Result<Report, AuditErr
         chain.check()?;
         chain.finish(&mut report);
     }
-    for checkpoint in checkpoints.iter().filter(|checkpoint| !present.contains(&checkpoint.writer)) {
-        report.findings.push(Finding::of_writer(&checkpoint.writer, FindingKind::WriterMissing));
+    let absent: BTreeSet<&str> = checkpoints.iter().map(|checkpoint| checkpoint.writer.as_str()).collect();
+    for writer in absent.into_iter().filter(|writer| !present.iter().any(|known| known == writer)) {
+        report.findings.push(Finding::of_writer(writer, FindingKind::WriterMissing));
     }
     Ok(report)
 }
@@ -41,16 +45,5 @@ pub fn verify(dir: &Path, checkpoints: &[Checkpoint]) -> Result<Report, AuditErr
 /// # Errors
 /// As [`verify`], and when the store does not answer.
 pub async fn verify_against(dir: &Path, store: &Store) -> Result<Report, AuditError> {
-    let mut checkpoints = Vec::new();
-    for writer in repo::writers(store).await? {
-        if let Some(position) = repo::position(store, &writer).await? {
-            let seq = u64::try_from(position.seq).unwrap_or(0);
-            checkpoints.push(Checkpoint { writer, seq, hash: position.hash });
-        }
-    }
-    // Other replicas have their segments elsewhere.
-    let here = writers(dir)?;
-    checkpoints.retain(|checkpoint| checkpoint.seq > 0 && here.contains(&checkpoint.writer));
-    let dir = dir.to_owned();
-    tokio::task::spawn_blocking(move || verify(&dir, &checkpoints)).await.unwrap_or(Err(AuditError::Closed))
+    verify_evidence(dir, &Evidence { store: Some(store), ..Evidence::default() }).await
 }

@@ -10,6 +10,7 @@ pub mod alerts;
 pub mod checks;
 pub mod diagnostic;
 pub mod environment;
+pub mod export;
 pub mod live;
 pub mod load;
 pub mod objects;

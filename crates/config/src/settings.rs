@@ -235,11 +235,31 @@ pub enum AuditMode {
 }
 
 /// The audit record.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
     /// `strict` (default) or `fast`.
     pub mode: AuditMode,
+    /// Where signed checkpoints go (L2).
+    pub checkpoints: crate::export::Checkpoints,
+    /// Where events go (L5).
+    pub sinks: Vec<crate::export::Sink>,
+    /// Days that events are kept. Default 365; 0 keeps all (L12).
+    pub retention_days: u32,
+    /// Days that arguments and results are kept. Default 30 (L3).
+    pub body_retention_days: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            mode: AuditMode::default(),
+            checkpoints: crate::export::Checkpoints::default(),
+            sinks: Vec::new(),
+            retention_days: 365,
+            body_retention_days: 30,
+        }
+    }
 }
 
 /// Outgoing connections (O9, P28).

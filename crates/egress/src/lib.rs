@@ -14,6 +14,7 @@ mod peer;
 mod pool;
 mod resolve;
 mod rules;
+pub mod sign;
 mod stream;
 mod tls;
 mod url;

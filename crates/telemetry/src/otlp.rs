@@ -4,6 +4,7 @@
 //! The transport is the caller's (the egress crate owns sockets). JSON is used
 //! because it needs no protobuf stack and every collector accepts it.
 
+pub mod logs;
 pub mod metrics;
 
 use serde_json::{Value, json};

@@ -15,7 +15,7 @@ use crate::who::Entry;
 use crate::writer::Acked;
 
 /// Stands somewhere in a writer's segments.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     folder: PathBuf,
     writer: String,
     /// 0: before the first segment.
@@ -36,7 +36,7 @@ struct Side {
 }
 
 impl Reader {
-    pub(super) fn new(dir: &Path, writer: &str, position: Option<Position>) -> Self {
+    pub(crate) fn new(dir: &Path, writer: &str, position: Option<Position>) -> Self {
         let mut reader = Self {
             folder: dir.join(writer),
             writer: writer.to_owned(),
@@ -50,7 +50,7 @@ impl Reader {
     }
 
     /// Goes to a stored position.
-    pub(super) fn reset(&mut self, position: Option<Position>) {
+    pub(crate) fn reset(&mut self, position: Option<Position>) {
         (self.segment, self.offset, self.link) = match position {
             None => (0, 0, Link::START),
             Some(position) => (
@@ -64,16 +64,16 @@ impl Reader {
         };
     }
 
-    pub(super) fn writer(&self) -> &str {
+    pub(crate) fn writer(&self) -> &str {
         &self.writer
     }
 
-    pub(super) fn seq(&self) -> u64 {
+    pub(crate) fn seq(&self) -> u64 {
         self.link.seq
     }
 
     /// Where it stands, in the form of the store; `None` before the first segment.
-    pub(super) fn position(&self) -> Option<Position> {
+    pub(crate) fn position(&self) -> Option<Position> {
         (self.segment > 0).then(|| Position {
             segment: i64::from(self.segment),
             byte_offset: i64::try_from(self.offset).unwrap_or(i64::MAX),
@@ -84,7 +84,7 @@ impl Reader {
 
     /// Reads at most `max` records, never beyond `bound`. Lines that are no records are
     /// skipped; `verify` reports them.
-    pub(super) fn read(&mut self, bound: Option<Acked>, max: usize) -> Result<Vec<IndexRow>, AuditError> {
+    pub(crate) fn read(&mut self, bound: Option<Acked>, max: usize) -> Result<Vec<IndexRow>, AuditError> {
         let mut rows = Vec::new();
         if bound.is_some_and(|bound| bound.segment == 0) {
             return Ok(rows);

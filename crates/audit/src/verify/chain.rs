@@ -1,6 +1,6 @@
 //! One writer's chain, segment by segment.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -18,7 +18,8 @@ const MAX_FINDINGS: usize = 10_000;
 pub(super) struct Chain<'a> {
     folder: PathBuf,
     writer: &'a str,
-    checkpoints: Vec<&'a Checkpoint>,
+    /// Hashes by sequence number.
+    checkpoints: BTreeMap<u64, Vec<&'a str>>,
     /// The last record that could be read, whatever is wrong with it.
     last: Link,
     highest: u64,
@@ -38,10 +39,17 @@ struct Place {
 
 impl<'a> Chain<'a> {
     pub(super) fn new(dir: &std::path::Path, writer: &'a str, checkpoints: &'a [Checkpoint]) -> Self {
+        let mut known: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+        for checkpoint in checkpoints.iter().filter(|checkpoint| checkpoint.writer == writer) {
+            let hashes = known.entry(checkpoint.seq).or_default();
+            if !hashes.contains(&checkpoint.hash.as_str()) {
+                hashes.push(&checkpoint.hash);
+            }
+        }
         Self {
             folder: dir.join(writer),
             writer,
-            checkpoints: checkpoints.iter().filter(|checkpoint| checkpoint.writer == writer).collect(),
+            checkpoints: known,
             last: Link::START,
             highest: 0,
             records: 0,
@@ -72,9 +80,9 @@ impl<'a> Chain<'a> {
     }
 
     pub(super) fn finish(mut self, report: &mut Report) {
-        let cut: Vec<u64> =
-            self.checkpoints.iter().map(|checkpoint| checkpoint.seq).filter(|seq| *seq > self.highest).collect();
-        for checkpoint in cut {
+        // One finding says it: the furthest.
+        let cut = self.checkpoints.keys().next_back().copied().filter(|seq| *seq > self.highest);
+        if let Some(checkpoint) = cut {
             let kind = FindingKind::Truncated { checkpoint, last: self.highest };
             self.find(None, None, kind);
         }
@@ -186,8 +194,8 @@ impl<'a> Chain<'a> {
         } else if record.prev != self.last.hash {
             kinds.push(FindingKind::BrokenLink);
         }
-        let known = self.checkpoints.iter().find(|checkpoint| checkpoint.seq == record.seq);
-        if known.is_some_and(|checkpoint| checkpoint.hash != record.hash.as_str()) {
+        let known = self.checkpoints.get(&record.seq);
+        if known.is_some_and(|hashes| hashes.iter().any(|hash| *hash != record.hash.as_str())) {
             kinds.push(FindingKind::NotTheCheckpoint);
         }
         for kind in kinds {

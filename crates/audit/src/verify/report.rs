@@ -58,6 +58,11 @@ pub enum FindingKind {
     },
     /// The record is not the one that the checkpoint knows.
     NotTheCheckpoint,
+    /// A signed checkpoint is not of the installation's key, or was changed.
+    BadCheckpoint {
+        /// Reason.
+        reason: String,
+    },
     /// A checkpoint's writer has no folder.
     WriterMissing,
     /// Salt and identity do not give the commitment.
@@ -118,6 +123,7 @@ impl fmt::Display for Finding {
                 write!(f, ": ends at record {last}, but record {checkpoint} is known to have existed")
             }
             FindingKind::NotTheCheckpoint => f.write_str(": is not the record that the checkpoint knows"),
+            FindingKind::BadCheckpoint { reason } => write!(f, ": a checkpoint that cannot be trusted: {reason}"),
             FindingKind::WriterMissing => f.write_str(": the whole chain is missing"),
             FindingKind::IdentityAltered => f.write_str(": the identity does not have its commitment"),
             FindingKind::Unreadable { reason } => write!(f, ": cannot be read: {reason}"),
@@ -163,6 +169,10 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Unfinished last lines; not wrong by themselves.
     pub torn: Vec<TornTail>,
+    /// Signed checkpoints that were compared with.
+    pub signed: u64,
+    /// Number and time (milliseconds since the epoch) of the newest of them.
+    pub newest: Option<(i64, i64)>,
 }
 
 impl Report {

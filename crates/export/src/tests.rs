@@ -1,0 +1,1 @@
+//! Formats, and what is refused.
