@@ -2,6 +2,7 @@
 //! an empty text stands where a secret is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bartizan_config::objects::Kind;
 use bartizan_model::Secret;
@@ -17,7 +18,7 @@ pub(crate) struct SecretSet(BTreeMap<String, Entry>);
 #[derive(Clone)]
 struct Entry {
     version: i64,
-    value: Secret<String>,
+    value: Arc<Secret<String>>,
 }
 
 type Path = Vec<String>;
@@ -42,7 +43,7 @@ impl SecretSet {
     /// What [`SecretSet::to_bytes`] wrote.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let map: BTreeMap<String, (i64, String)> = serde_json::from_slice(bytes).ok()?;
-        let entry = |(version, value)| Entry { version, value: Secret::new(value) };
+        let entry = |(version, value)| Entry { version, value: Arc::new(Secret::new(value)) };
         Some(Self(map.into_iter().map(|(pointer, given)| (pointer, entry(given))).collect()))
     }
 
@@ -81,7 +82,7 @@ pub(crate) fn take(
         let given = at(body, &path);
         let kept = match given {
             Some(Value::String(text)) if !text.is_empty() => {
-                let value = Secret::new(text.clone());
+                let value = Arc::new(Secret::new(text.clone()));
                 let version = match former {
                     Some(former) if former.value.expose() == value.expose() => former.version,
                     Some(former) => former.version + 1,

@@ -1,0 +1,191 @@
+//! Every endpoint of the administration, and who may use it (A24). Nothing is answered that is
+//! not in this table: requests are matched against it, the OpenAPI document is made of it, and
+//! a test goes through it with every role.
+
+use bartizan_config::objects::Kind;
+use bartizan_model::Role::{self, Auditor, Governance, Operator, Owner, Security};
+use http::Method;
+
+/// What an endpoint does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Who is asking, with which roles.
+    Me,
+    /// The OpenAPI document.
+    OpenApi,
+    /// Objects that are not in use, and why.
+    Refused,
+    /// What was changed, newest first.
+    Revisions,
+    /// All objects of the store.
+    Export,
+    /// What applying a set of objects would change.
+    Plan,
+    /// Makes the store hold exactly this set of objects.
+    Apply,
+    /// All objects of a kind.
+    List(Kind),
+    /// One object.
+    Get(Kind),
+    /// A new object.
+    Create(Kind),
+    /// The object becomes what is sent.
+    Put(Kind),
+    /// Some members become what is sent.
+    Patch(Kind),
+    /// The object goes.
+    Remove(Kind),
+    /// Versions of an object.
+    History(Kind),
+    /// An earlier version comes back.
+    Restore(Kind),
+}
+
+impl Action {
+    /// Whether it can change anything.
+    pub fn is_mutation(self) -> bool {
+        matches!(
+            self,
+            Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Remove(_) | Self::Restore(_)
+        )
+    }
+
+    /// Whether the request has a body.
+    pub fn has_body(self) -> bool {
+        matches!(
+            self,
+            Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_)
+        )
+    }
+}
+
+/// One row.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// HTTP method.
+    pub method: Method,
+    /// Path below `/api/v1`; `{id}` is the id of an object.
+    pub path: String,
+    /// What it does.
+    pub action: Action,
+    /// Any of these; `None`: everybody who is signed in. To others an object does not exist.
+    pub roles: Option<&'static [Role]>,
+    /// One sentence.
+    pub summary: &'static str,
+}
+
+/// Who may read objects of a kind. An owner may always.
+fn readers(kind: Kind) -> &'static [Role] {
+    match kind {
+        Kind::Server | Kind::Portal | Kind::RateLimit => &[Owner, Governance, Security, Auditor, Operator],
+        Kind::Policy | Kind::Grant | Kind::AlertDestination | Kind::AlertRule => &[Owner, Governance, Security, Auditor],
+        Kind::IdentityProvider | Kind::Client | Kind::Agent | Kind::Role => &[Owner, Security, Auditor],
+    }
+}
+
+/// Who may change them. Whoever can say who signs in, or who has a role, can become an owner.
+fn writers(kind: Kind) -> &'static [Role] {
+    match kind {
+        Kind::Server | Kind::Portal | Kind::Policy | Kind::Grant => &[Owner, Governance],
+        Kind::RateLimit => &[Owner, Governance, Security],
+        Kind::AlertDestination | Kind::AlertRule => &[Owner, Security],
+        Kind::IdentityProvider | Kind::Client | Kind::Agent | Kind::Role => &[Owner],
+    }
+}
+
+/// All rows.
+pub fn table() -> Vec<Endpoint> {
+    let row = |method: Method, path: &str, action, roles, summary| Endpoint {
+        method,
+        path: path.to_owned(),
+        action,
+        roles,
+        summary,
+    };
+    const OVERVIEW: &[Role] = &[Owner, Governance, Security, Auditor, Operator];
+    let mut all = vec![
+        row(Method::GET, "/me", Action::Me, None, "Who is asking, and with which roles"),
+        row(Method::GET, "/openapi.json", Action::OpenApi, None, "This document"),
+        row(Method::GET, "/refused", Action::Refused, Some(OVERVIEW), "Objects that are not in use, and why"),
+        row(Method::GET, "/revisions", Action::Revisions, Some(OVERVIEW), "Who changed the objects and why, newest first"),
+        row(Method::GET, "/export", Action::Export, Some(&[Owner]), "All objects, without secrets"),
+        row(Method::POST, "/plan", Action::Plan, Some(&[Owner]), "What applying a set of objects would change"),
+        row(Method::POST, "/apply", Action::Apply, Some(&[Owner]), "Makes the objects exactly this set"),
+    ];
+    for kind in Kind::ALL {
+        let (many, one) = (format!("/{}", kind.plural()), format!("/{}/{{id}}", kind.plural()));
+        let (read, write) = (Some(readers(kind)), Some(writers(kind)));
+        all.extend([
+            row(Method::GET, &many, Action::List(kind), read, "All of a kind, those of files included"),
+            row(Method::POST, &many, Action::Create(kind), write, "A new object"),
+            row(Method::GET, &one, Action::Get(kind), read, "One object"),
+            row(Method::PUT, &one, Action::Put(kind), write, "The object becomes what is sent; blank secrets are kept"),
+            row(Method::PATCH, &one, Action::Patch(kind), write, "Some members become what is sent (RFC 7396)"),
+            row(Method::DELETE, &one, Action::Remove(kind), write, "The object goes"),
+            row(Method::GET, &format!("{one}/history"), Action::History(kind), read, "Its versions, newest first"),
+            row(Method::POST, &format!("{one}/restore"), Action::Restore(kind), write, "An earlier version comes back"),
+        ]);
+    }
+    all
+}
+
+/// The row of a request, and the raw id in its path.
+pub(crate) enum Found<'t, 'p> {
+    Row(&'t Endpoint, Option<&'p str>),
+    /// The path is there, with these methods.
+    Method(Vec<&'t Method>),
+    Nothing,
+}
+
+/// Looks a request up.
+pub(crate) fn find<'t, 'p>(table: &'t [Endpoint], method: &Method, path: &'p str) -> Found<'t, 'p> {
+    let mut others = Vec::new();
+    for row in table {
+        let Some(id) = matches(&row.path, path) else { continue };
+        if row.method == *method {
+            return Found::Row(row, id);
+        }
+        others.push(&row.method);
+    }
+    if others.is_empty() { Found::Nothing } else { Found::Method(others) }
+}
+
+/// Whether a path fits; its id if it has one.
+fn matches<'p>(pattern: &str, path: &'p str) -> Option<Option<&'p str>> {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut id = None;
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(id),
+            (Some("{id}"), Some(part)) if !part.is_empty() => id = Some(part),
+            (Some(wanted), Some(part)) if wanted == part => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a24_every_endpoint_is_one_row() {
+        let table = table();
+        let names: BTreeSet<String> = table.iter().map(|row| format!("{} {}", row.method, row.path)).collect();
+        assert_eq!(names.len(), table.len());
+        for row in &table {
+            let path = row.path.replace("{id}", "a%20b");
+            let Found::Row(found, id) = find(&table, &row.method, &path) else { panic!("{path}") };
+            assert_eq!((found.action, id.is_some()), (row.action, row.path.contains("{id}")));
+            // What changes something needs a role, and an owner has it.
+            assert!(!row.action.is_mutation() || row.roles.is_some(), "{}", row.path);
+            assert!(row.roles.is_none_or(|roles| roles.contains(&Owner)), "{}", row.path);
+        }
+        assert!(matches!(find(&table, &Method::DELETE, "/servers"), Found::Method(_)));
+        for nothing in ["", "/", "/servers/", "/servers/a/", "/servers/a/b", "/serverss", "/me/"] {
+            assert!(matches!(find(&table, &Method::GET, nothing), Found::Nothing), "{nothing}");
+        }
+    }
+}
