@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// See who signed in, and cut people off.
     #[command(subcommand)]
     User(UserCommand),
+    /// Stop people, clients, servers, tools or everything at once, on every process.
+    #[command(subcommand)]
+    Kill(KillCommand),
     /// Read and verify the audit record.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -74,6 +77,10 @@ pub(crate) enum Command {
     Reload(ConfigArg),
     /// Bring the database to this version, or show what that would do.
     Migrate(Migrate),
+    /// Write an encrypted copy of the installation to a file, while it serves.
+    Backup(Backup),
+    /// Bring back what a backup holds: everything, or nothing.
+    Restore(Restore),
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -320,6 +327,43 @@ pub(crate) enum AlertCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum KillCommand {
+    /// Stop something now: calls in flight end with the code `killed`.
+    Set {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// What kind of thing: everything, portal, server, tool, user, group, client, agent or service.
+        scope: String,
+        /// Which one: an id, an address, a name, or SERVER/TOOL. Not for everything.
+        subject: Option<String>,
+        /// Why; kept on record.
+        #[arg(long)]
+        reason: String,
+        /// End by itself after this time, such as 30m or 8h.
+        #[arg(long = "for", value_name = "TIME")]
+        time: Option<String>,
+    },
+    /// List what is and was stopped, newest first.
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Let it go on. For everything, a second operating system user must say so too.
+    Lift {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Id of the kill switch.
+        id: String,
+        /// Why; kept on record.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
     /// List everybody who signed in.
     List {
@@ -450,4 +494,35 @@ pub(crate) struct Migrate {
     /// Only show what would be done.
     #[arg(long)]
     pub(crate) plan: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// File to write; it must not be there yet.
+    pub(crate) file: PathBuf,
+    /// Name of the key to encrypt with, of `backup_keys`.
+    #[arg(long, value_name = "NAME", required_unless_present = "key_file", conflicts_with = "key_file")]
+    pub(crate) key: Option<String>,
+    /// File with the key to encrypt with: 32 bytes, raw or base64.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// File that `backup` wrote.
+    pub(crate) file: PathBuf,
+    /// File with the key. Default: the key of `backup_keys` that the backup names.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Replace what is there; it is kept beside, in the data folder.
+    #[arg(long, conflicts_with = "check")]
+    pub(crate) replace: bool,
+    /// Only read the backup to its end and verify it; nothing is restored.
+    #[arg(long)]
+    pub(crate) check: bool,
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod alert;
 pub(crate) mod audit;
+pub(crate) mod backup;
 pub(crate) mod break_glass;
 pub(crate) mod ca;
 pub(crate) mod check;
@@ -9,8 +10,10 @@ pub(crate) mod classify;
 pub(crate) mod dev;
 pub(crate) mod explain;
 pub(crate) mod explain_code;
+pub(crate) mod kill;
 pub(crate) mod migrate;
 pub(crate) mod reload;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod status;
 pub(crate) mod stdio;

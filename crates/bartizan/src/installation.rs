@@ -101,6 +101,11 @@ impl Places {
 
     /// Opens the store; makes the data folder if the store is a file in it.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
+        // A restore was stopped in the middle: what is here is of two installations.
+        if self.data_dir.join(bartizan_backup::UNFINISHED).exists() {
+            let text = format!("a restore to {} did not come to its end", self.data_dir.display());
+            return Err(Failure::cannot_run("restore_unfinished", text));
+        }
         if let StoreUrl::Sqlite(path) = &self.url
             && let Some(folder) = path.parent()
         {

@@ -90,11 +90,14 @@ async fn dispatch(command: &Command, out: Out) -> Done {
         Command::Stdio(arguments) => Box::pin(commands::stdio::run(arguments, out)).await,
         Command::Alert(command) => Box::pin(commands::alert::run(command, out)).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command, out)).await,
+        Command::Kill(command) => Box::pin(commands::kill::run(command, out)).await,
         Command::User(command) => Box::pin(commands::user::run(command, out)).await,
         Command::Ca(arguments) => Box::pin(commands::ca::run(&arguments.config, out)).await,
         Command::Status(arguments) => commands::status::run(arguments, out).await,
         Command::Reload(arguments) => commands::reload::run(&arguments.config, out).await,
         Command::Migrate(arguments) => Box::pin(commands::migrate::run(arguments, out)).await,
+        Command::Backup(arguments) => Box::pin(commands::backup::run(arguments, out)).await,
+        Command::Restore(arguments) => Box::pin(commands::restore::run(arguments, out)).await,
         Command::Schema | Command::ExplainCode(_) | Command::Completions { .. } => Ok(OK),
     }
 }

@@ -39,6 +39,8 @@ fn u13_help_of_every_command() {
         "status",
         "reload",
         "migrate",
+        "backup",
+        "restore",
         "completions",
     ] {
         let mut arguments: Vec<&str> = command.split_whitespace().collect();

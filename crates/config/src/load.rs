@@ -287,8 +287,10 @@ fn anchor(file: &mut File, base: &Path) {
     for ca in &mut file.egress.ca_files {
         *ca = base.join(&*ca);
     }
-    if let Some(KeySource::File(path)) = &mut file.key {
-        *path = base.join(&*path);
+    for key in file.key.iter_mut().chain(file.backup_keys.values_mut()) {
+        if let KeySource::File(path) = key {
+            *path = base.join(&*path);
+        }
     }
     if let Some(Tls::Files(files)) = &mut file.tls {
         files.cert = base.join(&files.cert);

@@ -7,6 +7,7 @@
 //! share (64-bit milliseconds, text, blobs, `$1`, `ON CONFLICT`, `RETURNING`);
 //! what must differ per engine is in a file of its own and says so.
 
+pub mod dump;
 mod engine;
 mod error;
 mod exec;

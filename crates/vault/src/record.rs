@@ -92,6 +92,11 @@ impl Vault {
         self.inner.wrappers.first().map(|wrapper| wrapper.id)
     }
 
+    /// Names of all master keys, the sealing one first.
+    pub fn key_ids(&self) -> impl Iterator<Item = KeyId> {
+        self.inner.wrappers.iter().map(|wrapper| wrapper.id)
+    }
+
     /// The sealer of handles, under the same master keys.
     pub fn handles(&self) -> HandleSealer {
         self.inner.handles.clone()
