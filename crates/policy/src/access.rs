@@ -6,6 +6,7 @@ use bartizan_config::Diagnostic;
 use bartizan_config::resources::{AccessAction, AccessRule, Selector};
 use bartizan_model::{Principal, PrincipalKind};
 
+use crate::approval::Approval;
 use crate::need::Requirement;
 use crate::query::RequestContext;
 use crate::selector::{self, Test, Tri};
@@ -23,6 +24,8 @@ pub(crate) struct Rule {
     exclude: Vec<Test>,
     /// What those whom it lets in must have added.
     pub(crate) requirement: Option<Requirement>,
+    /// Whom it asks before a request goes on.
+    pub(crate) approvals: Vec<Arc<Approval>>,
 }
 
 impl Rule {
@@ -86,13 +89,33 @@ impl Rules {
                         Diagnostic::new(&path, "invalid_requirement", message).suggest("use it with `action: allow`"),
                     );
                 }
+                if rule.action != AccessAction::Allow && rule.temporary.is_some() {
+                    let message = "only people can ask to be let in";
+                    findings.push(
+                        Diagnostic::new(&path, "invalid_requirement", message).suggest("use it with `action: allow`"),
+                    );
+                }
+                if rule.action == AccessAction::Block && rule.require_approval.is_some() {
+                    let message = "a rule that blocks asks nobody";
+                    findings.push(Diagnostic::new(&path, "invalid_requirement", message));
+                }
+                let id: Arc<str> = id.into();
+                let mut approvals = Vec::new();
+                if let Some(temporary) = &rule.temporary {
+                    let subject = owner.replacen(' ', ":", 1);
+                    approvals.push(Approval::entry(temporary, &subject, &id, &path, findings));
+                }
+                if let Some(asked) = &rule.require_approval {
+                    approvals.push(Approval::call(asked, &id, &path, findings));
+                }
                 let requirement =
                     Requirement::compile(rule.require_mfa.as_ref(), rule.require_purpose, &path, findings);
                 let mut list = |key: &str, selectors: &[_], negated| {
                     selector::compile(selectors, rule.action, negated, &format!("{path}.{key}"), findings)
                 };
                 Rule {
-                    id: id.into(),
+                    id,
+                    approvals,
                     action: rule.action,
                     include: list("include", &rule.include, false),
                     require: list("require", &rule.require, false),
@@ -138,6 +161,7 @@ impl Rules {
                 require: Vec::new(),
                 exclude: Vec::new(),
                 requirement: None,
+                approvals: Vec::new(),
             }],
             ..Self::default()
         }

@@ -11,6 +11,7 @@ use cedar_policy::{
     Expression, Policy, PolicySet, Schema, ValidationError, ValidationMode, ValidationWarning, Validator,
 };
 
+use crate::approval::Approval;
 use crate::circumstance::Circumstance;
 use crate::fold::{self, BadUser};
 use crate::grant::Grant;
@@ -102,8 +103,11 @@ impl Compiler {
             };
             let (line, column) = position(text, start);
             let rule = if several { format!("policy {id:?} statement {}", at + 1) } else { format!("policy {id:?}") };
+            let rule: Arc<str> = rule.into();
+            let approvals = self.approval(policy, &rule, &source, start);
             statements.push(Statement {
-                rule: rule.into(),
+                rule,
+                approvals,
                 path: path.into(),
                 line,
                 column,
@@ -114,6 +118,24 @@ impl Compiler {
             });
         }
         statements
+    }
+
+    /// The annotation `@approval("group:finance-leads")` of a permit.
+    fn approval(&mut self, policy: &Policy, rule: &Arc<str>, source: &Source<'_>, start: usize) -> Vec<Arc<Approval>> {
+        let Some(text) = policy.annotation("approval") else { return Vec::new() };
+        let read = match policy.effect() {
+            cedar_policy::Effect::Permit => Approval::annotation(text, rule),
+            cedar_policy::Effect::Forbid => Err("a `forbid` asks nobody".to_owned()),
+        };
+        match read {
+            Ok(approval) => vec![approval],
+            Err(why) => {
+                let at = near(source, start, "@approval").or(Some(start));
+                let finding = source.report(at, "invalid_approver", why);
+                self.findings.push(finding.suggest("write `@approval(\"group:NAME\")`"));
+                Vec::new()
+            }
+        }
     }
 
     /// The `when` of a grant.

@@ -9,6 +9,7 @@ use bartizan_config::Diagnostic;
 use bartizan_model::{PrincipalKind, ReasonCode, ServerId};
 
 use crate::access::Rules;
+use crate::approval::{Approval, Asking};
 use crate::args::Keys;
 use crate::circumstance::Circumstance;
 use crate::grant::Grant;
@@ -204,6 +205,10 @@ impl Policies {
         let uses_args = run.uses_args;
         let need = result.is_ok().then(|| std::mem::take(&mut run.missing).need()).flatten();
         let decision = match (result, &need) {
+            (Ok(rule), None) if !run.approvals.is_empty() => {
+                let approvals = std::mem::take(&mut run.approvals);
+                return Decision { uses_args: true, approvals, ..Decision::allowed(rule) };
+            }
             (Ok(rule), None) => Decision::allowed(rule),
             // Listed, since it can be used; whoever calls is asked then.
             (Ok(rule), Some(_)) if !args_known => return Decision { uses_args: true, ..Decision::allowed(rule) },
@@ -232,6 +237,7 @@ impl Policies {
         let age = if args_known { AGES_S.into_iter().find(|age| ask(*age).0.is_ok()).unwrap_or(0) } else { 0 };
         let max_age_s = if age == AGES_S[0] { None } else { u32::try_from(age).ok() };
         run.uses_args |= fresh.uses_args;
+        run.approvals = fresh.approvals;
         run.missing = fresh.missing.and(Missing::factor(max_age_s));
         Some(Ok(rule))
     }
@@ -314,9 +320,11 @@ impl Policies {
             return Err((ReasonCode::PolicyDenied, Some(Arc::clone(&block.id))));
         }
         self.forbidden(facts, run)?;
-        let mut almost = Almost::default();
+        let (mut almost, mut asking) = (Almost::default(), Asking::default());
         for allow in rules.allows(principal, context) {
-            if almost.meets(&allow.id, allow.requirement.as_ref(), facts, run) {
+            if almost.meets(&allow.id, allow.requirement.as_ref(), facts, run)
+                && asking.nobody(&allow.id, &allow.approvals, facts.query)
+            {
                 return Ok(Some(Arc::clone(&allow.id)));
             }
         }
@@ -324,6 +332,7 @@ impl Policies {
             return Ok(Some(Arc::clone(public)));
         }
         if principal.kind == PrincipalKind::Anonymous {
+            // All of them are one principal, for whom nobody can say yes.
             return Err((ReasonCode::Unauthenticated, None));
         }
         for at in self.permits.candidates(facts.query, facts.action) {
@@ -332,10 +341,18 @@ impl Policies {
                 continue;
             }
             match statement.evaluate(facts, run.args_known) {
-                Outcome::Yes | Outcome::Open => return Ok(Some(Arc::clone(&statement.rule))),
+                Outcome::Yes | Outcome::Open => {
+                    if asking.nobody(&statement.rule, &statement.approvals, facts.query) {
+                        return Ok(Some(Arc::clone(&statement.rule)));
+                    }
+                }
                 Outcome::No => {}
+                Outcome::Error { .. } if asking.is_some() => {}
                 Outcome::Error { .. } => return Err((ReasonCode::PolicyDenied, Some(Arc::clone(&statement.rule)))),
             }
+        }
+        if let Some(rule) = asking.rule(facts.query, &mut run.approvals) {
+            return Ok(Some(rule));
         }
         almost.end(run, (ReasonCode::PolicyDenied, None))
     }
@@ -364,7 +381,7 @@ impl Policies {
     fn granted(&self, facts: &Facts<'_>, run: &mut Run) -> Verdict {
         let candidates = self.grant_candidates(facts);
         let mut near = None;
-        let mut almost = Almost::default();
+        let (mut almost, mut asking) = (Almost::default(), Asking::default());
         let mut satisfied = None;
         for reads_args in [false, true] {
             for candidate in candidates.iter().filter(|candidate| candidate.reads_args == reads_args) {
@@ -372,11 +389,15 @@ impl Policies {
                 let condition = candidate.condition;
                 match condition.map_or(Outcome::Yes, |condition| condition.evaluate(facts, run.args_known)) {
                     Outcome::Yes | Outcome::Open => {
-                        if almost.meets(candidate.rule, candidate.requirement, facts, run) {
+                        if almost.meets(candidate.rule, candidate.requirement, facts, run)
+                            && asking.nobody(candidate.rule, candidate.approvals, facts.query)
+                        {
                             satisfied = satisfied.or_else(|| Some(Arc::clone(candidate.rule)));
                         }
                     }
                     Outcome::No => near = near.or_else(|| Some(Arc::clone(candidate.rule))),
+                    // One that asks does not fail because of what another one looks at.
+                    Outcome::Error { .. } if asking.is_some() => {}
                     Outcome::Error { args: true, .. } => {
                         return Err((ReasonCode::ArgumentRefused, Some(Arc::clone(candidate.rule))));
                     }
@@ -388,6 +409,9 @@ impl Policies {
             if satisfied.is_some() {
                 return Ok(satisfied);
             }
+        }
+        if let Some(rule) = asking.rule(facts.query, &mut run.approvals) {
+            return Ok(Some(rule));
         }
         almost.end(run, (ReasonCode::WriteNotGranted, near))
     }
@@ -401,13 +425,15 @@ impl Policies {
                 let Some(grant) = self.grants.get(at) else { continue };
                 if grant.alive(query.context.now_ms) && grant.names(query.principal) {
                     let requirement = grant.requirement.as_ref();
-                    candidates.push(Candidate { requirement, ..Candidate::new(&grant.rule, grant.condition.as_ref()) });
+                    let candidate = Candidate::new(&grant.rule, grant.condition.as_ref(), &grant.approvals);
+                    candidates.push(Candidate { requirement, ..candidate });
                 }
             }
         }
         for at in self.permits.candidates(query, facts.action) {
             if let Some(statement) = self.statements.get(at).filter(|each| each.candidate(query, facts.action)) {
-                candidates.push(Candidate::new(&statement.rule, statement.condition.as_ref()));
+                let condition = statement.condition.as_ref();
+                candidates.push(Candidate::new(&statement.rule, condition, &statement.approvals));
             }
         }
         candidates
@@ -434,13 +460,14 @@ struct Run {
     can_add: bool,
     uses_args: bool,
     missing: Missing,
+    approvals: Vec<Arc<Approval>>,
 }
 
 impl Run {
     fn new(query: &Query<'_>, args_known: bool) -> Self {
         let signed_in = query.context.session.is_some_and(|session| session.signed_in);
         let can_add = signed_in && query.principal.kind == PrincipalKind::User;
-        Self { args_known, can_add, uses_args: false, missing: Missing::default() }
+        Self { args_known, can_add, uses_args: false, missing: Missing::default(), approvals: Vec::new() }
     }
 }
 
@@ -478,13 +505,18 @@ struct Candidate<'s> {
     rule: &'s Arc<str>,
     condition: Option<&'s crate::statement::Condition>,
     requirement: Option<&'s Requirement>,
+    approvals: &'s [Arc<Approval>],
     reads_args: bool,
 }
 
 impl<'s> Candidate<'s> {
-    fn new(rule: &'s Arc<str>, condition: Option<&'s crate::statement::Condition>) -> Self {
-        let requirement = None;
-        Self { rule, condition, requirement, reads_args: condition.is_some_and(|condition| condition.reads_args()) }
+    fn new(
+        rule: &'s Arc<str>,
+        condition: Option<&'s crate::statement::Condition>,
+        approvals: &'s [Arc<Approval>],
+    ) -> Self {
+        let reads_args = condition.is_some_and(|condition| condition.reads_args());
+        Self { rule, condition, requirement: None, approvals, reads_args }
     }
 }
 

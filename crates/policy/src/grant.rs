@@ -7,6 +7,7 @@ use bartizan_config::Diagnostic;
 use bartizan_config::resources;
 use bartizan_model::{Principal, PrincipalKind, ToolClass, check_user_id};
 
+use crate::approval::Approval;
 use crate::need::Requirement;
 use crate::selector::in_group;
 use crate::statement::Condition;
@@ -29,6 +30,8 @@ pub(crate) struct Grant {
     pub(crate) condition: Option<Condition>,
     /// What the person must have added.
     pub(crate) requirement: Option<Requirement>,
+    /// Whom it asks before a call goes on; at most one.
+    pub(crate) approvals: Vec<Arc<Approval>>,
     /// First millisecond at which the grant is void.
     pub(crate) expires_ms: Option<i64>,
 }
@@ -37,8 +40,12 @@ impl Grant {
     /// Compiles everything but the condition.
     pub(crate) fn compile(grant: &resources::Grant, at: usize, findings: &mut Vec<Diagnostic>) -> Self {
         let path = format!("grants[{at}]");
+        let rule: Arc<str> = format!("grant {:?}", grant.id).into();
+        let approvals = grant.require_approval.iter().map(|asked| Approval::call(asked, &rule, &path, findings));
+        let approvals = approvals.collect();
         let mut compiled = Self {
-            rule: format!("grant {:?}", grant.id).into(),
+            rule,
+            approvals,
             users: HashSet::new(),
             services: HashSet::new(),
             agents: HashSet::new(),

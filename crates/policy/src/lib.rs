@@ -24,6 +24,7 @@
 //! know HTTP.
 
 mod access;
+mod approval;
 mod args;
 mod balance;
 mod circumstance;
@@ -46,6 +47,7 @@ mod statement;
 mod time;
 mod window;
 
+pub use approval::{Approval, Approver, Asks};
 pub use engine::{ContextUse, Policies};
 pub use explain::{Explanation, RuleKind, RuleVerdict, Verdict};
 pub use need::Need;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bartizan_model::{Era, PortalId, Principal, ReasonCode, ServerId, ToolClass};
 
+use crate::approval::Approval;
 use crate::need::Need;
 use crate::session::SessionFacts;
 
@@ -122,15 +123,17 @@ pub struct Decision {
     pub uses_args: bool,
     /// What the person can add so that the call would be allowed; nothing else is missing.
     pub need: Option<Need>,
+    /// Who must say yes before the request goes on, all of them; only where it is allowed.
+    pub approvals: Vec<Arc<Approval>>,
 }
 
 impl Decision {
     pub(crate) fn allowed(rule: Option<Arc<str>>) -> Self {
-        Self { allow: true, code: None, rule, uses_args: false, need: None }
+        Self { allow: true, code: None, rule, uses_args: false, need: None, approvals: Vec::new() }
     }
 
     /// A refusal that nothing can change.
     pub fn refused(code: ReasonCode, rule: Option<Arc<str>>) -> Self {
-        Self { allow: false, code: Some(code), rule, uses_args: false, need: None }
+        Self { allow: false, code: Some(code), rule, uses_args: false, need: None, approvals: Vec::new() }
     }
 }

@@ -17,6 +17,7 @@ use cedar_policy::{
     Authorizer, Context, Effect, Entities, Entity, EntityUid, Policy, PolicySet, Request, RestrictedExpression,
 };
 
+use crate::approval::Approval;
 use crate::args::{Document, Keys};
 use crate::balance::balanced;
 use crate::infer::{Inference, Problem, Usage, chain};
@@ -68,6 +69,8 @@ pub(crate) struct Statement {
     pub(crate) scope: Scope,
     /// Absent when the scope says it all.
     pub(crate) condition: Option<Condition>,
+    /// Whom a permit asks before a request goes on; at most one.
+    pub(crate) approvals: Vec<Arc<Approval>>,
 }
 
 impl Condition {
