@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
+mod admin;
 mod cli;
 mod codes;
 mod commands;

@@ -155,11 +155,11 @@ impl View {
         build::build(snapshot, portal, principal, context, lists)
     }
 
-    /// The same with tools of class `read` only, as somebody wants it who means to change
-    /// nothing (P51). Names stay what they are.
+    /// The same with some of the tools only: what reads, for somebody who means to change
+    /// nothing (P51), or what is not stopped (G24). Names stay what they are.
     #[must_use]
-    pub fn reading_only(mut self) -> Self {
-        self.tools.retain(|tool| !tool.class.needs_grant());
+    pub fn with_tools(mut self, keep: impl Fn(&ViewTool) -> bool) -> Self {
+        self.tools.retain(keep);
         let names = self.tools.iter().enumerate().map(|(at, tool)| (Arc::clone(&tool.exposed), at));
         self.tools_by_name = names.collect();
         self.arrays = Default::default();

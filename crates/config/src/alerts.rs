@@ -19,7 +19,7 @@ pub struct Alerts {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BuiltIn {
-    /// Built-in rules that are not used: `replayed_token`, `expired_credential`, `break_glass`.
+    /// Built-in rules that are not used: `replayed_token`, `expired_credential`, `break_glass`, `kill_switch`.
     pub off: Vec<String>,
     /// Ids of destinations; all when empty.
     pub to: Vec<String>,

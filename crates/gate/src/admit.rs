@@ -9,6 +9,7 @@ use bartizan_model::{EventId, ReasonCode, ServerId};
 
 use crate::call::{CallReply, Caller, Endpoint, Refusal};
 use crate::gate::Inner;
+use crate::kills;
 use crate::limits::{Exceeded, Subject};
 use crate::stages::{Stage, record};
 
@@ -42,23 +43,37 @@ fn server(endpoint: &Endpoint) -> Option<&ServerId> {
 
 /// The answer to a request over a limit.
 pub(crate) fn refusal(over: &Exceeded, event_id: EventId) -> CallReply {
-    CallReply::Refused(Refusal {
+    CallReply::Refused(over_limit(over, event_id))
+}
+
+fn over_limit(over: &Exceeded, event_id: EventId) -> Refusal {
+    Refusal {
         code: ReasonCode::RateLimited,
         rule: Some(Arc::clone(&over.limit)),
         retry_after_s: (!over.never).then_some(over.retry_after_s),
         ..record::withheld(event_id)
-    })
+    }
 }
 
-/// Counts a request that has no record of its own; only its refusal is recorded.
+/// Counts a request that has no record of its own, unless its caller is stopped (G24); only its
+/// refusal is recorded.
 ///
 /// # Errors
-/// [`CallReply::Refused`] with `rate_limited`; `audit_unavailable` when even that cannot
+/// [`CallReply::Refused`] with `rate_limited` or `killed`; `audit_unavailable` when even that cannot
 /// be written down.
 pub(crate) async fn run(gate: &Inner, endpoint: &Endpoint, caller: &Caller, method: &str) -> Result<(), CallReply> {
-    let Err(over) = count(gate, endpoint, caller, 0) else { return Ok(()) };
+    let stop = gate.kills.stops(caller, endpoint).await;
+    let over = match &stop {
+        Some(_) => None,
+        None => count(gate, endpoint, caller, 0).err(),
+    };
     let now_ms = gate.clock.now_ms();
     let id = EventId::new(now_ms);
+    let (reply, stage) = match (&stop, &over) {
+        (Some(stop), _) => (kills::refusal(stop, id), Stage::State),
+        (None, Some(over)) => (over_limit(over, id), Stage::Limit),
+        (None, None) => return Ok(()),
+    };
     let mut event = record::caller_event(caller, id, now_ms, EventKind::List, method);
     event.portal = endpoint.portal().cloned();
     event.server = server(endpoint).cloned();
@@ -66,13 +81,13 @@ pub(crate) async fn run(gate: &Inner, endpoint: &Endpoint, caller: &Caller, meth
     event.outcome = Outcome::Refused;
     event.verdict = Verdict {
         allow: false,
-        code: Some(ReasonCode::RateLimited),
-        rule: Some(over.limit.to_string()),
-        stage: Some(Stage::Limit.as_str().to_owned()),
+        code: Some(reply.code),
+        rule: reply.rule.as_deref().map(str::to_owned),
+        stage: Some(stage.as_str().to_owned()),
     };
-    gate.metrics.refusal(ReasonCode::RateLimited);
+    gate.metrics.refusal(reply.code);
     match gate.audit.append(event).await {
-        Ok(_) => Err(refusal(&over, id)),
+        Ok(_) => Err(CallReply::Refused(reply)),
         Err(error) => {
             tracing::error!(event_id = %id, %error, "a refusal could not be recorded");
             Err(CallReply::Refused(record::withheld(id)))

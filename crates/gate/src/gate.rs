@@ -8,11 +8,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bartizan_accounts::Accounts;
 use bartizan_audit::Audit;
-use bartizan_catalog::{ServerSpec, Snapshot};
+use bartizan_catalog::{ServerSpec, Snapshot, Transport};
 use bartizan_config::resources::ServerStatus;
 use bartizan_config::settings::WireLimits;
-use bartizan_model::{Clock, PortalId, Principal, ToolClass};
+use bartizan_model::{Clock, PortalId, Principal, PrincipalKind, ReasonCode, ServerId, ToolClass};
 use bartizan_policy::{Action, Query, RequestContext};
+use bartizan_registry::Registry;
 use bartizan_store::Store;
 use bartizan_telemetry::Metrics;
 use bartizan_upstream::{ListKind, Upstreams};
@@ -25,6 +26,7 @@ use crate::access::{AccessCache, Asker};
 use crate::call::{CallHandle, CallReply, Caller, Circumstances, Endpoint, GovernedCall};
 use crate::discover::{self, Discovery};
 use crate::explain::{self, StageVerdict};
+use crate::kills::Kills;
 use crate::limits::Limiter;
 use crate::listing::{self, ListCall};
 use crate::lists::Lists;
@@ -68,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) upstreams: Upstreams,
     pub(crate) personal: Personal,
     pub(crate) step_ups: Door,
+    pub(crate) approvals: std::sync::OnceLock<bartizan_approvals::Approvals>,
     pub(crate) audit: Audit,
     pub(crate) handles: HandleSealer,
     pub(crate) limits: WireLimits,
@@ -79,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) views: Views,
     pub(crate) states: PortalStates,
+    pub(crate) kills: Kills,
     /// Where pages are, once there are some.
     pub(crate) page_base: std::sync::OnceLock<Arc<str>>,
     pub(crate) parks: Parks,
@@ -126,13 +130,14 @@ impl Gate {
             Arc::clone(&deps.clock),
             tasks.clone(),
         );
-        Self(Arc::new(Inner {
+        let gate = Self(Arc::new(Inner {
             limiter: Limiter::new(Arc::clone(&deps.clock)),
             lists: Arc::new(lists),
             statuses,
             views: Views::new(),
             page_base: std::sync::OnceLock::new(),
             states: PortalStates::new(deps.store.clone(), Arc::clone(&deps.clock)),
+            kills: Kills::new(deps.store.clone(), Arc::clone(&deps.clock)),
             parks: Parks::default(),
             replays: Replays::new(deps.store),
             hubs: Hubs::new(),
@@ -146,13 +151,22 @@ impl Gate {
             upstreams: deps.upstreams,
             personal,
             step_ups: Door::default(),
+            approvals: std::sync::OnceLock::new(),
             audit: deps.audit,
             handles: deps.handles,
             limits: deps.limits,
             metrics: deps.metrics,
             clock: deps.clock,
             node: deps.node,
-        }))
+        }));
+        let weak = Arc::downgrade(&gate.0);
+        gate.0.kills.on_change(move || {
+            // Lists are different now, and whoever listens is told.
+            if let Some(gate) = weak.upgrade() {
+                gate.hubs.snapshot_changed();
+            }
+        });
+        gate
     }
 
     /// Gives the gate the accounts that people have at servers. Without them every server
@@ -170,6 +184,34 @@ impl Gate {
         // The first one stays.
         let _ = self.0.page_base.set(public_url.trim_end_matches('/').into());
         self
+    }
+
+    /// What is stopped (G24).
+    pub fn kills(&self) -> &Kills {
+        &self.0.kills
+    }
+
+    /// Gives the gate what is approved of what servers offer (P44). Every process that serves
+    /// people does this first; without it lists are taken as they come.
+    #[must_use]
+    pub fn with_registry(self, registry: Registry) -> Self {
+        let weak = Arc::downgrade(&self.0);
+        registry.on_change(move |server| {
+            if let Some(gate) = weak.upgrade() {
+                gate.decided(server);
+            }
+        });
+        self.0.lists.judge_by(registry);
+        self
+    }
+
+    /// Asks a server for all it offers, now, and puts it on record (P53). How many definitions
+    /// there were; `None` for a server that is off, or that people only go to as themselves.
+    ///
+    /// # Errors
+    /// Why the server could not be asked. What was known of it stays.
+    pub async fn sync(&self, server: &ServerId) -> Result<Option<usize>, ReasonCode> {
+        self.0.sync(server).await
     }
 
     /// Sessions of legacy clients and what is switched off.
@@ -192,6 +234,14 @@ impl Gate {
     #[must_use]
     pub fn with_step_ups(self, step_ups: Arc<dyn StepUps>) -> Self {
         self.0.step_ups.set(step_ups);
+        self
+    }
+
+    /// Gives the gate the approvals. Without them every call that somebody must approve is refused.
+    #[must_use]
+    pub fn with_approvals(self, approvals: bartizan_approvals::Approvals) -> Self {
+        // The first ones stay.
+        let _ = self.0.approvals.set(approvals);
         self
     }
 
@@ -288,6 +338,10 @@ impl Gate {
     /// Tells subscribers that lists may have changed. To be called after the snapshot
     /// was swapped.
     pub fn snapshot_changed(&self) {
+        for spec in &self.0.snapshot.load().order {
+            // How lists are judged is among the settings.
+            self.0.lists.decided(spec);
+        }
         self.0.hubs.snapshot_changed();
     }
 
@@ -384,6 +438,28 @@ impl Caller {
 }
 
 impl Inner {
+    /// Something was decided about what a server offers.
+    fn decided(&self, server: &ServerId) {
+        let snapshot = self.snapshot.load();
+        if snapshot.servers.get(server).is_some_and(|spec| self.lists.decided(spec)) {
+            self.hubs.snapshot_changed();
+        }
+    }
+
+    async fn sync(&self, server: &ServerId) -> Result<Option<usize>, ReasonCode> {
+        let snapshot = self.snapshot.load_full();
+        let Some(spec) = snapshot.servers.get(server) else { return Ok(None) };
+        // A process per person is not started for nobody.
+        let own = matches!(spec.transport, Transport::Stdio { shared: false, .. });
+        if spec.status != ServerStatus::Enabled || own || crate::personal::is_personal(spec) {
+            return Ok(None);
+        }
+        let principal = Arc::new(Principal::new(PrincipalKind::Service, "bartizan-sync", []));
+        let profile = Arc::new(crate::lists::everything());
+        let asker = crate::lists::Asker { principal: &principal, profile: &profile };
+        self.lists.sync(spec, asker).await.map(Some)
+    }
+
     /// The part of a cache key that facts of the caller's session are, where rules look at them.
     pub(crate) fn facts_key(&self, snapshot: &Snapshot, circumstances: &Circumstances) -> Option<Circumstances> {
         #[cfg(any(test, feature = "sabotage"))]

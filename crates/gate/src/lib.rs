@@ -13,7 +13,9 @@ mod discover;
 mod exchange;
 mod explain;
 mod failed_auth;
+mod feed;
 mod gate;
+mod kills;
 mod limits;
 mod listing;
 mod lists;
@@ -46,6 +48,7 @@ pub use call::{CallHandle, CallOutput, CallReply, Caller, Circumstances, Endpoin
 pub use discover::Discovery;
 pub use explain::StageVerdict;
 pub use gate::{Access, Gate, GateDeps};
+pub use kills::{KillError, KillScope, Kills, Lifted, NewKill};
 pub use listing::ListCall;
 pub use pages::SelectionView;
 pub use portal_tools::ServerLine;

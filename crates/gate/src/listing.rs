@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Refusal, Unknown};
 use crate::gate::{Access, Inner, access};
+use crate::kills;
 use crate::run::internal;
 use crate::scopes::Lacks;
 use crate::slot::{self, Need};
@@ -145,6 +146,12 @@ async fn list(
     if access(&snapshot, &call.caller.principal, &call.endpoint, &call.caller.context(now_ms)) != Access::Allowed {
         return Err(not_found(Unknown::Endpoint, Some(ReasonCode::PolicyDenied)));
     }
+    if let Some(stop) = gate.kills.stops(&call.caller, &call.endpoint).await {
+        let refusal = kills::refusal(&stop, id);
+        let rule = refusal.rule.clone();
+        let reply = Box::new(CallReply::Refused(refusal));
+        return Err(NoList { reply, stage: Stage::State, code: Some(ReasonCode::Killed), rule });
+    }
     call.caller.scopes.check_list().map_err(|lacks| {
         let (code, rule) = match &lacks {
             Lacks::Scope(_) => (ReasonCode::InsufficientScope, None),
@@ -181,6 +188,7 @@ async fn list(
         servers: &servers,
         whole: true,
         reads_only: call.caller.scopes.gives_up_writes(),
+        kills: gate.kills.known(),
     };
     let seen = gate.views.get(gate, &wanted, now_ms).await;
     let failed = failures(&seen);

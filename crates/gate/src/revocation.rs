@@ -70,7 +70,6 @@ impl Lapse {
     }
 
     /// One thing more; what comes first counts.
-    #[allow(dead_code, reason = "for the stages that learn what else a call depends on")]
     pub(crate) fn add(&mut self, source: &Revocation) {
         let Some(new) = source.0.as_ref().map(|watch| watch()) else { return };
         self.0 = Some(match self.0.take() {

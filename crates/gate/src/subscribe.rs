@@ -160,7 +160,8 @@ pub(crate) async fn open(
     let snapshots = gate.hubs.snapshots();
     let closing = gate.closing.clone();
     gate.tasks.spawn(async move {
-        let lapse = Lapse::of(&listener.caller.revocation);
+        let mut lapse = Lapse::of(&listener.caller.revocation);
+        lapse.add(&listener.gate.kills.revocation(&listener.caller, &listener.endpoint, None));
         tokio::select! {
             () = listener.run(orders, snapshots, watch) => {}
             _ = lapse.ended() => {}

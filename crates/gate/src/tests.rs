@@ -6,6 +6,7 @@ mod caches;
 mod calls;
 mod explains;
 mod facts;
+mod kills;
 mod limits;
 mod listens;
 mod lists;

@@ -16,7 +16,8 @@ use bartizan_store::{Store, StoreError};
 use bartizan_wire::LogLevel;
 use tokio::sync::{broadcast, watch};
 
-use feed::Freshness;
+use crate::feed::Freshness;
+
 pub(crate) use link::Link;
 pub use link::LinkError;
 

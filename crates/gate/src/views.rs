@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 
 use crate::call::{Caller, Circumstances, Endpoint};
 use crate::gate::{Inner, may_use};
+use crate::kills::Active;
 use crate::listing::RenderedByEra;
 use crate::lists::{Asker, List, compact};
 use crate::slot::{Fetched, Need, Outcome, Slot};
@@ -38,6 +39,8 @@ struct Key {
     kind: ListKind,
     /// Only what reads.
     reads_only: bool,
+    /// Servers and tools that a kill switch stops.
+    kills: u64,
     /// None for all servers of the endpoint.
     servers: Option<Box<[usize]>>,
     capabilities: RawJson,
@@ -148,6 +151,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) whole: bool,
     /// Only what reads, for lists of who wants no more. A call that wants more is told so.
     pub(crate) reads_only: bool,
+    /// What is stopped.
+    pub(crate) kills: Arc<Active>,
 }
 
 impl Views {
@@ -275,6 +280,7 @@ impl Wanted<'_> {
     fn usable(&self, now_ms: i64) -> impl Iterator<Item = &Arc<ServerSpec>> {
         self.servers.iter().filter(move |spec| {
             spec.status == ServerStatus::Enabled
+                && !self.kills.hides_server(&spec.id, now_ms)
                 && !self.is_off(spec)
                 && may_use(self.snapshot, self.endpoint, self.caller, spec, now_ms)
         })
@@ -304,6 +310,7 @@ impl Wanted<'_> {
             snapshot: self.snapshot.version,
             kind: self.kind,
             reads_only: self.reads_only,
+            kills: self.kills.view_key(),
             servers: None,
             capabilities: compact(&caller.profile.capabilities),
             ip: caller.ip.filter(|_| used.ip),
@@ -319,7 +326,12 @@ impl Wanted<'_> {
             parts.iter().map(|part| (Arc::clone(&part.spec), Arc::clone(&part.fetched.value.lists))).collect();
         let context = self.caller.context(now_ms);
         let view = View::build(self.snapshot, self.endpoint.portal(), &self.caller.principal, &context, &lists);
-        let view = if self.reads_only { view.reading_only() } else { view };
+        let view = if self.reads_only { view.with_tools(|tool| !tool.class.needs_grant()) } else { view };
+        let view = if self.kills.hides() {
+            view.with_tools(|tool| !self.kills.hides_tool(&tool.server.id, &tool.def.name, now_ms))
+        } else {
+            view
+        };
         // Time alone changes what is seen.
         let valid_until_ms = self.snapshot.policies.holds_until_ms(&context).unwrap_or(i64::MAX);
         Seen {

@@ -256,7 +256,7 @@ fn reason(code: ReasonCode) -> &'static str {
         ReasonCode::PolicyDenied => "A policy does not allow this call.",
         ReasonCode::WriteNotGranted => "This tool changes things, and no grant allows you to call it.",
         ReasonCode::ReadOnlyMode => "This session is read-only.",
-        ReasonCode::Killed => "This server is stopped by an administrator.",
+        ReasonCode::Killed => "This was stopped by an administrator.",
         ReasonCode::ArgumentRefused => "A rule does not accept these arguments.",
         ReasonCode::RateLimited => "Too many calls; try again later.",
         ReasonCode::BudgetExceeded => "The budget is used up.",

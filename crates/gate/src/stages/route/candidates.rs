@@ -32,6 +32,7 @@ pub(super) async fn view(x: &Exchange, kind: ListKind, name: &str) -> Option<Arc
         servers: &servers,
         whole: false,
         reads_only: false,
+        kills: x.gate.kills.known(),
     };
     let owner = |view: &View| match kind {
         ListKind::Tools => view.tool(name).map(|tool| tool.server.id.clone()),

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bartizan_catalog::{ServerSpec, exposed_name};
+use bartizan_catalog::{ServerLists, ServerSpec, exposed_name};
 use bartizan_config::resources::{Prefix, ServerStatus};
 use bartizan_model::{ReasonCode, ToolClass};
 use bartizan_policy::{Action, Query};
@@ -43,10 +43,20 @@ pub(super) fn tool(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
         if !spec.tool_enabled(&original) {
             return Reject::not_found(what, None, None).noted(format!("{original} on {}: switched off", spec.id));
         }
+        if x.gate.kills.known().hides_tool(&spec.id, &original, x.gate.clock.now_ms()) {
+            let reject = Reject::not_found(what, Some(ReasonCode::Killed), Some("kill switch".into()));
+            return reject.noted(format!("{original} on {}", spec.id));
+        }
         let decision = decide(x, &spec, Action::CallTool, &original, spec.class_of(&original));
         return Reject::not_found(what, decision.code, decision.rule).noted(format!("{original} on {}", spec.id));
     }
     server(x, name, what, seen)
+}
+
+/// Whether what a server lists is not offered because nobody approved it (P44).
+fn is_quarantined(seen: Option<&Seen>, spec: &ServerSpec, offered: impl Fn(&ServerLists) -> bool) -> bool {
+    let part = seen.and_then(|seen| seen.parts().iter().find(|part| part.spec.id == spec.id));
+    part.is_some_and(|part| !offered(&part.fetched.value.lists))
 }
 
 /// A prompt that is not in the caller's view.
@@ -55,6 +65,10 @@ pub(super) fn prompt(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
     if let Some((spec, original)) = seen.and_then(|seen| find(x, name, seen, Entry::Prompt)) {
         if !spec.prompt_enabled(&original) {
             return Reject::not_found(what, None, None).noted(format!("{original} on {}: switched off", spec.id));
+        }
+        if is_quarantined(seen, &spec, |lists| lists.prompts.iter().any(|def| def.name == original)) {
+            return Reject::not_found(what, None, Some("quarantine".into()))
+                .noted(format!("{original} on {}: quarantined", spec.id));
         }
         let decision = decide(x, &spec, Action::GetPrompt, &original, ToolClass::Read);
         return Reject::not_found(what, decision.code, decision.rule).noted(format!("{original} on {}", spec.id));
@@ -73,6 +87,10 @@ fn server(x: &Exchange, name: &str, what: Unknown, seen: Option<&Seen>) -> Rejec
         for spec in candidates::servers(&x.snapshot, &x.endpoint, name) {
             if x.is_off(&spec.id) {
                 return Reject::not_found(what, None, None).noted(format!("{} is switched off by the caller", spec.id));
+            }
+            if x.gate.kills.known().hides_server(&spec.id, x.gate.clock.now_ms()) {
+                return Reject::not_found(what, Some(ReasonCode::Killed), Some("kill switch".into()))
+                    .noted(format!("{} killed", spec.id));
             }
             match spec.status {
                 ServerStatus::Killed => {
@@ -110,7 +128,7 @@ pub(super) enum Entry {
 pub(super) fn find(x: &Exchange, name: &str, seen: &Seen, entry: Entry) -> Option<(Arc<ServerSpec>, Arc<str>)> {
     let portal = x.endpoint.portal().and_then(|id| x.snapshot.portals.get(id));
     for part in seen.parts() {
-        let (spec, lists) = (&part.spec, &part.fetched.value.lists);
+        let (spec, lists) = (&part.spec, &part.fetched.value.raw);
         let tools = lists.tools.iter().filter(|_| entry == Entry::Tool);
         let prompts = lists.prompts.iter().filter(|_| entry == Entry::Prompt);
         let tools = tools.map(|def| (&def.name, spec.tool_alias(&def.name)));
