@@ -5,12 +5,14 @@
 //! seen, and every decision with its line in the history. Must never: show what nobody approved
 //! because something else failed, or let a decision happen without its record.
 
+pub mod diff;
 mod events;
 mod feed;
 mod judge;
 mod known;
 pub mod proof;
 mod registry;
+pub mod review;
 pub mod similar;
 
 pub use judge::{Verdict, Why, verdict};

@@ -4,6 +4,7 @@ mod record;
 mod show;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bartizan_audit::Audit;
@@ -80,10 +81,13 @@ pub(crate) struct Inner {
     pub(crate) audit: Option<Audit>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) freshness: Freshness,
+    /// How often what is known was read anew.
+    epoch: AtomicU64,
     known: RwLock<HashMap<Box<str>, Arc<Known>>>,
     /// Approved texts that are shown in place of changed ones, by pin.
     bodies: Mutex<HashMap<Arc<str>, RawJson>>,
     hooks: Mutex<Vec<Hook>>,
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// What is approved. Cheap to clone.
@@ -98,12 +102,19 @@ impl Registry {
             audit: deps.audit,
             clock: deps.clock,
             freshness: Freshness::default(),
+            epoch: AtomicU64::new(1),
             known: RwLock::default(),
             bodies: Mutex::default(),
             hooks: Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         });
         feed::spawn(&inner);
         Self(inner)
+    }
+
+    /// Grows whenever what is known changes: what was judged at the same number is judged still.
+    pub fn epoch(&self) -> u64 {
+        self.0.epoch.load(Ordering::Acquire)
     }
 
     /// Calls back when something about a server's definitions changed, here or elsewhere.
@@ -194,8 +205,11 @@ impl Inner {
     }
 
     async fn reload(&self, server: &str) -> Result<Arc<Known>, StoreError> {
+        // One at a time: what was read earlier must not replace what was read later.
+        let _reading = self.reading.lock().await;
         let known = Arc::new(Known::load(&self.store, server).await?);
         self.known.write().unwrap_or_else(PoisonError::into_inner).insert(server.into(), Arc::clone(&known));
+        self.epoch.fetch_add(1, Ordering::AcqRel);
         Ok(known)
     }
 

@@ -133,7 +133,8 @@ impl Scribe<'_> {
         let is = |kept: &Option<String>| kept.as_deref() == Some(pin);
         if is(&row.approved) && !is_lapsed(row, self.now_ms) {
             // Back after it was missing, or back to what is approved.
-            let reverted = row.state == "changed" && row.seen_by.is_none() && !matches!(self.whose, Whose::Person(_));
+            let differed = matches!(row.state.as_str(), "changed" | "rejected");
+            let reverted = differed && row.seen_by.is_none() && !matches!(self.whose, Whose::Person(_));
             if row.state == "missing" || reverted {
                 let next = Definition { state: "approved".to_owned(), missing_ms: None, ..self.seen(row, pin) };
                 let method = if reverted { "definition/reverted" } else { "definition/back" };
