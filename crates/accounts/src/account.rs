@@ -123,7 +123,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// A typed token has no authorization server.
-static NOTHING: OauthConfig = OauthConfig {
+pub(crate) static NOTHING: OauthConfig = OauthConfig {
     issuer: None,
     client_id: None,
     client_secret: None,

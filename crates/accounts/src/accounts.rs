@@ -10,7 +10,6 @@ use bartizan_catalog::ServerSpec;
 use bartizan_egress::Egress;
 use bartizan_identity::{Action, IdentityEvent, PageProblem, Recorder};
 use bartizan_model::{Clock, Principal, ServerId};
-use bartizan_oauth::params::Builder;
 use bartizan_oauth::pkce;
 use bartizan_store::repo::sealed::Key;
 use bartizan_store::repo::upstream_account::{self, Account};
@@ -27,6 +26,7 @@ use crate::account::{Place, Stored, may_administer};
 use crate::connect::{Connected, Destination};
 use crate::discover::Directory;
 use crate::feed::{self, Freshness};
+use crate::revoke;
 use crate::scopes;
 use crate::strategy::{SHARED, Strategies};
 use crate::summary::Summaries;
@@ -208,6 +208,7 @@ impl Accounts {
             deps,
         });
         feed::spawn(&inner);
+        revoke::spawn(&inner);
         Self { inner }
     }
 
@@ -262,7 +263,8 @@ impl Accounts {
 
     /// Where the browser goes to connect an account. The caller has checked that the principal
     /// is the one of the browser session, and that it may see the server. `binding` is known
-    /// to that session only; `return_to` is a local path.
+    /// to that session only; `return_to` is a local path. Pages that asked before use
+    /// [`Self::begin_if`].
     ///
     /// # Errors
     /// [`PageProblem`] for the person.
@@ -273,7 +275,25 @@ impl Accounts {
         return_to: &str,
         binding: &str,
     ) -> Result<String, PageProblem> {
-        Box::pin(self.inner.begin(spec, principal, return_to, binding)).await
+        let begun = Box::pin(self.inner.begin(spec, principal, return_to, binding, &|_| true)).await?;
+        begun.ok_or_else(crate::problem::unavailable)
+    }
+
+    /// The same if it is what the person agreed to: `agreed` is asked with what was found now,
+    /// which may be something else than what [`Self::destination`] found for the page. `None`
+    /// when not; nothing is begun then, and the person is asked again.
+    ///
+    /// # Errors
+    /// [`PageProblem`] for the person.
+    pub async fn begin_if(
+        &self,
+        spec: &ServerSpec,
+        principal: &Principal,
+        return_to: &str,
+        binding: &str,
+        agreed: &(dyn Fn(&Destination) -> bool + Send + Sync),
+    ) -> Result<Option<String>, PageProblem> {
+        Box::pin(self.inner.begin(spec, principal, return_to, binding, agreed)).await
     }
 
     /// The browser is back with the query of `/oauth/callback`.
@@ -551,7 +571,7 @@ impl Inner {
         let stored = match &place {
             Some(place) => {
                 self.forget_wish(place).await;
-                self.load(place).await.unwrap_or(None).map(|(_, stored)| stored)
+                self.load(place).await.unwrap_or(None)
             }
             None => None,
         };
@@ -559,40 +579,17 @@ impl Inner {
         let sealed = self.records.delete(&key).await?;
         let listed = upstream_account::delete(&self.deps.store, owner, server.as_str()).await?;
         self.held.invalidate(&name);
-        if let (Some(place), Some(stored)) = (&place, &stored) {
+        if let (Some(place), Some((version, stored))) = (&place, &stored) {
             if stored.access.is_some()
                 && !place.is_pat()
-                && let Err(why) = self.revoke(place, stored).await
+                && let Err(why) = self.revoke(Some(place), stored).await
             {
-                tracing::warn!(why, server = place.server, "tokens were forgotten but not revoked upstream");
+                tracing::warn!(why, server = place.server, "tokens were forgotten and not revoked upstream yet");
+                self.revoke_later(&name, *version, stored).await;
             }
             self.event(place, Action::Disconnect, true, &stored.issuer, None);
         }
         Ok(sealed || listed)
-    }
-
-    /// RFC 7009: the refresh token takes its access tokens along; both are told where there
-    /// are both, because not every server does so.
-    async fn revoke(&self, place: &Place<'_>, stored: &Stored) -> Result<(), String> {
-        // Neither the tokens nor our client are for whoever issued them under other settings.
-        if !stored.fits(place) {
-            return Err("the settings of the server have changed since".to_owned());
-        }
-        let metadata = self.directory.metadata(&stored.issuer).await.map_err(|error| error.to_string())?;
-        let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(()) };
-        let client =
-            self.known_client(place, &metadata, stored.client_kind).await.map_err(|error| error.to_string())?;
-        let client = client.filter(|client| client.id == stored.client_id).ok_or("the client is gone")?;
-        for (token, hint) in [(&stored.refresh, "refresh_token"), (&stored.access, "access_token")] {
-            let Some(token) = token else { continue };
-            let form = Builder::new().add("token", token).add("token_type_hint", hint);
-            let asked = self.ask_as(endpoint, &client, form).await.ok_or("the client cannot be shown")?;
-            let (status, _) = asked.map_err(|error| error.to_string())?;
-            if !(200..300).contains(&status) {
-                return Err(format!("status {status}"));
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn event(&self, place: &Place<'_>, action: Action, ok: bool, issuer: &str, note: Option<&str>) {

@@ -183,14 +183,14 @@ impl Inner {
         sure: bool,
     ) -> Result<Client, AccountError> {
         if place.config.client_id.is_some() {
-            return self.known_client(place, metadata, ClientKind::Configured).await?.ok_or(AccountError::LoginNeeded);
+            return self.known_client(place.config, metadata, ClientKind::Configured).await?.ok_or(AccountError::LoginNeeded);
         }
         if self.has_document(metadata) {
             return Ok(self.by_document());
         }
         let lock = self.lock(&format!("client {}", metadata.issuer));
         let _turn = self.turn(&lock).await?;
-        if let Some(client) = self.known_client(place, metadata, ClientKind::Registered).await? {
+        if let Some(client) = self.known_client(place.config, metadata, ClientKind::Registered).await? {
             if sure || self.is_known_there(metadata, &client).await {
                 return Ok(client);
             }
@@ -206,20 +206,20 @@ impl Inner {
     /// A client that exists already.
     pub(crate) async fn known_client(
         &self,
-        place: &Place<'_>,
+        config: &OauthConfig,
         metadata: &ServerMetadata,
         kind: ClientKind,
     ) -> Result<Option<Client>, AccountError> {
         match kind {
             ClientKind::Document => Ok(Some(self.by_document())),
             ClientKind::Configured => {
-                let Some(id) = &place.config.client_id else { return Ok(None) };
-                trusted(place.config, &metadata.issuer)?;
-                if place.config.client_key.is_some() {
-                    let proof = key_proof(place.config, metadata)?;
+                let Some(id) = &config.client_id else { return Ok(None) };
+                trusted(config, &metadata.issuer)?;
+                if config.client_key.is_some() {
+                    let proof = key_proof(config, metadata)?;
                     return Ok(Some(Client { kind, id: id.clone(), proof }));
                 }
-                let secret = place.config.client_secret.as_ref().map(|secret| Secret::new(secret.expose().clone()));
+                let secret = config.client_secret.as_ref().map(|secret| Secret::new(secret.expose().clone()));
                 let methods = metadata.token_endpoint_auth_methods_supported.as_deref();
                 let unusable = "the authorization server takes no client secret in a way that bartizan knows";
                 let auth = ClientAuth::choose(methods, secret.is_some())

@@ -47,6 +47,19 @@ pub struct Destination {
     pub scopes: Vec<String>,
 }
 
+impl Destination {
+    fn new(metadata: &ServerMetadata, endpoint: &str, scopes: &str) -> Self {
+        let scopes = scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        Self { origin: origin(endpoint), issuer: metadata.issuer.clone(), scopes }
+    }
+
+    /// All of it as one text, to be sealed into the page that asks.
+    pub fn text(&self) -> String {
+        let parts = [&self.origin, &self.issuer].into_iter().chain(&self.scopes);
+        parts.map(|part| format!("{}:{part}", part.len())).collect()
+    }
+}
+
 /// What must be known again when the authorization server answers. Sealed in the store.
 #[derive(Serialize, Deserialize)]
 struct Pending {
@@ -102,10 +115,8 @@ impl Inner {
     ) -> Result<Destination, PageProblem> {
         let place = place(spec, principal)?;
         let found = self.directory.discover(&place, None).await?;
-        let origin = origin(usable(&found.metadata)?);
         let (scopes, _) = self.wished(&place, &found.scopes).await?;
-        let scopes = scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
-        Ok(Destination { origin, issuer: found.metadata.issuer.clone(), scopes })
+        Ok(Destination::new(&found.metadata, usable(&found.metadata)?, &scopes))
     }
 
     pub(crate) async fn begin(
@@ -114,12 +125,17 @@ impl Inner {
         principal: &Principal,
         return_to: &str,
         binding: &str,
-    ) -> Result<String, PageProblem> {
+        agreed: &(dyn Fn(&Destination) -> bool + Send + Sync),
+    ) -> Result<Option<String>, PageProblem> {
         let place = place(spec, principal)?;
         let found = self.directory.discover(&place, None).await?;
         let metadata = &found.metadata;
         let endpoint = usable(metadata)?;
         let (scopes, more) = self.wished(&place, &found.scopes).await?;
+        // The server may name another place from one moment to the next.
+        if !agreed(&Destination::new(metadata, endpoint, &scopes)) {
+            return Ok(None);
+        }
         // A token of this client was good just now where only more scopes are wanted.
         let client = self.client(&place, metadata, more).await?;
 
@@ -162,7 +178,7 @@ impl Inner {
             .add_some("scope", Some(scopes.as_str()).filter(|scopes| !scopes.is_empty()))
             // Without it the scope is ignored (OpenID Connect Core, section 11).
             .add_some("prompt", asks_offline.then_some("consent"));
-        Ok(query.append_to(endpoint))
+        Ok(Some(query.append_to(endpoint)))
     }
 
     pub(crate) async fn finish(
@@ -223,7 +239,7 @@ impl Inner {
             Outcome::Code(code) => code,
             Outcome::Refused { code, description } => return Err(problem::refused(&code, description.as_deref())),
         };
-        let client = self.known_client(place, &metadata, pending.client_kind).await?;
+        let client = self.known_client(place.config, &metadata, pending.client_kind).await?;
         let client = client.filter(|client| client.id == pending.client_id).ok_or_else(problem::unknown_state)?;
         let form = Builder::new()
             .add("grant_type", "authorization_code")

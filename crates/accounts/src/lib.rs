@@ -14,6 +14,7 @@ mod discover;
 mod feed;
 mod problem;
 mod refresh;
+mod revoke;
 mod scopes;
 mod strategy;
 mod summary;

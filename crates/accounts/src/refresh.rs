@@ -132,7 +132,7 @@ impl Inner {
             Ok(metadata) => metadata,
             Err(error) => return Ok(Outcome::Failed(error.to_string())),
         };
-        let client = self.known_client(place, &metadata, stored.client_kind).await?;
+        let client = self.known_client(place.config, &metadata, stored.client_kind).await?;
         let Some(client) = client.filter(|client| client.id == stored.client_id) else {
             return Ok(Outcome::Lost("client_gone"));
         };

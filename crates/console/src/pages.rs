@@ -180,6 +180,10 @@ pub(crate) struct Connect {
     pub(crate) name: String,
     pub(crate) origin: String,
     pub(crate) scopes: Vec<String>,
+    /// What is agreed to, sealed.
+    pub(crate) shown: String,
+    /// It was something else when the person looked.
+    pub(crate) changed: bool,
     /// An account is connected already.
     pub(crate) ready: bool,
     pub(crate) return_to: Option<String>,
@@ -195,6 +199,8 @@ impl Connect {
             name: text::name(&view.name, &view.id),
             origin: text::shown(&view.origin, HOST),
             scopes: view.scopes.iter().take(SCOPES).map(|scope| text::shown(scope, text::NAME)).collect(),
+            shown: view.shown.clone(),
+            changed: false,
             ready,
             return_to,
             later: format!("{}/account", chrome.base),
@@ -399,6 +405,7 @@ impl StepUpDone {
 /// A time in words.
 fn span(seconds: u32) -> String {
     let (count, unit) = match seconds {
+        u32::MAX => return "as long as this access lasts".to_owned(),
         0..=119 => (seconds, "seconds"),
         120..=7_199 => (seconds / 60, "minutes"),
         7_200..=172_799 => (seconds / 3_600, "hours"),

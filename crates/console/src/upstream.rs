@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bartizan_accounts::{AccountError, AccountKind, AccountView, Accounts, Connected};
+use bartizan_accounts::{AccountError, AccountKind, AccountView, Accounts, Connected, Destination};
 use bartizan_catalog::ServerSpec;
 use bartizan_identity::{BrowserSession, PageProblem};
 use bartizan_model::{Principal, PrincipalKind, Secret, ServerId};
@@ -44,6 +44,8 @@ pub(crate) struct ConnectView {
     /// Where the browser goes.
     pub(crate) origin: String,
     pub(crate) scopes: Vec<String>,
+    /// All of what is asked for, sealed to the session: what the person agrees to.
+    pub(crate) shown: String,
 }
 
 /// A server that takes a token which the person types (P17).
@@ -80,12 +82,15 @@ pub(crate) trait Upstream: Send + Sync + 'static {
         visit: Visit<'_>,
         server: &str,
     ) -> impl Future<Output = Option<Result<ConnectView, PageProblem>>> + Send;
+    /// `shown` is of the view that the person agreed to; `Some(Ok(None))` when it would be
+    /// something else now.
     fn leave(
         &self,
         visit: Visit<'_>,
         server: &str,
         return_to: &str,
-    ) -> impl Future<Output = Option<Result<String, PageProblem>>> + Send;
+        shown: &str,
+    ) -> impl Future<Output = Option<Result<Option<String>, PageProblem>>> + Send;
     /// Where a token is typed; `None` also for servers of other kinds.
     fn typed(&self, visit: Visit<'_>, server: &str) -> Option<TypedView> {
         let _ = (visit, server);
@@ -133,6 +138,11 @@ impl Real {
     }
 }
 
+/// What somebody agrees to who connects an account; no name of anything else.
+fn agreement(server: &str, to: &Destination) -> String {
+    format!("connect\n{server}\n{}", to.text())
+}
+
 fn failed(error: AccountError) -> PageProblem {
     match error {
         AccountError::Unavailable(_) => unavailable(error),
@@ -153,13 +163,24 @@ impl Upstream for Real {
         let (accounts, spec) = self.server(visit, server)?;
         let (id, name) = (spec.id.to_string(), spec.name.to_string());
         let destination = accounts.destination(&spec, &principal(visit.session)).await;
-        Some(destination.map(|to| ConnectView { id, name, origin: to.origin, scopes: to.scopes }))
+        Some(destination.map(|to| {
+            let shown = self.sessions.agree(visit.session, &agreement(&id, &to));
+            ConnectView { id, name, origin: to.origin, scopes: to.scopes, shown }
+        }))
     }
 
-    async fn leave(&self, visit: Visit<'_>, server: &str, return_to: &str) -> Option<Result<String, PageProblem>> {
+    async fn leave(
+        &self,
+        visit: Visit<'_>,
+        server: &str,
+        return_to: &str,
+        shown: &str,
+    ) -> Option<Result<Option<String>, PageProblem>> {
         let (accounts, spec) = self.server(visit, server)?;
+        let id = spec.id.to_string();
+        let agreed = |to: &Destination| self.sessions.has_agreed(visit.session, &agreement(&id, to), shown);
         // Whoever brings the cookie of this session is the browser that began.
-        Some(accounts.begin(&spec, &principal(visit.session), return_to, &visit.session.id).await)
+        Some(accounts.begin_if(&spec, &principal(visit.session), return_to, &visit.session.id, &agreed).await)
     }
 
     fn typed(&self, visit: Visit<'_>, server: &str) -> Option<TypedView> {

@@ -32,6 +32,7 @@ pub mod server_sync;
 pub mod service_token;
 pub mod upstream_account;
 pub mod upstream_connect;
+pub mod upstream_revocation;
 
 use crate::engine::Engine;
 use crate::exec::Statement;
@@ -70,6 +71,7 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     all.extend(oauth_refresh::statements());
     all.extend(scim::statements());
     all.extend(upstream_account::statements());
+    all.extend(upstream_revocation::statements());
     all.extend(upstream_connect::statements());
     all
 }

@@ -63,7 +63,7 @@ pub(super) async fn find(inner: &Inner, spec: &ServerSpec, config: &TokenConfig)
     let metadata = &found.metadata;
     let url = metadata.token_endpoint.clone();
     let url = url.ok_or_else(|| wrong("the authorization server has no token endpoint"))?;
-    let client = inner.known_client(&place, metadata, ClientKind::Configured).await?;
+    let client = inner.known_client(place.config, metadata, ClientKind::Configured).await?;
     let client = client.ok_or_else(|| wrong("no client is configured"))?;
     let resource = config.resource.clone().unwrap_or_else(|| found.resource.clone());
     // Without a person there is nothing to refresh.

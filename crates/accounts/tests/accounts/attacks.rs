@@ -368,3 +368,41 @@ async fn p21_a_record_moved_to_another_person_does_not_open() {
     assert!(gateway.accounts.authorize(&gateway.spec(), &user("mallory")).await.is_err());
     gateway.token("ana").await;
 }
+
+#[tokio::test]
+async fn p16_what_was_not_agreed_to_is_not_begun() {
+    use bartizan_accounts::Destination;
+    let fake = Fake::start().await;
+    let other = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    let (spec, ana) = (gateway.spec(), user("ana"));
+    let shown = gateway.accounts.destination(&spec, &ana).await.unwrap();
+    let begin = async |accounts: &bartizan_accounts::Accounts| {
+        let agreed = |to: &Destination| to.text() == shown.text();
+        accounts.begin_if(&spec, &ana, "/", BROWSER, &agreed).await.unwrap()
+    };
+    assert!(begin(&gateway.accounts).await.unwrap().starts_with(&fake.issuer));
+    // Another authorization server, other scopes; each as a process sees it that knows nothing yet.
+    fake.set().prm = json!({"authorization_servers": [other.issuer]});
+    assert_eq!(begin(&gateway.process()).await, None);
+    assert_eq!((other.count("/register"), other.count("/token")), (0, 0), "and nothing is registered there");
+    fake.set().prm = json!({});
+    fake.set().challenge = Some(format!(
+        "Bearer resource_metadata=\"{}/.well-known/oauth-protected-resource/mcp\", scope=\"notes.admin\"",
+        fake.server.trim_end_matches("/mcp")
+    ));
+    assert_eq!(begin(&gateway.process()).await, None);
+    // Without the question the person would be sent there.
+    fake.set().challenge = None;
+    fake.set().prm = json!({"authorization_servers": [other.issuer]});
+    let url = gateway.process().begin(&spec, &ana, "/", BROWSER).await.unwrap();
+    assert!(url.starts_with(&other.issuer));
+    // Texts of different places differ, whatever is in them.
+    let at = |origin: &str, issuer: &str, scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        Destination { origin: origin.to_owned(), issuer: issuer.to_owned(), scopes }.text()
+    };
+    assert_ne!(at("ab", "c", &[]), at("a", "bc", &[]));
+    assert_ne!(at("a", "b", &["c", "d"]), at("a", "b", &["cd"]));
+    assert_ne!(at("a", "b", &["1:c"]), at("a", "b", &["", "c"]));
+}

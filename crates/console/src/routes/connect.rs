@@ -184,14 +184,36 @@ pub(crate) async fn leave<B: Backend>(
             Some(Err(problem)) => console.problem(&problem),
         };
     }
-    match console.0.backend.leave(visit, &server, return_to).await {
+    let shown = form.fields.get("shown").unwrap_or_default();
+    match console.0.backend.leave(visit, &server, return_to, shown).await {
         None => routes::not_found(&console, &form.headers),
-        Some(Ok(url)) if is_web(&url) => {
+        Some(Ok(None)) => again(&console, visit, &server, &form.headers, return_to).await,
+        Some(Ok(Some(url))) if is_web(&url) => {
             let page = pages::Onward { chrome: console.chrome(None), title: "Taking you to the sign-in", url };
             console.show(&page, window(return_to))
         }
-        Some(Ok(_)) => console.leave("", Window::Own),
+        Some(Ok(Some(_))) => console.leave("", Window::Own),
         Some(Err(problem)) => console.problem(&problem),
+    }
+}
+
+/// The page once more: what the person agreed to is not what would be asked for now.
+async fn again<B: Backend>(
+    console: &Console<B>,
+    visit: Visit<'_>,
+    server: &str,
+    headers: &http::HeaderMap,
+    return_to: &str,
+) -> Response {
+    match console.0.backend.ask(visit, server).await {
+        None => routes::not_found(console, headers),
+        Some(Err(problem)) => console.problem(&problem),
+        Some(Ok(view)) => {
+            let chrome = console.chrome(Some(visit.session));
+            let mut page = pages::Connect::new(chrome, &view, false, Some(return_to.to_owned()));
+            page.changed = true;
+            console.show(&page, window(return_to))
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use crate::upstream::OwnAccount;
 /// Percent-encoded `/connect/notes`.
 const NOTES: &str = "/login?return_to=%2Fconnect%2Fnotes";
 
+/// A form that agrees to what the page showed.
+const AGREE: &str = "csrf=csrf-of-s1&shown=shown-26";
+
 pub(crate) fn accounts() -> Vec<OwnAccount> {
     let ready = AccountView {
         server: "notes".into(),
@@ -40,11 +43,33 @@ async fn p16_the_page_asks_before_the_browser_leaves() {
     // Looking begins nothing.
     assert_eq!(fake.done(), ["ask notes"]);
 
-    let answer = send(&app, form("/connect/notes", "csrf=csrf-of-s1")).await;
+    let answer = send(&app, form("/connect/notes", AGREE)).await;
     assert_eq!(answer.status(), 200);
     let page = text(answer).await;
     assert!(page.contains("0; url=https://auth.notes.example/authorize?state=s"), "{page}");
     assert_eq!(fake.done()[1..], ["leave s1 notes /connect/notes/done"]);
+}
+
+#[tokio::test]
+async fn p16_the_page_that_asks_cannot_be_swapped_for_another() {
+    let (_, page) = ask(&app(&Fake::default()), get("/connect/notes", Some(COOKIE))).await;
+    assert!(page.contains("name=\"shown\" value=\"shown-26\""), "{page}");
+    // Between the page and the form the server names another authorization server.
+    let swapped = || Some("https://auth.notes.example.evil.example".to_owned());
+    for body in [AGREE, "csrf=csrf-of-s1", "csrf=csrf-of-s1&shown="] {
+        let fake = Fake { connect_origin: swapped(), ..Fake::default() };
+        let (status, page) = ask(&app(&fake), form("/connect/notes", &format!("{body}&return_to=%2Faccount"))).await;
+        assert_eq!((status, fake.done()), (200, vec!["ask notes".to_owned()]), "nobody is sent anywhere: {body}");
+        for wanted in
+            ["has changed since you looked", "auth.notes.example.evil.example", "shown-39", "value=\"/account\""]
+        {
+            assert!(page.contains(wanted), "{wanted}: {page}");
+        }
+    }
+    // Without the seal the person would be sent to where they never agreed to go.
+    let fake = Fake { connect_origin: swapped(), any_token: true, ..Fake::default() };
+    send(&app(&fake), form("/connect/notes", AGREE)).await;
+    assert_eq!(fake.done(), ["leave s1 notes /connect/notes/done"]);
 }
 
 #[tokio::test]
@@ -112,7 +137,7 @@ async fn p16_where_to_go_on_is_a_page_of_ours() {
         ("javascript%3Aalert(1)", "/connect/notes/done"),
     ] {
         let fake = Fake::default();
-        send(&app(&fake), form("/connect/notes", &format!("csrf=csrf-of-s1&return_to={given}"))).await;
+        send(&app(&fake), form("/connect/notes", &format!("{AGREE}&return_to={given}"))).await;
         assert_eq!(fake.done(), [format!("leave s1 notes {wanted}")]);
         let (_, page) = ask(&app(&fake), get(&format!("/connect/notes?return_to={given}"), Some(COOKIE))).await;
         assert_eq!(page.contains("name=\"return_to\""), wanted == "/account", "{given}");
@@ -126,7 +151,8 @@ async fn a32_no_browser_is_sent_to_a_script() {
         ["javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "//evil.example", "file:///etc/passwd"]
     {
         let fake = Fake { connect_url: Some(bad.to_owned()), connect_origin: Some(bad.to_owned()), ..Fake::default() };
-        let (status, page) = ask(&app(&fake), form("/connect/notes", "csrf=csrf-of-s1")).await;
+        let agree = format!("csrf=csrf-of-s1&shown=shown-{}", bad.len());
+        let (status, page) = ask(&app(&fake), form("/connect/notes", &agree)).await;
         assert_eq!(status, 400, "{bad}");
         assert!(!page.contains(bad), "{page}");
         // The origin is only ever shown, never a link.
@@ -251,8 +277,8 @@ async fn p18_consent_leads_through_the_logins_and_then_to_the_client() {
     let encoded = ON.replace('&', "&#38;");
     assert!(page.contains(&format!("name=\"return_to\" value=\"{encoded}\"")), "{page}");
     assert!(page.contains(&format!("href=\"{encoded}&#38;skip=notes\"")), "{page}");
-    let body = "csrf=csrf-of-s1&return_to=%2Fconnect%3Ftransaction%3Dt1%26agreed%3Dagreed-s1-t1";
-    let answer = send(&app_, form("/connect/notes", body)).await;
+    let body = format!("{AGREE}&return_to=%2Fconnect%3Ftransaction%3Dt1%26agreed%3Dagreed-s1-t1");
+    let answer = send(&app_, form("/connect/notes", &body)).await;
     assert_eq!(header(&answer, "cross-origin-opener-policy"), "unsafe-none");
     assert_eq!(fake.done().last().unwrap(), &format!("leave s1 notes {ON}"));
     // Not now, or done: back to the client.

@@ -103,14 +103,25 @@ impl Upstream for Fake {
     async fn ask(&self, _: Visit<'_>, server: &str) -> Option<Result<ConnectView, PageProblem>> {
         self.did(format!("ask {server}"));
         let origin = self.connect_origin.clone().unwrap_or_else(|| "https://auth.notes.example".to_owned());
-        let view = ConnectView { id: server.into(), name: "Notes".into(), origin, scopes: vec!["notes.read".into()] };
+        let (shown, scopes) = (format!("shown-{}", origin.len()), vec!["notes.read".into()]);
+        let view = ConnectView { id: server.into(), name: "Notes".into(), origin, scopes, shown };
         (server == "notes").then_some(Ok(view))
     }
 
-    async fn leave(&self, visit: Visit<'_>, server: &str, return_to: &str) -> Option<Result<String, PageProblem>> {
+    async fn leave(
+        &self,
+        visit: Visit<'_>,
+        server: &str,
+        return_to: &str,
+        shown: &str,
+    ) -> Option<Result<Option<String>, PageProblem>> {
+        let origin = self.connect_origin.as_deref().unwrap_or("https://auth.notes.example");
+        if server == "notes" && !self.any_token && shown != format!("shown-{}", origin.len()) {
+            return Some(Ok(None));
+        }
         self.did(format!("leave {} {server} {return_to}", visit.session.id));
         let url = self.connect_url.clone().unwrap_or_else(|| "https://auth.notes.example/authorize?state=s".to_owned());
-        (server == "notes").then_some(Ok(url))
+        (server == "notes").then_some(Ok(Some(url)))
     }
 
     async fn signed(&self, _: Visit<'_>, server: &str) -> Option<Result<SignInView, PageProblem>> {

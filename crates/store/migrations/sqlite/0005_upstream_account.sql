@@ -27,3 +27,17 @@ CREATE TABLE upstream_connect (
 
 CREATE INDEX upstream_connect_owner ON upstream_connect (owner, created_ms);
 CREATE INDEX upstream_connect_expires ON upstream_connect (expires_ms);
+
+-- Accounts that ended here and not yet at their authorization server: the sealed tokens under
+-- their old name and version, for a day at most.
+CREATE TABLE upstream_revocation (
+    name       TEXT   NOT NULL,
+    version    BIGINT NOT NULL,
+    sealed     BLOB   NOT NULL,
+    tries      BIGINT NOT NULL,
+    due_ms     BIGINT NOT NULL,
+    removed_ms BIGINT NOT NULL,
+    PRIMARY KEY (name, version)
+) WITHOUT ROWID;
+
+CREATE INDEX upstream_revocation_due ON upstream_revocation (due_ms);

@@ -1,7 +1,7 @@
 //! Accounts of people at upstream servers: what may be listed of them. The tokens are
 //! sealed records of their own (feature rows P16, P57).
 
-use super::change;
+use super::{change, upstream_revocation};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Row, Statement, Tx};
@@ -155,10 +155,11 @@ pub async fn delete(store: &Store, owner: &str, server: &str) -> Result<bool, St
 }
 
 /// Removes all accounts of an owner with their tokens, and connections under way: whoever
-/// bears the name next is somebody else.
+/// bears the name next is somebody else. What is to be revoked upstream is kept for that.
 pub(super) async fn remove_all_in(tx: &mut Tx, owner: &str, now: i64) -> Result<u64, StoreError> {
     let owner_arg = [Arg::Text(owner)];
     let rows = tx.fetch_all(&SERVERS, &owner_arg).await?;
+    upstream_revocation::queue_in(tx, owner, now).await?;
     for statement in [&DELETE_CONNECTS, &DELETE_ALL, &DELETE_TOKENS] {
         tx.execute(statement, &owner_arg).await?;
     }
