@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bartizan_approvals::Pass;
 use bartizan_catalog::{ServerSpec, Snapshot};
 use bartizan_model::event::Outcome;
 use bartizan_model::{Era, EventId, ReasonCode, ToolClass};
-use bartizan_policy::{Action, Decision, RequestContext};
+use bartizan_policy::{Action, Approval, Decision, RequestContext};
 use bartizan_upstream::Target;
 use bartizan_wire::{Message, Params, RawJson, Reference, RpcError, codes};
 use http::{HeaderName, HeaderValue};
@@ -168,6 +169,10 @@ pub(crate) struct Exchange {
     /// Links a legacy client was sent to open.
     pub(crate) elicitations: Vec<String>,
     pub(crate) slots: Slots,
+    /// Who must say yes before the call goes on.
+    pub(crate) approvals: Vec<Arc<Approval>>,
+    /// What lets it go on where somebody must.
+    pub(crate) passes: Vec<Pass>,
     pub(crate) target: Option<Target>,
     pub(crate) identity: Option<String>,
     /// Version of the person's own token, where one goes upstream.

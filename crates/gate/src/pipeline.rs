@@ -5,11 +5,19 @@
 use tokio::time::Instant;
 
 use crate::exchange::{Exchange, Reject};
-use crate::stages::{Stage, authorize, credential, forward, intend, limit, route, state};
+use crate::stages::{Stage, approve, authorize, credential, forward, intend, limit, route, state};
 
 /// The stages in their order; `record` is not among them because it always runs.
-pub(crate) const ORDER: [Stage; 7] =
-    [Stage::Route, Stage::State, Stage::Limit, Stage::Authorize, Stage::Credential, Stage::Intend, Stage::Forward];
+pub(crate) const ORDER: [Stage; 8] = [
+    Stage::Route,
+    Stage::State,
+    Stage::Limit,
+    Stage::Authorize,
+    Stage::Approve,
+    Stage::Credential,
+    Stage::Intend,
+    Stage::Forward,
+];
 
 /// Runs the stages in order.
 ///
@@ -42,6 +50,8 @@ pub(crate) async fn step(stage: Stage, x: &mut Exchange) -> Result<(), Reject> {
         Stage::Limit => limit::run(x).await,
         // Policies, with arguments.
         Stage::Authorize => authorize::run(x).await,
+        // Somebody else has a say, where a policy says so.
+        Stage::Approve => approve::run(x).await,
         // Whose authority goes upstream.
         Stage::Credential => credential::run(x).await,
         // A durable intent before anything but a read; no record, no forward.

@@ -70,6 +70,8 @@ pub(crate) fn exchange(
         park: None,
         elicitations: Vec::new(),
         slots: Slots::default(),
+        approvals: Vec::new(),
+        passes: Vec::new(),
         target: None,
         identity: None,
         account: None,

@@ -2,6 +2,7 @@
 //! [`Exchange`](crate::exchange::Exchange) that lets the call go on or rejects it.
 
 pub(crate) mod added;
+pub(crate) mod approve;
 pub(crate) mod authorize;
 pub(crate) mod credential;
 pub(crate) mod forward;
@@ -23,6 +24,8 @@ pub enum Stage {
     Limit,
     /// Policies with arguments.
     Authorize,
+    /// Somebody else has a say.
+    Approve,
     /// Whose authority goes upstream.
     Credential,
     /// Durable intent.
@@ -35,11 +38,12 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Route,
         Self::State,
         Self::Limit,
         Self::Authorize,
+        Self::Approve,
         Self::Credential,
         Self::Intend,
         Self::Forward,
@@ -53,6 +57,7 @@ impl Stage {
             Self::State => "state",
             Self::Limit => "limit",
             Self::Authorize => "authorize",
+            Self::Approve => "approve",
             Self::Credential => "credential",
             Self::Intend => "intend",
             Self::Forward => "forward",

@@ -27,6 +27,7 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     }
     if decision.allow {
         x.finish.rule = decision.rule;
+        x.approvals = decision.approvals;
         return Ok(());
     }
     let code = decision.code.unwrap_or(ReasonCode::PolicyDenied);
@@ -79,5 +80,14 @@ fn decide(x: &Exchange) -> Decision {
     }
     // A server may read another spelling as the same resource, so both must be allowed.
     let normal = uri::normal(&route.name);
-    if normal == *route.name { decision } else { Some(ask(&normal)).filter(|normal| !normal.allow).unwrap_or(decision) }
+    if normal == *route.name {
+        return decision;
+    }
+    let mut normal = ask(&normal);
+    if normal.allow {
+        let mut decision = decision;
+        decision.approvals.append(&mut normal.approvals);
+        return decision;
+    }
+    normal
 }

@@ -17,6 +17,7 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     if !x.gate.audit.ready() {
         return Err(unavailable("the audit record is not writable"));
     }
+    super::approve::use_up(x).await?;
     let Some(route) = &x.route else { return Ok(()) };
     let reads = !route.class.needs_grant();
     // A parked call was forwarded under the intent of its first round.
