@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bartizan_catalog::{ServerSpec, Snapshot};
+use bartizan_catalog::{ServerSpec, Snapshot, pin};
 use bartizan_config::resources::ServerStatus;
 use bartizan_model::{Era, EventId, PortalId, ReasonCode};
+use bartizan_registry::Whose;
 use bartizan_upstream::Discovered;
 use bartizan_wire::translate::{discover_to_initialize, initialize_to_discover};
 use bartizan_wire::{ClientProfile, MODERN_VERSIONS, RawJson, Revision, TASKS_EXTENSION, meta_key, splice};
@@ -70,7 +71,10 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
             }
             let target = gate.personal.target(spec, &caller.principal);
             match gate.upstreams.discover(&target, &caller.profile).await {
-                Ok(found) => Ok(Discovery { result: pass_through(&caller.profile, &found) }),
+                Ok(found) => {
+                    let found = reviewed(gate, spec, caller, found).await;
+                    Ok(Discovery { result: pass_through(&caller.profile, &found) })
+                }
                 Err(error) => Err(CallReply::Refused(Refusal {
                     code: error.code(),
                     rule: None,
@@ -99,12 +103,43 @@ async fn all(
         let asking = async {
             gate.personal.ready(spec, &caller.principal).await.ok()?;
             let target = gate.personal.target(spec, &caller.principal);
-            gate.upstreams.discover(&target, &caller.profile).await.ok()
+            let found = gate.upstreams.discover(&target, &caller.profile).await.ok()?;
+            Some(reviewed(gate, spec, caller, found).await)
         };
         let found = tokio::time::timeout(PATIENCE, asking).await;
         (Arc::clone(spec), found.ok().flatten())
     }))
     .await
+}
+
+/// What a server says about itself, if that is approved; else only what it can do (P43, P44).
+async fn reviewed(gate: &Inner, spec: &ServerSpec, caller: &Caller, found: Arc<Discovered>) -> Arc<Discovered> {
+    let Some(registry) = gate.lists.registry() else { return found };
+    let words = pin::server_words(found.instructions.as_deref(), found.server_info.as_ref());
+    let own = personal::is_personal(spec);
+    let whose = if own { Whose::Person(caller.principal.key()) } else { Whose::Shared };
+    match registry.judge_words(spec, words.as_ref(), whose).await {
+        Ok(true) => return found,
+        Ok(false) => {}
+        Err(error) => tracing::warn!(%error, server = %spec.id, "what a server says about itself cannot be judged"),
+    }
+    let mut found = (*found).clone();
+    found.instructions = None;
+    let version = found.server_info.as_ref().and_then(|info| splice::get(info, "version"));
+    let version = version.as_ref().and_then(RawJson::as_string).filter(|text| is_version(text));
+    let version = RawJson::string(version.as_deref().unwrap_or("0"));
+    let info = RawJson::object([("name", &RawJson::string(spec.id.as_str())), ("version", &version)]);
+    let raw = splice::remove(&found.raw, "instructions");
+    let raw = if splice::get(&raw, "serverInfo").is_some() { splice::set(&raw, "serverInfo", &info) } else { raw };
+    let named = splice::get_path(&raw, &["_meta", meta_key::SERVER_INFO]).is_some();
+    found.raw = if named { splice::set_path(&raw, &["_meta", meta_key::SERVER_INFO], &info) } else { raw };
+    found.server_info = Some(info);
+    Arc::new(found)
+}
+
+/// Whether a text is a version and no message to anybody.
+fn is_version(text: &str) -> bool {
+    text.len() <= 40 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+' | '_'))
 }
 
 /// One server's own words in the form of the client's era. Tasks are not relayed yet,

@@ -2,15 +2,16 @@
 //! (feature row P25).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bartizan_accounts::AccountError;
 use bartizan_catalog::{Kind, ServerLists, ServerSpec};
 use bartizan_model::{Clock, Era, Principal, ReasonCode, ServerId};
+use bartizan_registry::{Registry, Whose};
 use bartizan_upstream::{ListKind, ListResult, Target, UpstreamError, Upstreams};
-use bartizan_wire::{ClientProfile, RawJson, meta_key, splice};
+use bartizan_wire::{ClientProfile, LATEST_LEGACY, RawJson, meta_key, splice};
 use tokio_util::task::TaskTracker;
 
 use crate::personal::{self, Personal};
@@ -26,8 +27,14 @@ const MANY: usize = 4_096;
 /// One list of one server.
 #[derive(Debug, Default)]
 pub(crate) struct List {
-    /// The items, under their kind.
+    /// The items that may be offered, under their kind.
     pub(crate) lists: Arc<ServerLists>,
+    /// All items, as they came.
+    pub(crate) raw: Arc<ServerLists>,
+    /// A number for what came, whatever was decided about it.
+    content: u64,
+    /// How often decisions had changed when these items were judged.
+    epoch: u64,
     /// False when the server does not have the kind at all.
     pub(crate) offered: bool,
     /// `_meta` of the list.
@@ -65,6 +72,10 @@ pub(crate) struct Lists {
     contents: Mutex<HashMap<[u8; 32], Weak<ServerLists>>>,
     /// Servers that called a list private: not even shared credentials share it.
     private: RwLock<HashMap<ServerId, Arc<str>>>,
+    /// What is approved (P44). Every process that serves people has it.
+    registry: OnceLock<Registry>,
+    #[cfg(any(test, feature = "sabotage"))]
+    trusting: std::sync::atomic::AtomicBool,
 }
 
 /// A list with the slot it is kept in.
@@ -97,7 +108,30 @@ impl Lists {
             slots: RwLock::default(),
             contents: Mutex::default(),
             private: RwLock::default(),
+            registry: OnceLock::new(),
+            #[cfg(any(test, feature = "sabotage"))]
+            trusting: false.into(),
         }
+    }
+
+    /// Judges lists from now on. The first registry stays.
+    pub(crate) fn judge_by(&self, registry: Registry) {
+        let _ = self.registry.set(registry);
+    }
+
+    /// What is approved.
+    pub(crate) fn registry(&self) -> Option<&Registry> {
+        #[cfg(any(test, feature = "sabotage"))]
+        if self.trusting.load(std::sync::atomic::Ordering::Relaxed) {
+            return None;
+        }
+        self.registry.get()
+    }
+
+    /// Takes every list as it comes, for tests that show what judging is for.
+    #[cfg(any(test, feature = "sabotage"))]
+    pub(crate) fn trust_everything(&self) {
+        self.trusting.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
     fn key(&self, spec: &ServerSpec, kind: ListKind, asker: Asker<'_>, private: bool) -> Key {
@@ -182,11 +216,73 @@ impl Lists {
     ) -> Arc<Fetched<List>> {
         let lists = Arc::clone(self);
         let (principal, profile) = (Arc::clone(asker.principal), Arc::clone(asker.profile));
-        let spec = Arc::clone(spec);
-        slot.get(need, &self.clock, &self.tasks, move || async move {
-            lists.fetch(&spec, kind, Asker { principal: &principal, profile: &profile }).await
+        let asked = Arc::clone(spec);
+        let fetched = slot
+            .get(need, &self.clock, &self.tasks, move || async move {
+                lists.fetch(&asked, kind, Asker { principal: &principal, profile: &profile }).await
+            })
+            .await;
+        // Something was decided while the list was on its way.
+        let decided = self.registry().is_some_and(|registry| registry.epoch() != fetched.value.epoch);
+        if decided && fetched.value.offered {
+            self.judge_again(slot, spec, kind);
+            return slot.peek().unwrap_or(fetched);
+        }
+        fetched
+    }
+
+    /// Judges a list that is kept by what is decided now. True when something else is shown then.
+    fn judge_again(&self, slot: &Slot<List>, spec: &ServerSpec, kind: ListKind) -> bool {
+        let Some(registry) = self.registry() else { return false };
+        slot.amend(|list| {
+            let epoch = registry.epoch();
+            let judged = registry.rejudge(spec, catalog_kind(kind), &list.raw)?;
+            let generation = list.content.wrapping_add(judged.stamp);
+            let next = List {
+                lists: judged.lists,
+                raw: Arc::clone(&list.raw),
+                content: list.content,
+                epoch,
+                offered: list.offered,
+                meta: list.meta.clone(),
+                ttl_ms: list.ttl_ms,
+                era: list.era,
+                private_to: list.private_to.clone(),
+            };
+            Some((Arc::new(next), generation))
         })
-        .await
+    }
+
+    /// Something was decided about a server's definitions, or its settings changed. True when a
+    /// list that is kept shows something else now.
+    pub(crate) fn decided(&self, spec: &ServerSpec) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        let own = slots.iter().filter(|(key, _)| key.server == spec.id);
+        // All of them, not only up to the first that changed.
+        own.fold(false, |changed, (key, slot)| self.judge_again(slot, spec, key.kind) || changed)
+    }
+
+    /// Asks a server for everything it offers, whatever is known, and puts it on record (P53).
+    /// Only for servers that everybody goes to as the same.
+    pub(crate) async fn sync(&self, spec: &Arc<ServerSpec>, asker: Asker<'_>) -> Result<usize, ReasonCode> {
+        let mut count = 0;
+        for kind in ListKind::ALL {
+            let listing = tokio::time::timeout(self.deadline, self.listed(spec, kind, asker));
+            let listed = listing.await.unwrap_or_else(|_| {
+                self.statuses.not_listed(spec, &UpstreamError::Timeout);
+                Err(ReasonCode::UpstreamTimeout)
+            })?;
+            self.statuses.listed(spec);
+            let Some(listed) = listed else { continue };
+            count += listed.items.len();
+            let private = listed.era == Era::Modern && listed.private;
+            let raw = Arc::new(ServerLists::parse(catalog_kind(kind), listed.items));
+            if let (Some(registry), false) = (self.registry(), private) {
+                let judged = registry.judge(spec, catalog_kind(kind), &raw, Whose::Sync).await;
+                judged.map_err(|error| unjudged(spec, &error))?;
+            }
+        }
+        Ok(count)
     }
 
     async fn fetch(&self, spec: &Arc<ServerSpec>, kind: ListKind, asker: Asker<'_>) -> Result<Good<List>, ReasonCode> {
@@ -208,7 +304,9 @@ impl Lists {
             slots.remove(&shared);
         }
         let private_to = private.then(|| Arc::clone(asker.principal.key()));
-        Ok(self.keep(kind, listed, private_to))
+        let own = private || personal::is_personal(spec);
+        let whose = if own { Whose::Person(asker.principal.key()) } else { Whose::Shared };
+        self.keep(spec, kind, listed, private_to, whose).await
     }
 
     /// With the asker's own account where the server wants one; a token that was taken back is
@@ -261,26 +359,45 @@ impl Lists {
         Ok(Some(listed))
     }
 
-    fn keep(&self, kind: ListKind, listed: Option<ListResult>, private_to: Option<Arc<str>>) -> Good<List> {
+    async fn keep(
+        &self,
+        spec: &ServerSpec,
+        kind: ListKind,
+        listed: Option<ListResult>,
+        private_to: Option<Arc<str>>,
+        whose: Whose<'_>,
+    ) -> Result<Good<List>, ReasonCode> {
         let Some(listed) = listed else {
-            return Good { value: Arc::default(), generation: 0, ttl_ms: None };
+            return Ok(Good { value: Arc::default(), generation: 0, ttl_ms: None });
         };
         let digest = digest(kind, &listed);
+        let content = digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let raw = self.content(digest, kind, listed.items);
+        let (mut lists, mut stamp, mut epoch) = (Arc::clone(&raw), 0, 0);
+        if let Some(registry) = self.registry() {
+            // Before the judgement, so that what is decided meanwhile is noticed.
+            epoch = registry.epoch();
+            let judged = registry.judge(spec, catalog_kind(kind), &raw, whose).await;
+            let judged = judged.map_err(|error| unjudged(spec, &error))?;
+            (lists, stamp) = (judged.lists, judged.stamp);
+        }
+        let (meta, ttl_ms, era) = (listed.meta, listed.ttl_ms, Some(listed.era));
+        let list = List { lists, raw, content, epoch, offered: true, meta, ttl_ms, era, private_to };
+        Ok(Good { value: Arc::new(list), generation: content.wrapping_add(stamp), ttl_ms })
+    }
+
+    /// The items of equal lists, once.
+    fn content(&self, digest: [u8; 32], kind: ListKind, items: Vec<RawJson>) -> Arc<ServerLists> {
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = contents.get(&digest).and_then(Weak::upgrade);
-        let lists = known.unwrap_or_else(|| {
-            if contents.len() >= MANY {
-                contents.retain(|_, lists| lists.strong_count() > 0);
-            }
-            let lists = Arc::new(ServerLists::parse(catalog_kind(kind), listed.items));
-            contents.insert(digest, Arc::downgrade(&lists));
-            lists
-        });
-        drop(contents);
-        let generation = digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let list =
-            List { lists, offered: true, meta: listed.meta, ttl_ms: listed.ttl_ms, era: Some(listed.era), private_to };
-        Good { value: Arc::new(list), generation, ttl_ms: listed.ttl_ms }
+        if let Some(known) = contents.get(&digest).and_then(Weak::upgrade) {
+            return known;
+        }
+        if contents.len() >= MANY {
+            contents.retain(|_, lists| lists.strong_count() > 0);
+        }
+        let lists = Arc::new(ServerLists::parse(catalog_kind(kind), items));
+        contents.insert(digest, Arc::downgrade(&lists));
+        lists
     }
 
     /// Drops all lists of one kind of a server, whoever asked for them.
@@ -340,6 +457,19 @@ pub(crate) fn compact(capabilities: &RawJson) -> RawJson {
     }
     let hash = aws_lc_rs::digest::digest(&SHA256, capabilities.as_bytes());
     RawJson::string(&crate::request_state::hex(hash.as_ref()))
+}
+
+/// A client that can do everything: servers may offer tools by what a client can do.
+pub(crate) fn everything() -> ClientProfile {
+    const ALL: &str = r#"{"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true},"sampling":{"tools":{}}}"#;
+    let capabilities = RawJson::try_from(ALL).unwrap_or_else(|_| RawJson::empty_object());
+    ClientProfile { capabilities, ..ClientProfile::plain(LATEST_LEGACY) }
+}
+
+/// A list that nobody can judge is no list: nothing is shown that was not approved.
+fn unjudged(spec: &ServerSpec, error: &bartizan_registry::RegistryError) -> ReasonCode {
+    tracing::warn!(%error, server = %spec.id, "what a server offers cannot be judged");
+    ReasonCode::UpstreamUnavailable
 }
 
 fn catalog_kind(kind: ListKind) -> Kind {

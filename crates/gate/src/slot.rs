@@ -133,6 +133,28 @@ impl<T: Default + Send + Sync + 'static> Slot<T> {
         self.lock().current.clone()
     }
 
+    /// Puts another value in the place of the current one, as old as that one. True when its
+    /// number is another.
+    pub(crate) fn amend(&self, change: impl FnOnce(&T) -> Option<(Arc<T>, u64)>) -> bool {
+        let mut state = self.lock();
+        let Some(current) = &state.current else { return false };
+        if matches!(current.outcome, Outcome::Error(_)) {
+            return false;
+        }
+        let Some((value, generation)) = change(&current.value) else { return false };
+        let differs = current.generation != generation;
+        let fetched = Fetched {
+            value,
+            generation,
+            outcome: current.outcome.clone(),
+            fresh_until_ms: current.fresh_until_ms,
+            routes_until_ms: current.routes_until_ms,
+        };
+        self.generation.store(generation, Ordering::Release);
+        state.current = Some(Arc::new(fetched));
+        differs
+    }
+
     /// Forgets freshness at once; the content stays as "last good". A fetch under
     /// way is not used by those who ask from now on.
     pub(crate) fn invalidate(&self) {

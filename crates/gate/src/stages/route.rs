@@ -161,7 +161,7 @@ async fn prompt(x: &Exchange, name: &str, action: Action) -> Result<Route, Rejec
         action,
         name: Arc::clone(original),
         class: ToolClass::Read,
-        pin: None,
+        pin: Some(Arc::clone(prompt.def.pin())),
         input_schema: None,
         decision: keep.then(|| prompt.decision.clone()),
         params: renamed(x, path, original),
