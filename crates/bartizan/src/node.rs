@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bartizan_admin::Base;
 use bartizan_accounts::{Accounts, AccountsDeps};
 use bartizan_alerts::{Alerts, AlertsDeps};
+use bartizan_approvals::{Approvals, ApprovalsDeps};
 use bartizan_assert::{Signer, SignerDeps};
 use bartizan_audit::{Audit, Options};
 use bartizan_catalog::{ServerSpec, Snapshot, Transport};
@@ -19,6 +21,7 @@ use bartizan_model::event::{AuditEvent, EventKind, Who};
 use bartizan_model::{Clock, EventId, Principal, PrincipalKind, Secret};
 use bartizan_oauth::jwt::SigningAlg;
 use bartizan_portal::{Check, Countries, Drain, Ops, OpsDeps, Phase, Portal, PortalDeps, Settings};
+use bartizan_registry::{Registry, RegistryDeps};
 use bartizan_store::Store;
 use bartizan_telemetry::Metrics;
 use bartizan_tls::PublicTls;
@@ -26,8 +29,10 @@ use bartizan_upstream::{ServerHealth, UpstreamDeps, Upstreams};
 use bartizan_vault::{KeyRing, Vault};
 use tokio_util::task::TaskTracker;
 
+use crate::admin::Objects;
 use crate::figures::{self, Exporter};
 use crate::output::Failure;
+use crate::record::Behind;
 use crate::sign_in::{self, People, SignInDeps};
 use crate::state::{self, State};
 use crate::step_up::Links;
@@ -37,6 +42,8 @@ use crate::transport;
 pub(crate) struct NodeInput {
     pub(crate) file: File,
     pub(crate) snapshot: Snapshot,
+    /// What the files say, for what the store says beside them.
+    pub(crate) base: Base,
     pub(crate) store: Store,
     pub(crate) keys: KeyRing,
     pub(crate) audit_dir: PathBuf,
@@ -51,6 +58,8 @@ pub(crate) struct NodeInput {
     pub(crate) demo_users: Vec<DemoUser>,
     /// Providers and clients, with their secrets.
     pub(crate) people: Arc<People>,
+    /// The record's settings, with their secrets.
+    pub(crate) record: bartizan_config::settings::Audit,
     /// Alerts, with their secrets.
     pub(crate) alerts: bartizan_config::alerts::Alerts,
     pub(crate) clock: Arc<dyn Clock>,
@@ -65,11 +74,16 @@ pub(crate) struct Node {
     pub(crate) file: File,
     pub(crate) live: Arc<Live<Snapshot>>,
     pub(crate) gate: Gate,
+    /// What is approved of what servers offer; the administration decides through it.
+    pub(crate) registry: Registry,
     pub(crate) accounts: Accounts,
+    pub(crate) approvals: Approvals,
     pub(crate) portal: Portal,
     pub(crate) ops: Ops,
     pub(crate) drain: Drain,
     pub(crate) audit: Audit,
+    /// Checkpoints and sinks.
+    pub(crate) behind: Behind,
     pub(crate) alerts: Alerts,
     pub(crate) identity: Arc<Identity>,
     pub(crate) people: Arc<People>,
@@ -82,6 +96,8 @@ pub(crate) struct Node {
     pub(crate) restart_needed: AtomicBool,
     pub(crate) tls: Option<PublicTls>,
     pub(crate) countries: Option<Countries>,
+    /// Objects of the store, beside those of the files.
+    pub(crate) objects: Arc<Objects>,
     public_url: String,
     listen: String,
     operations: String,
@@ -116,6 +132,8 @@ impl Node {
                 .with_agents(input.people.agents()),
         );
         let live = Arc::new(Live::new(Arc::new(snapshot)));
+        let objects = Objects::new(&store, &vault, input.base);
+        let engine = objects.engine(audit.clone(), Arc::clone(&clock));
         let upstreams = Upstreams::new(UpstreamDeps {
             egress: egress.clone(),
             limits: file.limits.clone(),
@@ -170,10 +188,25 @@ impl Node {
             record: Arc::clone(&record),
         });
         let accounts = accounts.with_signer(signer.clone());
-        let step_ups = StepUps::new(store.clone(), &vault, Arc::clone(&clock), &input.public_url);
+        let step_ups = StepUps::new(store.clone(), &vault, Arc::clone(&clock), &input.public_url)
+            .with_keys(identity.grant_keys());
         let kept = accounts.clone();
-        let gate = gate.with_accounts(accounts.clone()).with_selection_page(&input.public_url);
+        let registry = Registry::new(RegistryDeps {
+            store: store.clone(),
+            audit: Some(audit.clone()),
+            clock: Arc::clone(&clock),
+        });
+        let gate = gate.with_registry(registry.clone()).with_accounts(accounts.clone()).with_selection_page(&input.public_url);
         let gate = gate.with_step_ups(Arc::new(Links(step_ups)));
+        let approvals = Approvals::new(ApprovalsDeps {
+            store: store.clone(),
+            vault: vault.clone(),
+            audit: audit.clone(),
+            clock: Arc::clone(&clock),
+            public_url: Some(input.public_url.clone()),
+        });
+        let gate = gate.with_approvals(approvals.clone());
+        let behind = Behind::new(&input.record, &audit, &store, &vault, &egress, &clock)?;
         let pages = sign_in::pages(SignInDeps {
             selection: crate::selection::pages(gate.clone()),
             upstream: sign_in::upstream(accounts, gate.clone(), Arc::clone(&live)),
@@ -191,6 +224,8 @@ impl Node {
             gate: gate.clone(),
             demo_users: input.demo_users,
             signer,
+            admin: engine,
+            identity: Arc::clone(&identity),
         });
         let portal = Portal::new(PortalDeps {
             gate: gate.clone(),
@@ -207,6 +242,7 @@ impl Node {
             audit: audit.clone(),
             upstreams: upstreams.clone(),
             gate: gate.clone(),
+            sinks: behind.stats(),
             metrics,
         };
         let text: Arc<dyn Fn() -> String + Send + Sync> = Arc::new(move || figures.text());
@@ -231,15 +267,19 @@ impl Node {
             }),
             metrics: text,
         });
-        Ok(Arc::new(Self {
+        let node = Arc::new(Self {
             file,
+            objects,
             live,
             gate,
+            registry,
             accounts: kept,
+            approvals,
             portal,
             ops,
             drain,
             audit,
+            behind,
             alerts,
             identity,
             people: input.people,
@@ -255,7 +295,9 @@ impl Node {
             operations: input.operations.to_string(),
             started_ms,
             state: input.state,
-        }))
+        });
+        node.objects.belong_to(&node);
+        Ok(node)
     }
 
     /// Puts something the process itself did on record.
@@ -324,6 +366,7 @@ impl Node {
                 errors: error.errors,
                 text: error.text.clone(),
             }),
+            refused_objects: self.objects.refused(),
             servers: snapshot.order.iter().map(|spec| self.line(spec, find(spec))).collect(),
             sessions: self.portal.session_count(),
             calls: self.gate.running(),
@@ -407,6 +450,7 @@ struct Figures {
     audit: Audit,
     upstreams: Upstreams,
     gate: Gate,
+    sinks: Arc<bartizan_export::Stats>,
     metrics: Metrics,
 }
 
@@ -441,7 +485,7 @@ impl Figures {
             self.live.generation(),
             u8::from(self.live.last_error().is_some())
         );
-        let own = own + &self.states();
+        let own = own + &self.states() + &self.sinks.text();
         match text.strip_suffix("# EOF\n") {
             Some(body) => format!("{body}{own}# EOF\n"),
             None => text + &own,

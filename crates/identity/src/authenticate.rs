@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use crate::credential::{self, Credential};
 use crate::error::{AuthError, AuthErrorKind};
 use crate::login::KnownProvider;
+use crate::sealing::GrantKeys;
 use crate::secret::{self, ID_PREFIX};
 use crate::server::{Agents, is_access_token};
 use crate::tokens::Tokens;
@@ -93,6 +94,8 @@ struct Inner {
     unknown: Cache<[u8; 32], u64>,
     /// Access tokens, by hash.
     access: Cache<[u8; 32], Arc<KnownAccess>>,
+    /// What opens grants.
+    keys: GrantKeys,
     /// Grants of streams whose access token ended, by id.
     grants: Cache<Arc<str>, KnownGrant>,
     /// When a held credential was last found good; only for times without a database.
@@ -118,6 +121,7 @@ impl Identity {
             known: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
             unknown: Cache::builder().max_capacity(CACHE).time_to_live(NEGATIVE).build(),
             access: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
+            keys: GrantKeys::default(),
             grants: Cache::builder().max_capacity(CACHE).time_to_idle(CACHE_IDLE).build(),
             confirmed: Cache::builder().max_capacity(CONFIRMED).time_to_live(CACHE_IDLE).build(),
             lookups: Semaphore::new(LOOKUPS),
@@ -157,6 +161,11 @@ impl Identity {
         self
     }
 
+    /// The keys of grants whose tokens were shown lately.
+    pub fn grant_keys(&self) -> GrantKeys {
+        self.inner.keys.clone()
+    }
+
     /// Administration of service tokens. What it changes is effective here at the next
     /// request after [`Identity::refresh`], elsewhere within two seconds.
     pub fn tokens(&self) -> &Tokens {
@@ -173,9 +182,9 @@ impl Identity {
             None => Ok(None),
             Some(Credential::Bearer(token)) if is_access_token(&token) => {
                 let hash = secret::hash(&token);
-                let known = match self.inner.cached_access(&hash)? {
+                let known = match self.inner.cached_access(&hash)?.filter(|known| known.is_open) {
                     Some(known) => known,
-                    None => self.inner.look_up_access(&hash).await?,
+                    None => self.inner.look_up_access(&hash, &token).await?,
                 };
                 self.inner.check_access(&known).map(Some)
             }

@@ -12,6 +12,7 @@ mod event;
 mod facts;
 mod login;
 mod problem;
+mod sealing;
 mod secret;
 mod server;
 mod tokens;
@@ -30,6 +31,7 @@ pub use login::{
     ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView, SubjectKind, SubjectProblem,
 };
 pub use problem::PageProblem;
+pub use sealing::GrantKeys;
 pub use server::fresh::{Again, AskAgain, AtRefresh, Entrance, MayEnter};
 pub use server::step_up::{MAX_PURPOSE, Opened, StepUp, StepUpError, StepUps, Want};
 pub use server::{Agents, Machines};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bartizan_model::{Principal, PrincipalKind, SignInFacts};
 use bartizan_oauth::scope::ScopeSet;
-use bartizan_store::repo::oauth_grant::{self, Grant};
+use bartizan_store::repo::oauth_grant::{self, Access, Grant};
 use bartizan_store::repo::person::{self, Person};
 
 use super::agent::AgentList;
@@ -37,6 +37,9 @@ pub(super) struct KnownAccess {
     /// End of the token or of its grant, whichever comes first.
     expires_ms: i64,
     pub(super) generation: u64,
+    /// What is sealed was opened. Without the token it may stay shut, which does not matter to
+    /// whoever asks only whether the token is good.
+    pub(super) is_open: bool,
 }
 
 /// A grant that runs, as long as nothing changed.
@@ -91,14 +94,18 @@ impl Inner {
         Ok(None)
     }
 
-    pub(super) async fn look_up_access(&self, hash: &[u8; 32]) -> Result<Arc<KnownAccess>, AuthError> {
+    pub(super) async fn look_up_access(&self, hash: &[u8; 32], token: &str) -> Result<Arc<KnownAccess>, AuthError> {
         let unavailable = |_| AuthError::from(AuthErrorKind::Unavailable);
         let _permit = self.lookups.acquire().await.map_err(unavailable)?;
-        self.read_access(hash).await
+        self.read_access(hash, Some(token)).await
     }
 
-    /// Reads a token's row and keeps it.
-    pub(super) async fn read_access(&self, hash: &[u8; 32]) -> Result<Arc<KnownAccess>, AuthError> {
+    /// Reads a token's row and keeps it. With the token itself what is sealed is opened.
+    pub(super) async fn read_access(
+        &self,
+        hash: &[u8; 32],
+        token: Option<&str>,
+    ) -> Result<Arc<KnownAccess>, AuthError> {
         // A change between reading the row and keeping it makes what is kept worthless.
         let generation = self.freshness.generation();
         let found = oauth_grant::access(&self.store, hash).await.map_err(|error| unavailable(&error))?;
@@ -123,17 +130,37 @@ impl Inner {
         let expires_ms = access.expires_ms.min(access.grant.expires_ms).min(ends_ms.unwrap_or(i64::MAX));
         let spokesman = Spokesman::of(&content, &access.person);
         let credential_id: Arc<str> = format!("grant:{}", access.grant.id).into();
+        let facts = self.facts_of(&access, &content, token)?;
+        let is_open = facts.is_some();
         let authenticated = Authenticated {
             held: Held::grant(access.grant.id.as_str().into(), *hash, access.expires_ms, Arc::clone(&principal)),
             principal,
             credential_id,
             resource: Some(content.resource.as_str().into()),
             scopes: Some(Arc::new(scopes)),
-            grant: Some(Arc::new(info(&access.grant, content, &access.person))),
+            grant: Some(Arc::new(info(&access.grant, content, &access.person, facts.unwrap_or_default()))),
         };
-        let known = Arc::new(KnownAccess { authenticated, spokesman, agents, expires_ms, generation });
+        let known = Arc::new(KnownAccess { authenticated, spokesman, agents, expires_ms, generation, is_open });
         self.access.insert(*hash, Arc::clone(&known));
         Ok(known)
+    }
+
+    /// What is sealed in a token's grant. `None` only without the token.
+    fn facts_of(
+        &self,
+        access: &Access,
+        content: &GrantContent,
+        token: Option<&str>,
+    ) -> Result<Option<Arc<SignInFacts>>, AuthError> {
+        let id = &access.grant.id;
+        let Some(token) = token else { return Ok(self.keys.facts(id, content)) };
+        let unlocked = self.keys.unlock(id, token, &access.wrapped);
+        let facts = unlocked.then(|| self.keys.facts(id, content)).flatten();
+        // A token whose grant cannot be read must not count as one without facts.
+        facts.map(Some).ok_or_else(|| {
+            tracing::warn!(grant = %id, "a grant does not open with its token");
+            AuthErrorKind::Unavailable.into()
+        })
     }
 
     /// What time decides, on every request.
@@ -201,9 +228,8 @@ impl Inner {
     }
 }
 
-fn info(grant: &Grant, content: GrantContent, person: &Person) -> GrantInfo {
+fn info(grant: &Grant, content: GrantContent, person: &Person, facts: Arc<SignInFacts>) -> GrantInfo {
     let (id, client_id) = (grant.id.as_str().into(), grant.client_id.clone());
-    let facts = Arc::new(content.facts());
     let owner = content.agent.is_some().then(|| person.email.as_str().into());
     GrantInfo { id, client_id, client_name: content.client_name, facts, owner }
 }

@@ -100,7 +100,7 @@ impl Inner {
             }
             let known = match self.cached_access(hash)? {
                 Some(known) => known,
-                None => self.read_access(hash).await?,
+                None => self.read_access(hash, None).await?,
             };
             self.check_access(&known).map(|now| *now.principal == *who)
         };

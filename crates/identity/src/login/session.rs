@@ -8,15 +8,19 @@ use bartizan_store::repo::{browser_session as repo, person};
 use bartizan_store::{Store, StoreError};
 use bartizan_vault::{HandleSealer, Vault};
 use http::{HeaderMap, HeaderValue};
+use serde::{Deserialize, Serialize};
 
 use super::cookie::{self, Cookies};
 use super::{KnownProvider, random};
 use crate::facts::{self, KeptFacts};
 use crate::problem::PageProblem;
+use crate::sealing;
 use crate::secret;
 
 /// Purpose of the sealed handles that protect forms.
 const CSRF: &str = "console csrf v1";
+/// What the facts of a sign-in are sealed for.
+const SEALED: &str = "browser session v1";
 /// Purpose of the sealed notes of what a person agreed to.
 const AGREED: &str = "console agreed v1";
 
@@ -80,7 +84,8 @@ impl BrowserSession {
     }
 }
 
-/// What a sign-in says about how somebody authenticated.
+/// What a sign-in says about how somebody authenticated; kept for whoever has the cookie.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Authentication {
     pub(super) auth_time_ms: i64,
     pub(super) amr: Vec<String>,
@@ -117,9 +122,9 @@ impl BrowserSessions {
     /// The session of a request. `None` without one, when it ended, when its person is
     /// deactivated, and when that cannot be found out.
     pub async fn current(&self, headers: &HeaderMap) -> Option<BrowserSession> {
-        let hash = secret::hash(self.cookies.find(headers, cookie::SESSION)?);
-        let found = match repo::current(&self.store, &hash).await {
-            Ok(found) => found.map(session),
+        let cookie = self.cookies.find(headers, cookie::SESSION)?;
+        let found = match repo::current(&self.store, &secret::hash(cookie)).await {
+            Ok(found) => found.map(|found| session(cookie, found)),
             Err(error) => Some(Err(error)),
         };
         match found? {
@@ -180,14 +185,12 @@ impl BrowserSessions {
     ) -> Result<(BrowserSession, HeaderValue), PageProblem> {
         let (id, cookie) = (random()?, random()?);
         let now = self.clock.now_ms();
-        let Authentication { auth_time_ms, amr, acr, kept } = how;
+        let plain = serde_json::to_vec(&how).ok();
+        let sealed = plain.and_then(|plain| sealing::seal(cookie.expose(), SEALED, id.expose(), &plain));
         let row = repo::BrowserSession {
             id: id.expose().clone(),
             provider: provider.to_owned(),
-            auth_time_ms,
-            amr_json: serde_json::to_string(&amr).unwrap_or_else(|_| "[]".to_owned()),
-            acr,
-            facts_json: serde_json::to_string(&kept).unwrap_or_else(|_| "{}".to_owned()),
+            sealed: sealed.ok_or_else(super::problem::no_randomness)?,
             created_ms: now,
             expires_ms: now.saturating_add(self.life_ms),
         };
@@ -197,7 +200,7 @@ impl BrowserSessions {
             let ended = repo::end_by_hash(&self.store, &secret::hash(old)).await;
             ended.map_err(|error| super::problem::store(&error))?;
         }
-        let session = session((row, person)).map_err(|error| super::problem::store(&error))?;
+        let session = session(cookie.expose(), (row, person)).map_err(|error| super::problem::store(&error))?;
         Ok((session, self.set(&cookie)))
     }
 
@@ -206,10 +209,11 @@ impl BrowserSessions {
     }
 }
 
-fn session((row, person): (repo::BrowserSession, person::Person)) -> Result<BrowserSession, StoreError> {
-    let amr = serde_json::from_str(&row.amr_json).map_err(|_| StoreError::Data("browser_session.amr_json"))?;
-    let kept = serde_json::from_str(&row.facts_json).map_err(|_| StoreError::Data("browser_session.facts_json"))?;
-    let repo::BrowserSession { id, provider, auth_time_ms, acr, created_ms, expires_ms, .. } = row;
+fn session(cookie: &str, (row, person): (repo::BrowserSession, person::Person)) -> Result<BrowserSession, StoreError> {
+    let repo::BrowserSession { id, provider, sealed, created_ms, expires_ms } = row;
+    let plain = sealing::open(cookie, SEALED, &id, &sealed);
+    let how = plain.and_then(|plain| serde_json::from_slice(&plain).ok());
+    let Authentication { auth_time_ms, amr, acr, kept } = how.ok_or(StoreError::Data("browser_session.sealed"))?;
     let person = Arc::new(Person::try_from(person)?);
     Ok(BrowserSession { id, person, auth_time_ms, amr, acr, kept, provider, created_ms, expires_ms })
 }

@@ -18,12 +18,13 @@ use bartizan_store::repo::{oauth_consent, replay};
 use http::StatusCode;
 
 use super::client::{Client, ClientError};
-use super::grant::GrantContent;
+use super::grant::{GrantContent, Terms, Told};
 use super::transaction::{self, Request};
 use super::{AuthorizationServer, ConsentView, Inner, ScopeView, Step, ms, scope, secrets};
 use crate::event::Action;
 use crate::login::BrowserSession;
 use crate::problem::PageProblem;
+use crate::sealing::GrantKey;
 use crate::secret;
 use request::{Checked, Wrong};
 
@@ -279,10 +280,13 @@ impl Inner {
 
     /// A code for the client.
     async fn issue(&self, request: &Request, session: &BrowserSession) -> Step {
-        let (Some(code), Some(grant_id)) = (secrets::mint(secrets::CODE), secrets::id()) else {
-            return problem("server_error", "Please try again", "No code could be made.");
+        let none = || problem("server_error", "Please try again", "No code could be made.");
+        let (Some(code), Some(grant_id), Some(key)) = (secrets::mint(secrets::CODE), secrets::id(), GrantKey::new())
+        else {
+            return none();
         };
-        let content = GrantContent::new(request, session);
+        let content = GrantContent::new(Terms::new(request, session), &Told::of(session), &grant_id, &key);
+        let (Some(content), Some(wrapped)) = (content, key.wrap(code.expose(), &grant_id)) else { return none() };
         let row = Code {
             grant_id,
             person: session.person.id.clone(),
@@ -290,6 +294,7 @@ impl Inner {
             redirect_uri: request.redirect_uri.clone(),
             challenge: request.challenge.clone(),
             content: serde_json::to_string(&content).unwrap_or_default(),
+            wrapped,
             expires_ms: self.now().saturating_add(ms(self.deps.settings.lifetimes.code_s)),
             used_ms: None,
         };

@@ -15,6 +15,7 @@ use bartizan_store::repo::person;
 use super::grant::{GrantContent, invalid_grant};
 use super::{Inner, ms, unavailable};
 use crate::event::Action;
+use crate::sealing::GrantKey;
 
 /// What asking a provider about a person again came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,13 @@ impl Inner {
 
     /// Refuses new tokens for somebody who would not get in now. Ends all that a person has
     /// when the provider says so; what only the policy refuses may be allowed again later.
-    pub(super) async fn judge(&self, grant: &Grant, content: &GrantContent, peer: IpAddr) -> Result<(), OAuthError> {
+    pub(super) async fn judge(
+        &self,
+        grant: &Grant,
+        content: &GrantContent,
+        key: &GrantKey,
+        peer: IpAddr,
+    ) -> Result<(), OAuthError> {
         let Some(at_refresh) = self.at_refresh.get() else { return Ok(()) };
         match self.confirm(&grant.person, &grant.client_id, peer).await? {
             Confirmed::Yes => {}
@@ -114,7 +121,8 @@ impl Inner {
         let groups: Vec<Arc<str>> = serde_json::from_str(&person.groups_json)
             .map_err(|_| OAuthError::new(OAuthCode::TemporarilyUnavailable, "the person cannot be read"))?;
         let principal = Arc::new(Principal::new(PrincipalKind::User, person.email.as_str(), groups));
-        let facts = Arc::new(content.facts());
+        // A token that does not open its own grant is none.
+        let facts = Arc::new(content.facts(&grant.id, key).ok_or_else(invalid_grant)?);
         let entrance = Entrance {
             principal: &principal,
             client_id: &grant.client_id,

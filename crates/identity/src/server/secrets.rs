@@ -1,12 +1,13 @@
 //! Making tokens, and sealing the pair a refresh token was exchanged for.
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use aws_lc_rs::{hkdf, rand};
+use aws_lc_rs::rand;
 use bartizan_model::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::sealing;
 
 /// Prefix of access tokens.
 pub(crate) const ACCESS: &str = "bzt_";
@@ -57,32 +58,18 @@ impl Drop for Pair {
     }
 }
 
-/// A key that only who holds the token can make; the store has only its hash.
-fn key_of(token: &str) -> Option<LessSafeKey> {
-    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"bartizan").extract(token.as_bytes());
-    let mut key = Zeroizing::new([0u8; 32]);
-    prk.expand(&[b"refresh pair v1"], &AES_256_GCM).and_then(|okm| okm.fill(&mut *key)).ok()?;
-    UnboundKey::new(&AES_256_GCM, &*key).ok().map(LessSafeKey::new)
-}
+/// What the pair is sealed for.
+const PAIR: &str = "refresh pair v1";
 
 /// Seals a pair for whoever holds the token it was exchanged for.
 pub(super) fn seal(token: &str, grant_id: &str, pair: &Pair) -> Option<Vec<u8>> {
-    let mut nonce = [0u8; NONCE_LEN];
-    rand::fill(&mut nonce).ok()?;
-    let mut body = Zeroizing::new(serde_json::to_vec(pair).ok()?);
-    let tag = key_of(token)?
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(grant_id.as_bytes()), &mut body)
-        .ok()?;
-    Some([&nonce, body.as_slice(), tag.as_ref()].concat())
+    let plain = Zeroizing::new(serde_json::to_vec(pair).ok()?);
+    sealing::seal(token, PAIR, grant_id, &plain)
 }
 
 /// Opens what [`seal`] made.
 pub(super) fn open(token: &str, grant_id: &str, sealed: &[u8]) -> Option<Pair> {
-    let (nonce, body) = sealed.split_at_checked(NONCE_LEN)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let mut body = Zeroizing::new(body.to_vec());
-    let plain = key_of(token)?.open_in_place(nonce, Aad::from(grant_id.as_bytes()), &mut body).ok()?;
-    serde_json::from_slice(plain).ok()
+    serde_json::from_slice(&sealing::open(token, PAIR, grant_id, sealed)?).ok()
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use super::grant::GrantContent;
+use super::grant::{GrantContent, Told};
 use super::secrets;
-use crate::facts::KeptFacts;
 use crate::login::BrowserSession;
+use crate::sealing::GrantKeys;
 use crate::secret;
 
 /// Purpose of the sealed handle.
@@ -126,12 +126,26 @@ pub struct StepUps {
     handles: HandleSealer,
     clock: Arc<dyn Clock>,
     public_url: Arc<str>,
+    keys: GrantKeys,
 }
 
 impl StepUps {
     /// Over this store; links begin with `public_url` (no trailing slash needed).
     pub fn new(store: Store, vault: &Vault, clock: Arc<dyn Clock>, public_url: &str) -> Self {
-        Self { store, handles: vault.handles(), clock, public_url: public_url.trim_end_matches('/').into() }
+        Self {
+            store,
+            handles: vault.handles(),
+            clock,
+            public_url: public_url.trim_end_matches('/').into(),
+            keys: GrantKeys::default(),
+        }
+    }
+
+    /// With the keys of grants whose tokens this process sees: without them it cannot tell what
+    /// a grant's sign-in told.
+    #[must_use]
+    pub fn with_keys(self, keys: GrantKeys) -> Self {
+        Self { keys, ..self }
     }
 
     /// The address a person opens. `None` only when the machine has no randomness.
@@ -147,10 +161,11 @@ impl StepUps {
     /// person. `None` when the grant ended.
     ///
     /// # Errors
-    /// When the database does not answer.
+    /// When the database does not answer, or no token of the grant was shown to this process
+    /// lately.
     pub async fn facts(&self, grant: &str) -> Result<Option<Arc<SignInFacts>>, StoreError> {
-        let found = self.running(grant).await?;
-        Ok(found.map(|(_, content)| Arc::new(content.facts())))
+        let Some((grant, content)) = self.running(grant).await? else { return Ok(None) };
+        self.keys.facts(&grant.id, &content).map(Some).ok_or(StoreError::Data("oauth_grant.content"))
     }
 
     async fn running(&self, id: &str) -> Result<Option<(oauth_grant::Grant, GrantContent)>, StoreError> {
@@ -213,13 +228,10 @@ impl StepUps {
             return Err(StepUpError::NotEnough);
         }
         self.use_up(opened).await?;
-        self.change(opened, session, |content| {
+        let told = Told::of(session);
+        self.change(opened, session, |grant, mut content| {
             content.provider.clone_from(&session.provider);
-            content.auth_time_ms = session.auth_time_ms;
-            content.amr.clone_from(&session.amr);
-            content.acr.clone_from(&session.acr);
-            let purpose = content.kept.purpose.take();
-            content.kept = KeptFacts { purpose, ..session.kept.clone() };
+            content.telling(grant, &told)
         })
         .await
     }
@@ -241,7 +253,7 @@ impl StepUps {
             return Err(StepUpError::NotEnough);
         }
         self.use_up(opened).await?;
-        self.change(opened, session, |content| content.kept.purpose = Some(purpose.clone())).await?;
+        self.change(opened, session, |grant, content| content.stating(grant, &purpose)).await?;
         Ok(purpose)
     }
 
@@ -255,15 +267,15 @@ impl StepUps {
         &self,
         opened: &Opened,
         session: &BrowserSession,
-        change: impl Fn(&mut GrantContent),
+        change: impl Fn(&str, GrantContent) -> Option<GrantContent>,
     ) -> Result<(), StepUpError> {
         for _ in 0..TRIES {
             let found = self.running(&opened.step_up.grant).await?;
-            let (grant, mut content) = found.ok_or(StepUpError::Gone)?;
+            let (grant, content) = found.ok_or(StepUpError::Gone)?;
             if grant.person != session.person.id {
                 return Err(StepUpError::Gone);
             }
-            change(&mut content);
+            let content = change(&grant.id, content).ok_or(StoreError::Data("oauth_grant.content"))?;
             let new = serde_json::to_string(&content).map_err(|_| StoreError::Data("oauth_grant.content"))?;
             if oauth_grant::set_content(&self.store, &grant.id, &grant.content, &new).await? {
                 return Ok(());

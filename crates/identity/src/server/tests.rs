@@ -114,10 +114,7 @@ async fn sign_in(store: &Store, name: &str, session: &str) -> BrowserSession {
     let row = browser_session::BrowserSession {
         id: session.to_owned(),
         provider: "idp".to_owned(),
-        auth_time_ms: NOW,
-        amr_json: r#"["pwd"]"#.to_owned(),
-        acr: None,
-        facts_json: "{}".to_owned(),
+        sealed: b"sealed".to_vec(),
         created_ms: NOW,
         expires_ms: NOW + 3_600_000,
     };

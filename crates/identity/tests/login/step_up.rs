@@ -45,7 +45,8 @@ async fn bench(claims: Value) -> Bench {
     let identity = identity.with_providers(gateway.login.known_provider());
     let grant = who(&identity, &access).await.unwrap().0;
     let url = "https://gate.example/";
-    let step_ups = StepUps::new(gateway.store.clone(), &gateway.vault, gateway.clock.clone(), url);
+    let step_ups = StepUps::new(gateway.store.clone(), &gateway.vault, gateway.clock.clone(), url)
+        .with_keys(identity.grant_keys());
     Bench { gateway, provider, browser, session, access, grant, identity, step_ups }
 }
 

@@ -34,6 +34,7 @@ CREATE TABLE oauth_code (
     redirect_uri TEXT   NOT NULL,
     challenge    TEXT   NOT NULL,
     content      TEXT   NOT NULL,
+    wrapped      BYTEA   NOT NULL,
     expires_ms   BIGINT NOT NULL,
     used_ms      BIGINT
 );
@@ -41,6 +42,8 @@ CREATE TABLE oauth_code (
 CREATE INDEX oauth_code_expires ON oauth_code (expires_ms);
 CREATE INDEX oauth_code_person ON oauth_code (person, client_id);
 
+-- What a sign-in told is sealed in content for whoever has the grant's key; wrapped is that
+-- key under one that only the code or token itself gives.
 CREATE TABLE oauth_grant (
     id          TEXT   NOT NULL PRIMARY KEY,
     person      TEXT   NOT NULL,
@@ -59,6 +62,7 @@ CREATE INDEX oauth_grant_expires ON oauth_grant (expires_ms);
 CREATE TABLE oauth_access (
     hash       BYTEA   NOT NULL PRIMARY KEY,
     grant_id   TEXT   NOT NULL,
+    wrapped    BYTEA   NOT NULL,
     scopes     TEXT   NOT NULL,
     expires_ms BIGINT NOT NULL
 );
@@ -72,6 +76,7 @@ CREATE TABLE oauth_refresh (
     hash          BYTEA   NOT NULL PRIMARY KEY,
     grant_id      TEXT   NOT NULL,
     parent        BYTEA   NOT NULL,
+    wrapped       BYTEA,
     used_ms       BIGINT,
     retired_ms    BIGINT,
     exchanges     BIGINT NOT NULL DEFAULT 0,

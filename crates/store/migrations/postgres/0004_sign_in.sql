@@ -19,15 +19,13 @@ CREATE UNIQUE INDEX person_subject ON person (issuer, subject);
 -- Policies name people by address, so nobody else may ever come to the same one.
 CREATE UNIQUE INDEX person_email ON person (email);
 
+-- sealed is what the sign-in told, under a key that only the cookie itself gives.
 CREATE TABLE browser_session (
     hash         BYTEA  NOT NULL PRIMARY KEY,
     id           TEXT   NOT NULL,
     person       TEXT   NOT NULL,
     provider     TEXT   NOT NULL,
-    auth_time_ms BIGINT NOT NULL,
-    amr_json     TEXT   NOT NULL,
-    acr          TEXT,
-    facts_json   TEXT   NOT NULL,
+    sealed       BYTEA   NOT NULL,
     created_ms   BIGINT NOT NULL,
     expires_ms   BIGINT NOT NULL
 );

@@ -7,12 +7,12 @@ use crate::exec::{Arg, Statement};
 
 const INSERT: Statement = Statement::write(
     "browser_session.insert",
-    "INSERT INTO browser_session (hash, id, person, provider, auth_time_ms, amr_json, acr, facts_json, \
-     created_ms, expires_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    "INSERT INTO browser_session (hash, id, person, provider, sealed, created_ms, expires_ms) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7)",
 );
 const CURRENT: Statement = Statement::read(
     "browser_session.current",
-    "SELECT s.id, s.provider, s.auth_time_ms, s.amr_json, s.acr, s.facts_json, s.created_ms, s.expires_ms, \
+    "SELECT s.id, s.provider, s.sealed, s.created_ms, s.expires_ms, \
      p.id, p.issuer, p.subject, p.provider, p.email, p.name, p.groups_json, p.created_ms, p.signed_in_ms, \
      p.deactivated_ms \
      FROM browser_session s JOIN person p ON p.id = s.person \
@@ -50,14 +50,8 @@ pub struct BrowserSession {
     pub id: String,
     /// Provider that was signed in with.
     pub provider: String,
-    /// When the person authenticated at the provider; 0 when it did not say.
-    pub auth_time_ms: i64,
-    /// Authentication methods as a JSON list of texts.
-    pub amr_json: String,
-    /// Authentication context class.
-    pub acr: Option<String>,
-    /// What else the sign-in told, as JSON.
-    pub facts_json: String,
+    /// What the sign-in told, for whoever has the cookie.
+    pub sealed: Vec<u8>,
     /// Sign-in here.
     pub created_ms: i64,
     /// End.
@@ -74,10 +68,7 @@ pub async fn insert(store: &Store, hash: &[u8], person: &str, new: &BrowserSessi
         Arg::Text(&new.id),
         Arg::Text(person),
         Arg::Text(&new.provider),
-        Arg::Int(new.auth_time_ms),
-        Arg::Text(&new.amr_json),
-        Arg::OptText(new.acr.as_deref()),
-        Arg::Text(&new.facts_json),
+        Arg::Blob(&new.sealed),
         Arg::Int(new.created_ms),
         Arg::Int(new.expires_ms),
     ];
@@ -94,14 +85,11 @@ pub async fn current(store: &Store, hash: &[u8]) -> Result<Option<(BrowserSessio
     let session = BrowserSession {
         id: row.text(0, "browser_session.id")?,
         provider: row.text(1, "browser_session.provider")?,
-        auth_time_ms: row.int(2, "browser_session.auth_time_ms")?,
-        amr_json: row.text(3, "browser_session.amr_json")?,
-        acr: row.opt_text(4, "browser_session.acr")?,
-        facts_json: row.text(5, "browser_session.facts_json")?,
-        created_ms: row.int(6, "browser_session.created_ms")?,
-        expires_ms: row.int(7, "browser_session.expires_ms")?,
+        sealed: row.blob(2, "browser_session.sealed")?,
+        created_ms: row.int(3, "browser_session.created_ms")?,
+        expires_ms: row.int(4, "browser_session.expires_ms")?,
     };
-    Ok(Some((session, person::person(&row, 8)?)))
+    Ok(Some((session, person::person(&row, 5)?)))
 }
 
 /// Ends a session by its id. Returns false when there is none.

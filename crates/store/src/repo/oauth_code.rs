@@ -1,6 +1,7 @@
 //! Authorization codes: once, for a minute (A9).
 
-use super::oauth_grant::{self, Grant};
+use super::oauth_grant::{self, Grant, NewAccess};
+use super::oauth_refresh::NewRefresh;
 use super::{browser_session, oauth_client, oauth_refresh};
 use crate::engine::Store;
 use crate::error::StoreError;
@@ -8,12 +9,12 @@ use crate::exec::{Arg, Statement};
 
 const INSERT: Statement = Statement::write(
     "oauth_code.insert",
-    "INSERT INTO oauth_code (hash, grant_id, person, client_id, redirect_uri, challenge, content, expires_ms) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    "INSERT INTO oauth_code (hash, grant_id, person, client_id, redirect_uri, challenge, content, wrapped, expires_ms) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
 );
 const GET: Statement = Statement::read(
     "oauth_code.get",
-    "SELECT grant_id, person, client_id, redirect_uri, challenge, content, expires_ms, used_ms \
+    "SELECT grant_id, person, client_id, redirect_uri, challenge, content, wrapped, expires_ms, used_ms \
      FROM oauth_code WHERE hash = $1",
 );
 const USE: Statement = Statement::write(
@@ -47,6 +48,8 @@ pub struct Code {
     pub challenge: String,
     /// What the grant will hold, as JSON.
     pub content: String,
+    /// The grant's key, for whoever has the code.
+    pub wrapped: Vec<u8>,
     /// End, milliseconds since the epoch.
     pub expires_ms: i64,
     /// When it was redeemed.
@@ -72,6 +75,7 @@ pub async fn insert(store: &Store, hash: &[u8], session: &str, code: &Code) -> R
         Arg::Text(&code.redirect_uri),
         Arg::Text(&code.challenge),
         Arg::Text(&code.content),
+        Arg::Blob(&code.wrapped),
         Arg::Int(code.expires_ms),
     ];
     tx.execute(&INSERT, &args).await?;
@@ -93,8 +97,9 @@ pub async fn get(store: &Store, hash: &[u8]) -> Result<Option<Code>, StoreError>
             redirect_uri: row.text(3, "oauth_code.redirect_uri")?,
             challenge: row.text(4, "oauth_code.challenge")?,
             content: row.text(5, "oauth_code.content")?,
-            expires_ms: row.int(6, "oauth_code.expires_ms")?,
-            used_ms: row.opt_int(7, "oauth_code.used_ms")?,
+            wrapped: row.blob(6, "oauth_code.wrapped")?,
+            expires_ms: row.int(7, "oauth_code.expires_ms")?,
+            used_ms: row.opt_int(8, "oauth_code.used_ms")?,
         })
     })
     .transpose()
@@ -103,14 +108,10 @@ pub async fn get(store: &Store, hash: &[u8]) -> Result<Option<Code>, StoreError>
 /// The first tokens of a grant, as hashes.
 #[derive(Clone, Copy, Debug)]
 pub struct FirstTokens<'a> {
-    /// Hash of the access token.
-    pub access: &'a [u8],
-    /// Scopes of the access token.
-    pub scopes: &'a str,
-    /// End of the access token.
-    pub access_expires_ms: i64,
-    /// Hash of the refresh token.
-    pub refresh: &'a [u8],
+    /// The access token.
+    pub access: NewAccess<'a>,
+    /// The refresh token.
+    pub refresh: NewRefresh<'a>,
 }
 
 /// Turns a code into a grant with its first tokens, all or nothing. False when the code was
@@ -125,7 +126,7 @@ pub async fn redeem(store: &Store, hash: &[u8], grant: &Grant, tokens: FirstToke
         return Ok(false);
     }
     oauth_grant::insert_in(&mut tx, grant).await?;
-    oauth_grant::insert_access_in(&mut tx, &grant.id, tokens.access, tokens.scopes, tokens.access_expires_ms).await?;
+    oauth_grant::insert_access_in(&mut tx, &grant.id, tokens.access).await?;
     oauth_refresh::insert_in(&mut tx, &grant.id, tokens.refresh, &[]).await?;
     tx.execute(&oauth_client::USED, &[Arg::Text(&grant.client_id), Arg::Int(now)]).await?;
     tx.commit().await?;

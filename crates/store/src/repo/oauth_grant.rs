@@ -50,12 +50,12 @@ const SWEEP: Statement =
     Statement::write("oauth_grant.sweep", "DELETE FROM oauth_grant WHERE expires_ms < $1 OR revoked_ms < $1");
 const INSERT_ACCESS: Statement = Statement::write(
     "oauth_access.insert",
-    "INSERT INTO oauth_access (hash, grant_id, scopes, expires_ms) VALUES ($1, $2, $3, $4)",
+    "INSERT INTO oauth_access (hash, grant_id, wrapped, scopes, expires_ms) VALUES ($1, $2, $3, $4, $5)",
 );
 const ACCESS: Statement = Statement::read(
     "oauth_access.get",
     "SELECT g.id, g.person, g.client_id, g.content, g.created_ms, g.expires_ms, g.used_ms, g.revoked_ms, \
-            a.scopes, a.expires_ms, \
+            a.wrapped, a.scopes, a.expires_ms, \
             p.id, p.issuer, p.subject, p.provider, p.email, p.name, p.groups_json, p.created_ms, p.signed_in_ms, \
             p.deactivated_ms \
      FROM oauth_access a JOIN oauth_grant g ON g.id = a.grant_id JOIN person p ON p.id = g.person WHERE a.hash = $1",
@@ -92,7 +92,7 @@ pub struct Grant {
     pub person: String,
     /// The client.
     pub client_id: String,
-    /// Who signed in how, for which resource and scopes, as JSON.
+    /// What for, as JSON; who signed in how is sealed in it.
     pub content: String,
     /// When it was given.
     pub created_ms: i64,
@@ -122,12 +122,27 @@ fn grant(row: &Row) -> Result<Grant, StoreError> {
 pub struct Access {
     /// The grant.
     pub grant: Grant,
+    /// The grant's key, for whoever has the token.
+    pub wrapped: Vec<u8>,
     /// Scopes of this token, separated by spaces.
     pub scopes: String,
     /// End of this token.
     pub expires_ms: i64,
     /// Who gave the grant, as known now.
     pub person: Person,
+}
+
+/// An access token to store.
+#[derive(Clone, Copy, Debug)]
+pub struct NewAccess<'a> {
+    /// Its hash.
+    pub hash: &'a [u8],
+    /// The grant's key, for whoever has the token.
+    pub wrapped: &'a [u8],
+    /// Its scopes, separated by spaces.
+    pub scopes: &'a str,
+    /// Its end, milliseconds since the epoch.
+    pub expires_ms: i64,
 }
 
 pub(super) async fn insert_in(tx: &mut Tx, new: &Grant) -> Result<(), StoreError> {
@@ -142,14 +157,9 @@ pub(super) async fn insert_in(tx: &mut Tx, new: &Grant) -> Result<(), StoreError
     tx.execute(&INSERT, &args).await.map(drop)
 }
 
-pub(super) async fn insert_access_in(
-    tx: &mut Tx,
-    grant_id: &str,
-    hash: &[u8],
-    scopes: &str,
-    expires_ms: i64,
-) -> Result<(), StoreError> {
-    let args = [Arg::Blob(hash), Arg::Text(grant_id), Arg::Text(scopes), Arg::Int(expires_ms)];
+pub(super) async fn insert_access_in(tx: &mut Tx, grant_id: &str, new: NewAccess<'_>) -> Result<(), StoreError> {
+    let NewAccess { hash, wrapped, scopes, expires_ms } = new;
+    let args = [Arg::Blob(hash), Arg::Text(grant_id), Arg::Blob(wrapped), Arg::Text(scopes), Arg::Int(expires_ms)];
     tx.execute(&INSERT_ACCESS, &args).await.map(drop)
 }
 
@@ -178,8 +188,13 @@ pub async fn of_person(store: &Store, person: &str) -> Result<Vec<Grant>, StoreE
 pub async fn access(store: &Store, hash: &[u8]) -> Result<Option<Access>, StoreError> {
     let row = store.fetch_optional(&ACCESS, &[Arg::Blob(hash)]).await?;
     row.map(|row| {
-        let (scopes, expires_ms) = (row.text(8, "oauth_access.scopes")?, row.int(9, "oauth_access.expires_ms")?);
-        Ok(Access { grant: grant(&row)?, scopes, expires_ms, person: person::person(&row, 10)? })
+        Ok(Access {
+            grant: grant(&row)?,
+            wrapped: row.blob(8, "oauth_access.wrapped")?,
+            scopes: row.text(9, "oauth_access.scopes")?,
+            expires_ms: row.int(10, "oauth_access.expires_ms")?,
+            person: person::person(&row, 11)?,
+        })
     })
     .transpose()
 }
@@ -243,19 +258,13 @@ pub(super) async fn end_all_in(tx: &mut Tx, person: &str, why: &str, now: i64) -
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn issue(
-    store: &Store,
-    grant: &Grant,
-    hash: &[u8],
-    scopes: &str,
-    expires_ms: i64,
-) -> Result<bool, StoreError> {
+pub async fn issue(store: &Store, grant: &Grant, access: NewAccess<'_>) -> Result<bool, StoreError> {
     let mut tx = store.begin().await?;
     if tx.execute(&person::ACTIVE, &[Arg::Text(&grant.person)]).await? == 0 {
         return Ok(false);
     }
     insert_in(&mut tx, grant).await?;
-    insert_access_in(&mut tx, &grant.id, hash, scopes, expires_ms).await?;
+    insert_access_in(&mut tx, &grant.id, access).await?;
     tx.commit().await?;
     Ok(true)
 }
@@ -264,18 +273,12 @@ pub async fn issue(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn add_access(
-    store: &Store,
-    grant_id: &str,
-    hash: &[u8],
-    scopes: &str,
-    expires_ms: i64,
-) -> Result<bool, StoreError> {
+pub async fn add_access(store: &Store, grant_id: &str, access: NewAccess<'_>) -> Result<bool, StoreError> {
     let mut tx = store.begin().await?;
     if tx.execute(&TOUCH, &[Arg::Text(grant_id), Arg::Int(store.now_ms())]).await? == 0 {
         return Ok(false);
     }
-    insert_access_in(&mut tx, grant_id, hash, scopes, expires_ms).await?;
+    insert_access_in(&mut tx, grant_id, access).await?;
     tx.commit().await?;
     Ok(true)
 }

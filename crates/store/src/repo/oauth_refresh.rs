@@ -4,16 +4,19 @@
 //! then on it is *retired*, and so are its siblings. Whoever brings a retired one shows
 //! that two hold what one should.
 
+use super::oauth_grant::NewAccess;
 use super::{oauth_client, oauth_grant};
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Statement, Tx};
 
-const INSERT: Statement =
-    Statement::write("oauth_refresh.insert", "INSERT INTO oauth_refresh (hash, grant_id, parent) VALUES ($1, $2, $3)");
+const INSERT: Statement = Statement::write(
+    "oauth_refresh.insert",
+    "INSERT INTO oauth_refresh (hash, grant_id, parent, wrapped) VALUES ($1, $2, $3, $4)",
+);
 const GET: Statement = Statement::read(
     "oauth_refresh.get",
-    "SELECT grant_id, parent, used_ms, retired_ms, pair, pair_until_ms, exchanges FROM oauth_refresh WHERE hash = $1",
+    "SELECT grant_id, parent, used_ms, retired_ms, pair, pair_until_ms, exchanges, wrapped FROM oauth_refresh WHERE hash = $1",
 );
 const EXCHANGE: Statement = Statement::write(
     "oauth_refresh.exchange",
@@ -25,7 +28,7 @@ const EXCHANGE: Statement = Statement::write(
 // The one it was issued for, and whatever else was issued for that.
 const RETIRE: Statement = Statement::write(
     "oauth_refresh.retire",
-    "UPDATE oauth_refresh SET retired_ms = $4, pair = NULL, pair_until_ms = NULL \
+    "UPDATE oauth_refresh SET retired_ms = $4, pair = NULL, pair_until_ms = NULL, wrapped = NULL \
      WHERE grant_id = $1 AND retired_ms IS NULL AND hash <> $2 AND (hash = $3 OR parent = $3)",
 );
 const SWEEP: Statement = Statement::write(
@@ -58,14 +61,31 @@ pub struct Refresh {
     pub pair_until_ms: Option<i64>,
     /// How often it was exchanged.
     pub exchanges: i64,
+    /// The grant's key, for whoever has the token; gone with its use.
+    pub wrapped: Option<Vec<u8>>,
 }
 
 /// How often a token may be exchanged while none of its successors is used: answers get
 /// lost, but not again and again.
 pub const MAX_EXCHANGES: i64 = 5;
 
-pub(super) async fn insert_in(tx: &mut Tx, grant_id: &str, hash: &[u8], parent: &[u8]) -> Result<(), StoreError> {
-    tx.execute(&INSERT, &[Arg::Blob(hash), Arg::Text(grant_id), Arg::Blob(parent)]).await.map(drop)
+/// A refresh token to store.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRefresh<'a> {
+    /// Its hash.
+    pub hash: &'a [u8],
+    /// The grant's key, for whoever has the token.
+    pub wrapped: &'a [u8],
+}
+
+pub(super) async fn insert_in(
+    tx: &mut Tx,
+    grant_id: &str,
+    new: NewRefresh<'_>,
+    parent: &[u8],
+) -> Result<(), StoreError> {
+    let args = [Arg::Blob(new.hash), Arg::Text(grant_id), Arg::Blob(parent), Arg::Blob(new.wrapped)];
+    tx.execute(&INSERT, &args).await.map(drop)
 }
 
 /// The refresh token with this hash, whatever its state.
@@ -83,6 +103,7 @@ pub async fn get(store: &Store, hash: &[u8]) -> Result<Option<Refresh>, StoreErr
             pair: row.opt_blob(4, "oauth_refresh.pair")?,
             pair_until_ms: row.opt_int(5, "oauth_refresh.pair_until_ms")?,
             exchanges: row.int(6, "oauth_refresh.exchanges")?,
+            wrapped: row.opt_blob(7, "oauth_refresh.wrapped")?,
         })
     })
     .transpose()
@@ -103,14 +124,10 @@ pub struct Exchange<'a> {
     pub pair: &'a [u8],
     /// Until when it is given again. Only the first exchange sets it.
     pub pair_until_ms: i64,
-    /// Hash of the new access token.
-    pub access: &'a [u8],
-    /// Scopes of the new access token.
-    pub scopes: &'a str,
-    /// End of the new access token.
-    pub access_expires_ms: i64,
-    /// Hash of the new refresh token.
-    pub refresh: &'a [u8],
+    /// The new access token.
+    pub access: NewAccess<'a>,
+    /// The new refresh token.
+    pub refresh: NewRefresh<'a>,
 }
 
 /// What became of an exchange.
@@ -143,7 +160,7 @@ pub async fn exchange(store: &Store, new: Exchange<'_>) -> Result<Exchanged, Sto
         let args = [Arg::Text(new.grant_id), Arg::Blob(new.hash), Arg::Blob(new.parent), now];
         tx.execute(&RETIRE, &args).await?;
     }
-    oauth_grant::insert_access_in(&mut tx, new.grant_id, new.access, new.scopes, new.access_expires_ms).await?;
+    oauth_grant::insert_access_in(&mut tx, new.grant_id, new.access).await?;
     insert_in(&mut tx, new.grant_id, new.refresh, new.hash).await?;
     tx.execute(&oauth_client::USED, &[Arg::Text(new.client_id), now]).await?;
     tx.commit().await?;

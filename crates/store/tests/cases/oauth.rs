@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bartizan_model::ManualClock;
 use bartizan_store::Store;
 use bartizan_store::repo::oauth_code::{self, Code, FirstTokens};
-use bartizan_store::repo::oauth_grant::{self, Grant};
-use bartizan_store::repo::oauth_refresh::{self, Exchange, Exchanged};
+use bartizan_store::repo::oauth_grant::{self, Grant, NewAccess};
+use bartizan_store::repo::oauth_refresh::{self, Exchange, Exchanged, NewRefresh};
 use bartizan_store::repo::{browser_session, oauth_client, oauth_consent, person};
 
 use super::common::NOW;
@@ -22,10 +22,7 @@ async fn session(store: &Store) {
     let row = browser_session::BrowserSession {
         id: "session".to_owned(),
         provider: "idp".to_owned(),
-        auth_time_ms: NOW,
-        amr_json: "[]".to_owned(),
-        acr: None,
-        facts_json: "{}".to_owned(),
+        sealed: b"sealed".to_vec(),
         created_ms: NOW,
         expires_ms: NOW + 1_000_000,
     };
@@ -40,6 +37,7 @@ async fn code(store: &Store, name: &str) {
         redirect_uri: "http://127.0.0.1/cb".to_owned(),
         challenge: "c".to_owned(),
         content: "{}".to_owned(),
+        wrapped: b"wrapped".to_vec(),
         expires_ms: NOW + 60_000,
         used_ms: None,
     };
@@ -60,8 +58,13 @@ async fn redeem(store: &Store, name: &str, tokens: &str) -> bool {
         revoked_ms: None,
     };
     let (access, refresh) = (hash(&format!("a-{tokens}")), hash(&format!("r-{tokens}")));
-    let tokens = FirstTokens { access: &access, scopes: "s", access_expires_ms: NOW + 900, refresh: &refresh };
+    let tokens =
+        FirstTokens { access: new_access(&access), refresh: NewRefresh { hash: &refresh, wrapped: b"wrapped" } };
     oauth_code::redeem(store, &hash(name), &grant, tokens).await.unwrap()
+}
+
+fn new_access(hash: &[u8]) -> NewAccess<'_> {
+    NewAccess { hash, wrapped: b"wrapped", scopes: "s", expires_ms: NOW + 900 }
 }
 
 async fn exchange(store: &Store, from: &str, parent: &str, to: &str) -> Exchanged {
@@ -74,10 +77,8 @@ async fn exchange(store: &Store, from: &str, parent: &str, to: &str) -> Exchange
         client_id: "client",
         pair: b"sealed",
         pair_until_ms: NOW + 30_000,
-        access: &access,
-        scopes: "s",
-        access_expires_ms: NOW + 900,
-        refresh: &refresh,
+        access: new_access(&access),
+        refresh: NewRefresh { hash: &refresh, wrapped: b"wrapped" },
     };
     oauth_refresh::exchange(store, new).await.unwrap()
 }
@@ -183,6 +184,7 @@ pub(super) async fn case_no_code_slips_past_a_sign_out(store: Store, _: Arc<Manu
             redirect_uri: "http://127.0.0.1/cb".to_owned(),
             challenge: "c".to_owned(),
             content: "{}".to_owned(),
+            wrapped: b"wrapped".to_vec(),
             expires_ms: NOW + 60_000,
             used_ms: None,
         };
@@ -209,6 +211,7 @@ pub(super) async fn case_no_code_slips_past_a_sign_out(store: Store, _: Arc<Manu
         redirect_uri: "http://127.0.0.1/cb".to_owned(),
         challenge: "c".to_owned(),
         content: "{}".to_owned(),
+        wrapped: b"wrapped".to_vec(),
         expires_ms: NOW + 60_000,
         used_ms: None,
     };

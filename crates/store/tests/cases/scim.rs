@@ -65,11 +65,8 @@ async fn settle_in(store: &Store, person: &str) {
     let session = browser_session::BrowserSession {
         id: format!("session of {person}"),
         provider: "corp".to_owned(),
-        auth_time_ms: 0,
-        amr_json: "[]".to_owned(),
         created_ms: common::NOW,
-        acr: None,
-        facts_json: "{}".to_owned(),
+        sealed: b"sealed".to_vec(),
         expires_ms: common::NOW + 1_000_000,
     };
     browser_session::insert(store, person.as_bytes(), person, &session).await.unwrap();

@@ -70,10 +70,7 @@ pub(super) async fn case_browser_sessions(store: Store, clock: Arc<ManualClock>)
     let session = |id: &str, life: i64| browser_session::BrowserSession {
         id: id.to_owned(),
         provider: "corp".to_owned(),
-        auth_time_ms: 0,
-        amr_json: "[]".to_owned(),
-        acr: None,
-        facts_json: "{}".to_owned(),
+        sealed: b"sealed".to_vec(),
         created_ms: common::NOW,
         expires_ms: common::NOW + life,
     };

@@ -13,8 +13,9 @@ use super::super::client_auth::Presented;
 use super::super::secrets::{self, Pair};
 use super::super::token::check_target;
 use super::super::{Inner, ms, unavailable};
-use super::{GrantContent, invalid_grant};
+use super::{GrantContent, Stored, invalid_grant};
 use crate::event::Action;
+use crate::sealing::GrantKey;
 use crate::secret;
 
 impl Inner {
@@ -61,13 +62,21 @@ impl Inner {
         }
         let content: GrantContent = serde_json::from_str(&code.content).map_err(|_| invalid_grant())?;
         check_target(params, &content.resource)?;
+        let key = GrantKey::unwrap(text, &code.grant_id, &code.wrapped).ok_or_else(invalid_grant)?;
         let pair = self.new_pair(&content.scopes)?;
-        self.redeem(&hash, &code, &pair, peer).await?;
+        self.redeem(&hash, &code, &key, &pair, peer).await?;
         self.note_issued(&code.person, client.id(), peer, "authorization_code").await;
         Ok(pair)
     }
 
-    async fn redeem(&self, hash: &[u8], code: &Code, pair: &Pair, peer: IpAddr) -> Result<(), OAuthError> {
+    async fn redeem(
+        &self,
+        hash: &[u8],
+        code: &Code,
+        key: &GrantKey,
+        pair: &Pair,
+        peer: IpAddr,
+    ) -> Result<(), OAuthError> {
         let now = self.now();
         let grant = Grant {
             id: code.grant_id.clone(),
@@ -79,13 +88,9 @@ impl Inner {
             used_ms: now,
             revoked_ms: None,
         };
-        let (access, refresh) = (secret::hash(&pair.access), secret::hash(&pair.refresh));
-        let tokens = FirstTokens {
-            access: &access,
-            scopes: &pair.scopes,
-            access_expires_ms: pair.expires_ms,
-            refresh: &refresh,
-        };
+        let (access, refresh) =
+            (Stored::new(&pair.access, &grant.id, key)?, Stored::new(&pair.refresh, &grant.id, key)?);
+        let tokens = FirstTokens { access: access.access(pair), refresh: refresh.refresh() };
         match oauth_code::redeem(&self.deps.store, hash, &grant, tokens).await {
             Ok(true) => Ok(()),
             Ok(false) => {

@@ -15,8 +15,9 @@ use super::super::fresh::Confirmed;
 use super::super::secrets::{self, Pair};
 use super::super::token::From;
 use super::super::{Inner, machines, ms, no_randomness, scope, unavailable};
-use super::GrantContent;
+use super::{GrantContent, Stored, Terms, Told};
 use crate::event::Action;
+use crate::sealing::GrantKey;
 use crate::secret;
 
 /// Longest token that is looked at, bytes.
@@ -128,7 +129,8 @@ impl Inner {
         &self,
         person: &Person,
         client_id: &str,
-        content: &GrantContent,
+        terms: Terms,
+        told: &Told,
         until_ms: Option<i64>,
     ) -> Result<Pair, OAuthError> {
         let now = self.now();
@@ -137,22 +139,24 @@ impl Inner {
         let pair = Pair {
             access: mint(secrets::ACCESS)?,
             refresh: String::new(),
-            scopes: content.scopes.clone(),
+            scopes: terms.scopes.clone(),
             expires_ms: expires_ms.min(until_ms.unwrap_or(i64::MAX)),
         };
+        let (id, key) = (secrets::id().ok_or_else(no_randomness)?, GrantKey::new().ok_or_else(no_randomness)?);
+        let content = GrantContent::new(terms, told, &id, &key).ok_or_else(no_randomness)?;
         let grant = Grant {
-            id: secrets::id().ok_or_else(no_randomness)?,
+            id,
             person: person.id.clone(),
             client_id: client_id.to_owned(),
-            content: serde_json::to_string(content)
+            content: serde_json::to_string(&content)
                 .map_err(|_| OAuthError::new(OAuthCode::ServerError, "no token could be made"))?,
             created_ms: now,
             expires_ms: pair.expires_ms,
             used_ms: now,
             revoked_ms: None,
         };
-        let hash = secret::hash(&pair.access);
-        let issued = oauth_grant::issue(&self.deps.store, &grant, &hash, &pair.scopes, pair.expires_ms).await;
+        let access = Stored::new(&pair.access, &grant.id, &key)?;
+        let issued = oauth_grant::issue(&self.deps.store, &grant, access.access(&pair)).await;
         match issued.map_err(|error| unavailable(&error))? {
             true => Ok(pair),
             false => Err(super::invalid_grant()),
@@ -186,20 +190,16 @@ impl Inner {
             Confirmed::Yes | Confirmed::TooLongAgo => {}
             Confirmed::Ended => return Err(refuse(from, "its owner may not sign in any more")),
         }
-        let content = GrantContent {
+        let terms = Terms {
             client_name: agent.id.clone(),
             client_kind: "agent".to_owned(),
             resource,
             scopes,
             provider: owner.provider.clone(),
-            auth_time_ms: 0,
-            amr: Vec::new(),
-            acr: None,
-            groups: agent.groups.clone(),
-            kept: crate::facts::KeptFacts::default(),
             agent: Some(agent.id.clone()),
         };
-        let pair = self.issue_alone(&owner, &agent.id, &content, expires_ms).await?;
+        let told = Told { groups: agent.groups.clone(), ..Told::default() };
+        let pair = self.issue_alone(&owner, &agent.id, terms, &told, expires_ms).await?;
         self.note_issued(&owner.id, &format!("agent:{}", agent.id), from.peer, how).await;
         Ok(pair)
     }

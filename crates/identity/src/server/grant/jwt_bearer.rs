@@ -15,8 +15,8 @@ use super::super::client_auth::{Presented, invalid_client};
 use super::super::secrets::{self, Pair};
 use super::super::token::{From, check_target};
 use super::super::{Inner, no_randomness, scope, unavailable};
-use super::GrantContent;
 use super::foreign::{Foreign, MAX, claimed_issuer};
+use super::{Terms, Told};
 use crate::facts::{KeptFacts, mfa_at};
 use crate::login::claims;
 
@@ -76,8 +76,16 @@ impl Inner {
         let scopes = self.scopes_of(&said, params, from)?;
         let person = self.person_of(provider, &said, providers.len() > 1, from).await?;
         self.use_up(&foreign, &said, from).await?;
-        let content = self.vouched(provider, &known, &person, &said, resource, scopes);
-        let pair = self.issue_alone(&person, &known.id, &content, None).await?;
+        let told = self.vouched(provider, &person, &said);
+        let terms = Terms {
+            client_name: known.name.clone(),
+            client_kind: known.kind.as_str().to_owned(),
+            resource,
+            scopes,
+            provider: provider.id.clone(),
+            agent: None,
+        };
+        let pair = self.issue_alone(&person, &known.id, terms, &told, None).await?;
         self.note_issued(&person.id, &known.id, from.peer, "id-jag").await;
         Ok(pair)
     }
@@ -165,30 +173,16 @@ impl Inner {
         }
     }
 
-    fn vouched(
-        &self,
-        provider: &IdentityProvider,
-        client: &Client,
-        person: &Person,
-        said: &Claims,
-        resource: String,
-        scopes: String,
-    ) -> GrantContent {
+    fn vouched(&self, provider: &IdentityProvider, person: &Person, said: &Claims) -> Told {
         let auth_time_ms = said.seconds("auth_time").map_or(0, |seconds| seconds.saturating_mul(1000));
         let (amr, acr) = (claims::amr(said), claims::acr(said));
         let mfa_at_ms = mfa_at(provider, auth_time_ms, &amr, acr.as_deref(), self.now());
-        GrantContent {
-            client_name: client.name.clone(),
-            client_kind: client.kind.as_str().to_owned(),
-            resource,
-            scopes,
-            provider: provider.id.clone(),
+        Told {
             auth_time_ms,
             amr,
             acr,
             groups: serde_json::from_str(&person.groups_json).unwrap_or_default(),
             kept: KeptFacts { mfa_at_ms, ..KeptFacts::default() },
-            agent: None,
         }
     }
 }

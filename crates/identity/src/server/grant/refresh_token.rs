@@ -14,8 +14,9 @@ use super::super::scope;
 use super::super::secrets::{self, Pair};
 use super::super::token::check_target;
 use super::super::{Inner, unavailable};
-use super::{GrantContent, invalid_grant};
+use super::{GrantContent, Stored, invalid_grant};
 use crate::event::Action;
+use crate::sealing::GrantKey;
 use crate::secret;
 
 /// For how long the same token gives the same pair, milliseconds.
@@ -51,17 +52,20 @@ impl Inner {
             if row.retired_ms.is_some() {
                 return Err(self.reused(&grant, peer).await);
             }
+            // Whoever holds the token opens what is sealed for it.
+            let key = row.wrapped.as_deref().and_then(|wrapped| GrantKey::unwrap(text, &grant.id, wrapped));
+            let key = key.ok_or_else(invalid_grant)?;
             if let Some(pair) = self.same_pair(text, &row) {
-                let pair = self.within(pair, &scopes, &grant).await?;
+                let pair = self.within(pair, &scopes, &grant, &key).await?;
                 self.note_issued(&grant.person, client.id(), peer, "refresh_token, same pair").await;
                 return Ok(pair);
             }
             if row.exchanges >= MAX_EXCHANGES {
                 return Err(self.reused(&grant, peer).await);
             }
-            self.judge(&grant, &content, peer).await?;
+            self.judge(&grant, &content, &key, peer).await?;
             let pair = self.new_pair(&scopes)?;
-            match self.exchange(text, &hash, &row, client.id(), &pair).await? {
+            match self.exchange(text, &hash, &row, client.id(), &key, &pair).await? {
                 Exchanged::Done => {
                     self.note_issued(&grant.person, client.id(), peer, "refresh_token").await;
                     return Ok(pair);
@@ -98,15 +102,15 @@ impl Inner {
     }
 
     /// The pair as it is when its scopes were asked for; else with an access token of its own.
-    async fn within(&self, pair: Pair, scopes: &str, grant: &Grant) -> Result<Pair, OAuthError> {
+    async fn within(&self, pair: Pair, scopes: &str, grant: &Grant, key: &GrantKey) -> Result<Pair, OAuthError> {
         let set = |text: &str| ScopeSet::parse(text).unwrap_or_default();
         if set(&pair.scopes).is_subset(&set(scopes)) {
             return Ok(pair);
         }
         let mut narrow = self.new_pair(scopes)?;
         narrow.refresh.clone_from(&pair.refresh);
-        let hash = secret::hash(&narrow.access);
-        let added = oauth_grant::add_access(&self.deps.store, &grant.id, &hash, scopes, narrow.expires_ms).await;
+        let access = Stored::new(&narrow.access, &grant.id, key)?;
+        let added = oauth_grant::add_access(&self.deps.store, &grant.id, access.access(&narrow)).await;
         if added.map_err(|error| unavailable(&error))? { Ok(narrow) } else { Err(invalid_grant()) }
     }
 
@@ -116,10 +120,12 @@ impl Inner {
         hash: &[u8],
         row: &Refresh,
         client_id: &str,
+        key: &GrantKey,
         pair: &Pair,
     ) -> Result<Exchanged, OAuthError> {
         let sealed = secrets::seal(token, &row.grant_id, pair).ok_or_else(super::super::no_randomness)?;
-        let (access, refresh) = (secret::hash(&pair.access), secret::hash(&pair.refresh));
+        let access = Stored::new(&pair.access, &row.grant_id, key)?;
+        let refresh = Stored::new(&pair.refresh, &row.grant_id, key)?;
         let new = Exchange {
             hash,
             parent: &row.parent,
@@ -127,10 +133,8 @@ impl Inner {
             client_id,
             pair: &sealed,
             pair_until_ms: self.now().saturating_add(SAME_PAIR_MS),
-            access: &access,
-            scopes: &pair.scopes,
-            access_expires_ms: pair.expires_ms,
-            refresh: &refresh,
+            access: access.access(pair),
+            refresh: refresh.refresh(),
         };
         oauth_refresh::exchange(&self.deps.store, new).await.map_err(|error| unavailable(&error))
     }

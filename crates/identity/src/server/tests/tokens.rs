@@ -71,6 +71,95 @@ async fn a6_a_dump_of_the_database_holds_no_token() {
     assert!(bench.who(&second.text("access_token")).await.is_some(), "the check itself works");
 }
 
+/// The bytes of the database's files.
+fn files(bench: &Bench) -> Vec<u8> {
+    let entries = std::fs::read_dir(bench.dir.path()).unwrap();
+    entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+}
+
+fn finds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// What only a sign-in tells, and what the person says, is nowhere in the files, whoever wrote
+/// it: code, tokens, refresh, step-up without a token, purpose.
+#[tokio::test]
+async fn a6_a_dump_of_the_database_holds_nothing_of_a_sign_in() {
+    const TOLD: [&str; 4] = ["moonbase-4711", "retina-scan", "urn:very:gold", "incident of the zebra"];
+    let bench = bench().await;
+    let client = bench.register(CALLBACK).await;
+    let claims = [("department".to_owned(), vec![TOLD[0].to_owned()])].into();
+    let session = BrowserSession {
+        amr: vec![TOLD[1].to_owned()],
+        acr: Some(TOLD[2].to_owned()),
+        kept: KeptFacts { claims, mfa_at_ms: Some(NOW), purpose: None },
+        ..bench.session.clone()
+    };
+    let unused = bench.code_by(&request(&client), &session).await;
+    let first = bench.redeem(&client, &bench.code_by(&request(&client), &session).await).await;
+    let second = bench.refresh(&client, &first.text("refresh_token")).await;
+    let who = bench.who(&second.text("access_token")).await.unwrap().grant.unwrap();
+    let vault = Vault::new(KeyRing::ephemeral().unwrap()).unwrap();
+    let step_ups = crate::StepUps::new(bench.store.clone(), &vault, bench.clock.clone(), ISSUER);
+    for want in [crate::Want::Mfa { max_age_s: 900, acr: None }, crate::Want::Purpose] {
+        let (person, grant) = (session.person.email.clone(), who.id.to_string());
+        let link = step_ups.link(&crate::StepUp { person, grant, want: want.clone(), about: "x".to_owned() }).unwrap();
+        let opened = step_ups.open(link.rsplit_once('/').unwrap().1, &session).await.unwrap();
+        match want {
+            crate::Want::Purpose => drop(step_ups.state_purpose(&opened, &session, TOLD[3]).await.unwrap()),
+            crate::Want::Mfa { .. } => step_ups.prove(&opened, &session).await.unwrap(),
+        }
+    }
+    // It is all there, for whoever has a token of the grant: the first or the newest.
+    let third = bench.refresh(&client, &second.text("refresh_token")).await;
+    for answer in [&first, &second, &third] {
+        let facts = bench.who(&answer.text("access_token")).await.unwrap().grant.unwrap().facts.clone();
+        assert_eq!(&*facts.claims["department"][0], TOLD[0]);
+        assert_eq!((&*facts.amr[0], facts.acr.as_deref()), (TOLD[1], Some(TOLD[2])));
+        assert_eq!((facts.mfa_at_ms, facts.purpose.as_deref()), (Some(NOW), Some(TOLD[3])));
+    }
+    // A process to which no token was shown does not know either.
+    assert!(step_ups.facts(&who.id).await.is_err());
+    let bytes = files(&bench);
+    assert!(finds(&bytes, "ana@corp.example") && finds(&bytes, "Inspector"), "the search itself works");
+    for text in TOLD {
+        assert!(!finds(&bytes, text), "{text}");
+    }
+    assert_eq!(bench.redeem(&client, &unused).await.status, 200);
+    // What sealing is worth: the same content in clear is found.
+    let clear = format!("UPDATE oauth_grant SET content = content || '{}'", TOLD.join(" "));
+    sql(&bench, &clear).await;
+    let bytes = files(&bench);
+    assert!(TOLD.iter().all(|text| finds(&bytes, text)));
+}
+
+/// The key of one grant or token put beside another one's opens nothing, and what does not open
+/// is refused: it must not count as a sign-in that told nothing.
+#[tokio::test]
+async fn a6_what_does_not_open_is_refused() {
+    let bench = bench().await;
+    let (client, one) = bench.connected().await;
+    let (_, other) = bench.connected().await;
+    let access = one.text("access_token");
+    for change in [
+        "UPDATE oauth_access SET wrapped = (SELECT max(wrapped) FROM oauth_refresh)",
+        "UPDATE oauth_access SET wrapped = x''",
+        "UPDATE oauth_access SET wrapped = zeroblob(60)",
+    ] {
+        sql(&bench, "CREATE TABLE kept AS SELECT hash, wrapped FROM oauth_access").await;
+        sql(&bench, change).await;
+        assert!(bench.who(&access).await.is_none(), "{change}");
+        sql(&bench, "UPDATE oauth_access SET wrapped = (SELECT wrapped FROM kept WHERE kept.hash = oauth_access.hash)")
+            .await;
+        sql(&bench, "DROP TABLE kept").await;
+        assert!(bench.who(&access).await.is_some());
+    }
+    sql(&bench, "CREATE TABLE kept AS SELECT id, content FROM oauth_grant").await;
+    sql(&bench, "UPDATE oauth_grant SET content = (SELECT content FROM kept WHERE kept.id <> oauth_grant.id)").await;
+    assert!(bench.who(&access).await.is_none() && bench.who(&other.text("access_token")).await.is_none());
+    bench.refresh(&client, &one.text("refresh_token")).await;
+}
+
 #[tokio::test]
 async fn a6_a_token_tells_its_holder_nothing() {
     let bench = bench().await;
