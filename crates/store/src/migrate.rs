@@ -111,6 +111,12 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/sqlite/0014_kill_switch.sql"),
         postgres: include_str!("../migrations/postgres/0014_kill_switch.sql"),
     },
+    Step {
+        version: 15,
+        name: "kept results",
+        sqlite: include_str!("../migrations/sqlite/0015_kept_result.sql"),
+        postgres: include_str!("../migrations/postgres/0015_kept_result.sql"),
+    },
 ];
 
 /// The newest schema version this binary knows.

@@ -10,6 +10,7 @@ pub mod change;
 pub mod client_profile;
 pub mod definition;
 pub mod export_cursor;
+pub mod kept_result;
 pub mod kill_switch;
 pub mod lease;
 pub mod login_state;
@@ -42,6 +43,7 @@ pub(crate) fn statements(engine: Engine) -> Vec<Statement> {
     let mut all = Vec::new();
     all.extend(meta::statements());
     all.extend(change::statements(engine));
+    all.extend(kept_result::statements());
     all.extend(kill_switch::statements());
     all.extend(lease::statements());
     all.extend(service_token::statements());
