@@ -238,6 +238,10 @@ impl Engine {
             READ_ONLY.iter().for_each(|name| drop(members.shift_remove(*name)));
             // The id stands in the path; in the body it may be left out.
             members.entry(edit.kind.id_key()).or_insert_with(|| edit.id.clone().into());
+            if edit.kind == Kind::Server && !about.operator && matches!(edit.what, What::Put(_)) {
+                // Whoever adds a server here does not speak for what it offers (P44).
+                members.entry("trust").or_insert_with(|| "review".into());
+            }
         }
         let taken = secrets::take(edit.kind, &mut body, old.map(|old| (&old.body, &*old.secrets)), wrong);
         wrong.extend(objects::check(edit.kind, &body).into_iter().map(|one| Problem::found(one, 0)));
@@ -296,6 +300,7 @@ impl Engine {
                 Secrets::New(record) => Some(record.key.id.clone()),
             },
             secrets: Arc::new(set),
+            unreadable: false,
         };
         let change = Change {
             kind: edit.kind.as_str().to_owned(),

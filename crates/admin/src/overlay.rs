@@ -78,6 +78,10 @@ pub fn overlay(base: &Base, stored: &[Object], now_ms: i64) -> Result<Overlaid, 
         let problem = Problem::new("", "managed_by_file", "a configuration file has an object with this id");
         refused.insert((object.kind, &object.id), vec![problem]);
     }
+    for object in stored.iter().filter(|object| object.unreadable) {
+        let problem = Problem::new("", "secret_unreadable", "its secrets do not open with the keys of this process");
+        refused.entry((object.kind, &object.id)).or_default().push(problem);
+    }
     loop {
         let (resources, placed) = merge(base, stored, &mut refused);
         let (snapshot, found) = examine(base, &resources, now_ms);

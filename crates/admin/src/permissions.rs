@@ -36,7 +36,7 @@ pub struct Permission {
 }
 
 /// The difference between two wholes.
-pub fn difference(before: &Overlaid, after: &Overlaid, now_ms: i64) -> Vec<Permission> {
+pub(crate) fn difference(before: &Overlaid, after: &Overlaid, now_ms: i64) -> Vec<Permission> {
     let mut subjects = BTreeSet::new();
     subjects_of(&before.resources, &mut subjects);
     subjects_of(&after.resources, &mut subjects);

@@ -12,7 +12,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// Codes of refusals; each has a page (`bartizan explain-code CODE`).
-pub const CODES: [&str; 22] = [
+pub const CODES: [&str; 23] = [
     "unauthenticated",
     "cross_site",
     "role_required",
@@ -35,6 +35,7 @@ pub const CODES: [&str; 22] = [
     "store_unavailable",
     "too_large",
     "bad_alert",
+    "secret_unreadable",
 ];
 
 /// A refusal.

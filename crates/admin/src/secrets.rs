@@ -29,6 +29,7 @@ impl SecretSet {
     }
 
     /// The version of each, by pointer.
+    #[cfg(test)]
     pub(crate) fn versions(&self) -> impl Iterator<Item = (&str, i64)> {
         self.0.iter().map(|(pointer, entry)| (pointer.as_str(), entry.version))
     }

@@ -8,7 +8,7 @@ use bartizan_model::EventId;
 use bartizan_store::Store;
 use bartizan_store::repo::resource::{self, SECRETS};
 use bartizan_store::repo::sealed::{Key, Sealed};
-use bartizan_vault::{Aad, Records, Vault};
+use bartizan_vault::{Aad, Records, RecordsError, Vault};
 use serde_json::Value;
 
 use crate::problem::AdminError;
@@ -27,6 +27,8 @@ pub struct Object {
     pub body: Value,
     pub(crate) secret_id: Option<String>,
     pub(crate) secrets: Arc<SecretSet>,
+    /// Its secrets do not open: it is not used.
+    pub(crate) unreadable: bool,
 }
 
 impl Object {
@@ -110,11 +112,15 @@ impl Reader {
     ) -> Result<Object, AdminError> {
         let body = serde_json::from_str(body)
             .map_err(|_| AdminError::Store(bartizan_store::StoreError::Data("resource.body")))?;
-        let secrets = match &secret_id {
-            None => Arc::default(),
-            Some(id) => self.secrets(id).await?,
+        let (secrets, unreadable) = match &secret_id {
+            None => (Arc::default(), false),
+            Some(name) => match self.secrets(name).await {
+                Ok(secrets) => (secrets, false),
+                Err(AdminError::Sealed) => (Arc::default(), true),
+                Err(error) => return Err(error),
+            },
         };
-        Ok(Object { kind, id, revision, body, secret_id, secrets })
+        Ok(Object { kind, id, revision, body, secret_id, secrets, unreadable })
     }
 
     async fn secrets(&self, id: &str) -> Result<Arc<SecretSet>, AdminError> {
@@ -123,9 +129,12 @@ impl Reader {
             return Ok(held);
         }
         let records = Records::new(self.vault.clone(), self.store.clone());
-        let found = records.get(&key(id)).await.map_err(|error| {
-            tracing::error!(%error, "the secrets of an object do not open");
-            AdminError::Sealed
+        let found = records.get(&key(id)).await.map_err(|error| match error {
+            RecordsError::Store(error) => AdminError::Store(error),
+            other => {
+                tracing::error!(error = %other, "the secrets of an object do not open");
+                AdminError::Sealed
+            }
         })?;
         let (_, bytes) = found.ok_or(AdminError::Sealed)?;
         let set = Arc::new(SecretSet::from_bytes(&bytes).ok_or(AdminError::Sealed)?);

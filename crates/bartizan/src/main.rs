@@ -16,6 +16,7 @@ mod logging;
 mod node;
 mod output;
 mod panic;
+mod record;
 mod refusals;
 mod reload;
 mod run;
@@ -24,6 +25,7 @@ mod selection;
 mod sign_in;
 mod state;
 mod step_up;
+mod sync;
 mod time;
 mod traces;
 mod transport;
@@ -89,7 +91,9 @@ async fn dispatch(command: &Command, out: Out) -> Done {
         Command::BreakGlass(command) => Box::pin(commands::break_glass::run(command, out)).await,
         Command::Upstream(UpstreamCommand::Test(arguments)) => Box::pin(commands::upstream::run(arguments, out)).await,
         Command::Stdio(arguments) => Box::pin(commands::stdio::run(arguments, out)).await,
+        Command::Approval(command) => Box::pin(commands::approval::run(command, out)).await,
         Command::Alert(command) => Box::pin(commands::alert::run(command, out)).await,
+        Command::Definition(command) => Box::pin(commands::definition::run(command, out)).await,
         Command::Audit(command) => Box::pin(commands::audit::run(command, out)).await,
         Command::Kill(command) => Box::pin(commands::kill::run(command, out)).await,
         Command::User(command) => Box::pin(commands::user::run(command, out)).await,

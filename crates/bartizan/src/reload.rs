@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bartizan_catalog::{ServerSpec, Snapshot};
+use bartizan_admin::Base;
+use bartizan_catalog::{CompileOptions, ServerSpec, Snapshot};
 use bartizan_config::resources::Resources;
 use bartizan_config::resources::ServerStatus;
 use bartizan_config::settings::File;
@@ -136,7 +137,6 @@ fn written(kind: &notify::EventKind) -> bool {
 
 /// A configuration that passed all checks.
 struct Next {
-    snapshot: Snapshot,
     filled: Resources,
     file: File,
     watch: Vec<PathBuf>,
@@ -154,8 +154,7 @@ fn prepare(path: &Path, flags: &[Override]) -> Result<Next, Refusal> {
     let snapshot = check::examine_again(&mut loaded);
     let report: Report = loaded.report();
     match snapshot {
-        Some(snapshot) if !report.has_errors() => Ok(Next {
-            snapshot,
+        Some(_) if !report.has_errors() => Ok(Next {
             filled: loaded.filled(),
             warnings: report.counts().1,
             watch: loaded.watch,
@@ -168,21 +167,31 @@ fn prepare(path: &Path, flags: &[Override]) -> Result<Next, Refusal> {
 async fn take(node: &Node, next: Next) {
     let restart = settings(&next.file) != settings(&node.file);
     node.restart_needed.store(restart, Ordering::Release);
-    let same = next.snapshot.version == node.live.load().version;
-    let (former, current) = (node.live.load(), Arc::new(next.snapshot));
-    node.people.take(&next.filled);
-    node.alerts.configure(&next.filled.alerts);
-    let generation = node.live.replace(Arc::clone(&current));
-    node.gate.snapshot_changed();
-    for gone in former.order.iter().filter(|spec| !goes_on(spec, &current)) {
-        // Sessions and processes end when the calls on them have.
-        node.upstreams.forget(&gone.id);
-    }
+    let former = node.live.load().version;
+    let options = CompileOptions { dev: false, hosting: node.file.hosting.enabled };
+    let generation = node.objects.take_files(node, Base::new(next.file, next.filled, options)).await;
+    let same = node.live.load().version == former;
     tracing::info!(generation, same, warnings = next.warnings, "the configuration was read again and is in use");
     if restart {
         tracing::warn!("settings changed that need a restart; resources are in use already");
     }
     node.record(EventKind::Admin, "config/reload", Some(format!("generation {generation}"))).await;
+}
+
+/// Takes a snapshot into use, with everything that depends on it. `of_file` says that the file
+/// is good now.
+pub(crate) fn exchange(node: &Node, snapshot: Snapshot, filled: &Resources, of_file: bool) -> u64 {
+    let (former, current) = (node.live.load(), Arc::new(snapshot));
+    node.people.take(filled);
+    node.alerts.configure(&filled.alerts);
+    let taken = Arc::clone(&current);
+    let generation = if of_file { node.live.replace(taken) } else { node.live.update(taken) };
+    node.gate.snapshot_changed();
+    for gone in former.order.iter().filter(|spec| !goes_on(spec, &current)) {
+        // Sessions and processes end when the calls on them have.
+        node.upstreams.forget(&gone.id);
+    }
+    generation
 }
 
 /// Whether what was opened for a server may still be used.

@@ -95,7 +95,10 @@ pub(crate) async fn serve(
     helpers.spawn(publish(Arc::clone(&node)));
     helpers.spawn(expire(Arc::clone(&node)));
     helpers.spawn(sweep(Arc::clone(&node)));
+    helpers.spawn(end_approvals(Arc::clone(&node)));
+    helpers.spawn(crate::sync::run(Arc::clone(&node)));
     helpers.spawn(transport::watch(Arc::clone(&node)));
+    helpers.spawn(crate::admin::follow(Arc::clone(&node)));
     // These go on while the process drains: what is parked here is finished here.
     let mut others = tokio::task::JoinSet::new();
     let cluster = match transport.others {
@@ -112,6 +115,8 @@ pub(crate) async fn serve(
             Some(cluster)
         }
     };
+    let record = Arc::clone(&node);
+    helpers.spawn(async move { record.behind.run().await });
     let alerts = node.alerts.clone();
     helpers.spawn(async move { alerts.run().await });
     if let Some(reloader) = reloader {
@@ -184,6 +189,15 @@ async fn expire(node: Arc<Node>) {
             tracing::info!("a grant has expired");
             node.gate.snapshot_changed();
         }
+    }
+}
+
+/// Ends approvals whose time is over (W12, A16).
+async fn end_approvals(node: Arc<Node>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(30));
+    loop {
+        ticks.tick().await;
+        node.approvals.expire().await;
     }
 }
 

@@ -18,7 +18,7 @@ use bartizan_egress::Egress;
 use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
     Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BREAK_GLASS_PROVIDER, BreakGlass, BrowserSession,
-    DemoUser, Entrance, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, SubjectKind,
+    DemoUser, Entrance, Identity, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, SubjectKind,
     SubjectProblem, Witness,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
@@ -60,6 +60,10 @@ pub(crate) struct SignInDeps {
     pub(crate) demo_users: Vec<DemoUser>,
     /// Tells upstream servers who calls; its keys are published.
     pub(crate) signer: Signer,
+    /// Changes objects.
+    pub(crate) admin: bartizan_admin::Engine,
+    /// Knows tokens.
+    pub(crate) identity: Arc<Identity>,
 }
 
 /// Providers and clients with their secrets, as the last good configuration has them.
@@ -138,6 +142,13 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
     });
     let upstream = with_subject_tokens(deps.upstream, &login);
     let sessions = login.sessions();
+    let roles = Arc::clone(&deps.live);
+    let api = bartizan_admin::Api::new(
+        deps.admin,
+        crate::admin::identify(deps.identity, sessions.clone(), &issuer),
+        Arc::new(move |principal| roles.load().roles.of(principal)),
+        &issuer,
+    );
     let (base, hosts) = (issuer.clone(), Arc::clone(&deps.live));
     let server = AuthorizationServer::new(AuthorizationServerDeps {
         store: deps.store,
@@ -147,7 +158,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         issuer: issuer.clone(),
         settings: Arc::new(deps.settings),
         clients: Arc::new(move || clients.clients.load_full()),
-        resources: Arc::new(move |url| endpoint(url, &base, &hosts.load()).is_some()),
+        resources: Arc::new(move |url| is_admin(url, &base) || endpoint(url, &base, &hosts.load()).is_some()),
         record,
     })
     .with_machines(machines)
@@ -185,7 +196,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         }),
     });
     let router = crate::scim::beside(router, scim);
-    Pages { web: Arc::new(Site(router)), issuer, scopes: SCOPES.iter().map(|(name, _)| *name).collect() }
+    Pages { web: crate::admin::beside(Arc::new(Site(router)), api), issuer, scopes: SCOPES.iter().map(|(name, _)| *name).collect() }
 }
 
 /// People's accounts with the servers they may have them at: those the gate would let them use.
@@ -246,10 +257,19 @@ fn endpoint(url: &str, base: &str, snapshot: &Snapshot) -> Option<Endpoint> {
     }
 }
 
+/// Whether a canonical URL is that of the administration.
+fn is_admin(url: &str, base: &str) -> bool {
+    url.strip_prefix(base) == Some(bartizan_admin::PATH)
+}
+
 /// Whether the policy would let somebody in who wants to go on (A5). What only a connection
 /// to the endpoint tells, country and device, is not known here: where rules of the endpoint
 /// look at those, each request is judged and a refresh is not.
 fn may_enter(entrance: &Entrance<'_>, base: &str, gate: &Gate, snapshot: &Snapshot) -> bool {
+    if is_admin(entrance.resource, base) {
+        // Roles are looked at with each request.
+        return true;
+    }
     let Some(endpoint) = endpoint(entrance.resource, base, snapshot) else { return false };
     let circumstances = Circumstances {
         facts: Some(Arc::clone(entrance.facts)),

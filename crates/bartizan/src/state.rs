@@ -21,6 +21,9 @@ pub(crate) struct State {
     /// Settings differ from those in use; they need a restart.
     pub(crate) restart_needed: bool,
     pub(crate) reload_error: Option<ReloadError>,
+    /// Objects of the store that are not in use, and why.
+    #[serde(default)]
+    pub(crate) refused_objects: Vec<String>,
     pub(crate) servers: Vec<Server>,
     pub(crate) sessions: usize,
     pub(crate) calls: usize,

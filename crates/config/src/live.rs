@@ -48,6 +48,13 @@ impl<T> Live<T> {
         self.generation.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    /// Takes a new value into use that came from elsewhere than the file: what is wrong with
+    /// the file still is.
+    pub fn update(&self, value: Arc<T>) -> u64 {
+        self.current.store(value);
+        self.generation.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
     /// Keeps the value and remembers why a new one was refused.
     pub fn refuse(&self, error: ReloadError) {
         self.error.store(Some(Arc::new(error)));

@@ -34,6 +34,7 @@ use bartizan_identity::{AuthorizationServer, BrowserSessions, Login};
 use bartizan_model::Clock;
 
 pub use backend::KeySource;
+pub use same_origin::is_own;
 pub use console::{Brand, ClientAddress, HomeAsk, HomeSource, PortalView};
 pub use selection::{Choose, Look, Selection, SelectionAnswer, SelectionError, SelectionLine, SelectionPages};
 pub use upstream::{ServerSource, UpstreamAccounts};

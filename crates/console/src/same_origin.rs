@@ -9,7 +9,7 @@ const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// True when the browser says so, by `Sec-Fetch-Site` or by an `Origin` that is ours
 /// (`public_origin`, or the checked host the page itself was loaded from). Both must agree
 /// when both are there; a request with neither was not sent by a form in a browser.
-pub(crate) fn is_own(headers: &HeaderMap, public_origin: &str) -> bool {
+pub fn is_own(headers: &HeaderMap, public_origin: &str) -> bool {
     let site = headers.get(FETCH_SITE).map(|value| value.as_bytes() == b"same-origin");
     let mut origins = headers.get_all(ORIGIN).iter();
     let origin = origins.next().map(|value| value.to_str().is_ok_and(|origin| is_ours(origin, headers, public_origin)));

@@ -23,6 +23,9 @@ use crate::respond::{self, Problem, ProblemKind};
 /// Largest body that is handed on, bytes. Forms and registrations are small.
 pub(crate) const MAX_BODY: usize = 64 * 1024;
 
+/// Where whole configurations are sent to.
+const ADMINISTRATION: &str = "/api/v1/";
+
 /// An answer that is on its way.
 pub type WebAnswer = Pin<Box<dyn Future<Output = Response<Bytes>> + Send>>;
 
@@ -60,8 +63,9 @@ impl Portal {
     where
         B: HttpBody<Data = Bytes> + Unpin + Send,
     {
-        let body = self.read_at_most(&parts.headers, body, MAX_BODY).await?;
         let uri = inner_uri(&parts.uri, &self.0.settings.base_path).ok_or(ProblemKind::Endpoint)?;
+        let most = if uri.path().starts_with(ADMINISTRATION) { self.0.settings.limits.request_body } else { MAX_BODY };
+        let body = self.read_at_most(&parts.headers, body, most).await?;
         let mut request = Request::new(body);
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = uri;

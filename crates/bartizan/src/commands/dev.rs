@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bartizan_admin::Base;
 use bartizan_catalog::{CompileOptions, Snapshot};
 use bartizan_config::Environment;
 use bartizan_identity::DemoUser;
@@ -76,9 +77,11 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
     let keys = KeyRing::ephemeral().map_err(|error| Failure::cannot_run("failed", error.to_string()))?;
     let places = Places::of_folder(folder.path());
     let public_url = format!("http://{listen}");
+    let base = Base::new(loaded.file.clone(), loaded.filled(), options);
     let node = Node::assemble(NodeInput {
         file: loaded.file,
         snapshot,
+        base,
         store: places.open().await?,
         keys,
         audit_dir: places.audit(),
@@ -89,6 +92,7 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
         dev_users: users.iter().map(principal).collect(),
         demo_users: users.iter().map(demo_user).collect(),
         people: Arc::default(),
+        record: bartizan_config::settings::Audit::default(),
         alerts: bartizan_config::alerts::Alerts::default(),
         clock,
         tls: None,

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bartizan_admin::Base;
+use bartizan_catalog::CompileOptions;
 use bartizan_config::{Environment, Override, render};
 use bartizan_model::event::EventKind;
 use bartizan_vault::{KeyRing, Records, Vault};
@@ -65,10 +67,15 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     people.take(&loaded.filled());
     // What is wrong with them was found above.
     people.take_scim(loaded.scim_tokens(&Environment::from_process()).unwrap_or_default());
+    let record = loaded.file.audit.resolved(&Environment::from_process(), &loaded.base);
+    let record = record.map_err(|error| Failure::refused("secret_unresolved", format!("audit: {error}")))?;
     let known = loaded.file.identity_providers.len();
     let provisioning = crate::scim::apply(&store, loaded.file.sign_in.scim.as_ref(), known).await?;
+    let options = CompileOptions { dev: false, hosting: loaded.file.hosting.enabled };
+    let base = Base::new(loaded.file.clone(), loaded.filled(), options);
     let node = Node::assemble(NodeInput {
         snapshot,
+        base,
         store,
         keys,
         audit_dir: places.audit(),
@@ -79,6 +86,7 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         dev_users: Vec::new(),
         demo_users: Vec::new(),
         people,
+        record,
         alerts: loaded.filled().alerts,
         clock: clock(),
         tls,
@@ -89,6 +97,8 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
     if let Some(note) = provisioning {
         node.record(EventKind::Admin, "scim/policy", Some(note)).await;
     }
+    // Nobody is served before what the store says is in use.
+    node.objects.refresh(&node).await.map_err(|error| Failure::cannot_run("bad_store", error.to_string()))?;
     names.follow(&node);
     let others = transport::others(&node, vault()?).await?;
     Box::pin(run::serve(node, public, operations, Some(reloader), ending, Transport { others })).await;

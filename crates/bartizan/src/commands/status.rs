@@ -60,6 +60,9 @@ fn text(state: Option<&State>, (errors, warnings): (usize, usize), servers: &[Se
             error.errors
         ));
     }
+    for refused in state.iter().flat_map(|state| &state.refused_objects) {
+        out.push_str(&format!("not in use  {refused}\n"));
+    }
     if state.is_some_and(|state| state.restart_needed) {
         out.push_str("restart     needed: settings in the file differ from those in use\n");
     }
