@@ -23,6 +23,7 @@ fn event(n: usize) -> AuditEvent {
         purpose: None,
         client_version: Some("2.1.0".to_owned()),
         owner: None,
+        ..Who::default()
     };
     let mut event =
         AuditEvent::new(EventId::new(at_ms), at_ms, EventKind::Call, PrincipalKind::User, who, "tools/call");

@@ -37,6 +37,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, event: &AuditEvent, commitment: &str
         portal,
         server,
         server_version,
+        server_url,
         target,
         exposed,
         class,
@@ -52,6 +53,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, event: &AuditEvent, commitment: &str
         upstream_identity,
         era,
         session,
+        grant,
         trace_id,
         outcome,
         related,
@@ -70,6 +72,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, event: &AuditEvent, commitment: &str
     opt_plain(out, "\"class\":\"", class.map(|class| class.as_str()));
     opt_plain(out, "\"era\":\"", era.map(|era| era.as_str()));
     opt_text(out, "\"exposed\":", exposed.as_deref());
+    opt_text(out, "\"grant\":", grant.as_deref());
     out.extend_from_slice(b"\"id\":\"");
     push_display(out, id);
     out.extend_from_slice(b"\",\"kind\":\"");
@@ -97,6 +100,7 @@ pub(crate) fn push_event(out: &mut Vec<u8>, event: &AuditEvent, commitment: &str
     number(out, "\"request_bytes\":", *request_bytes);
     number(out, "\"response_bytes\":", *response_bytes);
     opt_plain(out, "\"server\":\"", server.as_ref().map(|server| server.as_str()));
+    opt_text(out, "\"server_url\":", server_url.as_deref());
     opt_text(out, "\"server_version\":", server_version.as_deref());
     opt_text(out, "\"session\":", session.as_deref());
     opt_text(out, "\"target\":", target.as_deref());
@@ -128,9 +132,14 @@ fn push_verdict(out: &mut Vec<u8>, verdict: &Verdict) {
 
 /// Appends an identity as a JSON object.
 pub(crate) fn push_who(out: &mut Vec<u8>, who: &Who) {
-    let Who { principal, groups, ip, client, client_version, owner, purpose } = who;
+    let Who { principal, groups, ip, client, client_version, owner, country, device, purpose } = who;
     out.push(b'{');
-    for (name, value) in [("\"client\":", client), ("\"client_version\":", client_version)] {
+    for (name, value) in [
+        ("\"client\":", client),
+        ("\"client_version\":", client_version),
+        ("\"country\":", country),
+        ("\"device\":", device),
+    ] {
         if let Some(value) = value {
             out.extend_from_slice(name.as_bytes());
             push_text(out, value, MAX_WHO_TEXT);

@@ -13,6 +13,7 @@
 //! DIR/<writer>/00000001.torn-…  bytes of a line that a crash cut off
 //! ```
 
+mod analytics;
 mod audit;
 mod canonical;
 mod checkpoint;
@@ -23,6 +24,7 @@ mod feed;
 mod folder;
 mod index;
 mod lines;
+mod portal_log;
 mod queue;
 mod record;
 mod search;
@@ -30,6 +32,7 @@ mod verify;
 mod who;
 mod writer;
 
+pub use analytics::{Ask, AskError, Figures, Granularity, Step, figures};
 pub use audit::{Audit, Options, Receipt, Stats, Watch};
 pub use bartizan_store::repo::alert::Hit;
 pub use bartizan_store::repo::audit_index::IndexRow;
@@ -37,6 +40,7 @@ pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, EVERY
 pub use error::AuditError;
 pub use feed::Feed;
 pub use index::rebuild_index;
+pub use portal_log::portal_log;
 pub use search::{Cursor, Page, Query, Row, event_of, search};
 pub use verify::{
     Checkpoint, Evidence, Finding, FindingKind, Report, TornTail, WriterReport, verify, verify_against, verify_evidence,

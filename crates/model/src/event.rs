@@ -45,6 +45,12 @@ pub struct Who {
     /// E-mail address of the person who answers for an agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// Country of the address, ISO 3166-1 alpha-2 (A3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// Identity or posture tag of the device (A3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// What the person said the access is for (A16).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<String>,
@@ -138,6 +144,9 @@ pub struct AuditEvent {
     /// Configuration version of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
+    /// URL of the upstream server without its query, for servers that are called by HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_url: Option<String>,
     /// Original name or URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -182,6 +191,9 @@ pub struct AuditEvent {
     /// First 16 hex digits of SHA-256 over the session id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
+    /// First 16 hex digits of SHA-256 over the id of the grant behind the credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<String>,
     /// W3C trace id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
@@ -219,6 +231,7 @@ impl AuditEvent {
             portal: None,
             server: None,
             server_version: None,
+            server_url: None,
             target: None,
             exposed: None,
             class: None,
@@ -234,6 +247,7 @@ impl AuditEvent {
             upstream_identity: None,
             era: None,
             session: None,
+            grant: None,
             trace_id: None,
             outcome: Outcome::Ok,
             related: None,

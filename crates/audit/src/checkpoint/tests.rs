@@ -79,7 +79,7 @@ async fn make() -> Whole {
             assert!(signs.round().await.unwrap().is_some());
         }
         assert!(helps.round().await.unwrap().is_none());
-        clock.advance(std::time::Duration::from_secs(60));
+        clock.advance_ms(60_000);
         let signed = signs.round().await.unwrap().expect("something new");
         outside.push_str(&signed.document());
         outside.push('\n');
@@ -96,6 +96,7 @@ async fn make() -> Whole {
             files.insert(Path::new(writer).join(entry.file_name()), fs::read(entry.path()).unwrap());
         }
     }
+    store.close().await;
     Whole { dir, files, writers, key, outside, database }
 }
 
@@ -176,8 +177,9 @@ fn l2_a_checkpoint_joins_the_chains_of_all_writers() {
 #[test]
 fn l2_checkpoints_are_in_the_store_and_in_the_record() {
     let clock = Arc::new(ManualClock::at(NOW));
+    let whole = &*WHOLE;
     let stored = runtime().block_on(async {
-        let store = store(&WHOLE.database, &clock).await;
+        let store = store(&whole.database, &clock).await;
         repo::after(&store, 0, 10).await.unwrap()
     });
     assert_eq!(stored.iter().map(|one| one.number).collect::<Vec<_>>(), [1, 2, 3]);

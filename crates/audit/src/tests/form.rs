@@ -79,6 +79,7 @@ fn events() -> impl Strategy<Value = AuditEvent> {
                 portal: portal.map(|id| PortalId::parse(&id).unwrap()),
                 server: server.map(|id| ServerId::parse(&id).unwrap()),
                 server_version: next(),
+                server_url: labels.first().cloned(),
                 target: next(),
                 exposed: next(),
                 class,
@@ -99,6 +100,7 @@ fn events() -> impl Strategy<Value = AuditEvent> {
                 upstream_identity: labels.first().cloned(),
                 era,
                 session: labels.get(1).cloned(),
+                grant: labels.get(2).cloned(),
                 trace_id: labels.get(2).cloned(),
                 outcome,
                 related: related.then(|| EventId::new(at_ms)),
@@ -148,8 +150,9 @@ proptest! {
         principal in text(), groups in proptest::collection::vec(text(), 0..5), client in proptest::option::of(text()),
         client_version in proptest::option::of(text()), ip in proptest::option::of(text()),
         owner in proptest::option::of(text()), purpose in proptest::option::of(text()),
+        country in proptest::option::of(text()), device in proptest::option::of(text()),
     ) {
-        let who = Who { principal, groups, ip, client, client_version, owner, purpose };
+        let who = Who { principal, groups, ip, client, client_version, owner, country, device, purpose };
         let mut out = Vec::new();
         push_who(&mut out, &who);
         prop_assert_eq!(String::from_utf8(out).unwrap(), canonical(&serde_json::to_value(&who).unwrap()));

@@ -40,12 +40,16 @@ pub fn event(n: i64) -> AuditEvent {
         client: Some("some \"client\"".to_owned()),
         purpose: (n % 5 == 0).then(|| "an outage".to_owned()),
         client_version: (n % 4 == 0).then(|| "1.0".to_owned()),
+        country: (n % 3 == 0).then(|| "DE".to_owned()),
+        device: (n % 4 == 1).then(|| "managed".to_owned()),
         owner: (n % 6 == 0).then(|| "bo@corp.example".to_owned()),
     };
     let mut event = AuditEvent::new(EventId::new(at_ms), at_ms, kind, PrincipalKind::User, who, "tools/call");
     event.portal = (n % 2 == 0).then(|| PortalId::parse("default").unwrap());
     event.server = Some(ServerId::parse(&format!("s{}", n % 3)).unwrap());
     event.server_version = Some("v1".to_owned());
+    event.server_url = Some("https://s.example/mcp".to_owned());
+    event.grant = Some("00112233aabbccdd".to_owned());
     event.target = Some(format!("tool_{}", n % 4));
     event.exposed = Some(format!("s_tool_{}", n % 4));
     event.class = Some(ToolClass::Write);

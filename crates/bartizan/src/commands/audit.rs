@@ -1,16 +1,19 @@
 //! `bartizan audit …`: list, search, verify, rebuild the index.
 
+mod verify;
+
 use std::time::Duration;
 
-use bartizan_audit::{Query, Row, rebuild_index, search, verify_against};
+use bartizan_audit::{Query, Row, portal_log, rebuild_index, search};
 use bartizan_model::ReasonCode;
 use bartizan_policy::parse_rfc3339;
 use bartizan_store::Store;
 use serde_json::{Value, json};
 
-use crate::cli::{AuditCommand, AuditSearch};
-use crate::installation::{Places, clock};
+use crate::cli::{AuditCommand, AuditSearch, RecordArg};
+use crate::installation::{Places, clock, read_without_secrets};
 use crate::output::{Done, FINDINGS, Failure, OK, Out, table};
+use crate::state::State;
 use crate::time::rfc3339;
 
 /// Most events one command prints.
@@ -27,11 +30,11 @@ pub(crate) async fn run(command: &AuditCommand, out: Out) -> Done {
             Ok(OK)
         }
         AuditCommand::Search(arguments) => find(arguments, out).await,
-        AuditCommand::Verify { place } => {
-            let places = Places::of_argument(place)?;
-            let store = places.open().await?;
-            check(&places, &store, out).await
+        AuditCommand::Verify { place, checkpoint, key, elsewhere } => {
+            verify::run(place, checkpoint.as_deref(), key.as_deref(), elsewhere, out).await
         }
+        AuditCommand::Key(config) => verify::key(&config.config, out).await,
+        AuditCommand::Checkpoints { place, after } => verify::checkpoints(place, *after).await,
         AuditCommand::RebuildIndex { place } => {
             let places = Places::of_argument(place)?;
             let store = places.open().await?;
@@ -60,8 +63,25 @@ async fn find(arguments: &AuditSearch, out: Out) -> Done {
         tokio::time::sleep(INDEX_LAG).await;
         rows = if arguments.first { oldest(&store, query).await? } else { pages(&store, query, limit).await? };
     }
-    print(&rows, out);
+    if arguments.dataset == "mcp_portal_logs" {
+        let public_url = public_url(&arguments.place)?;
+        let values: Vec<Value> = rows.iter().filter_map(|row| portal_log(row, &public_url)).collect();
+        out.either(&json!({"mcp_portal_logs": values}), || {
+            values.iter().map(|value| format!("{value}\n")).collect()
+        });
+    } else {
+        print(&rows, out);
+    }
     Ok(if rows.is_empty() { FINDINGS } else { OK })
+}
+
+/// Of the configuration, or of the process that is at work in the folder.
+fn public_url(place: &RecordArg) -> Result<String, Failure> {
+    if let (Some(config), None) = (&place.config, &place.data_dir) {
+        return Ok(read_without_secrets(config)?.file.public_url.unwrap_or_default());
+    }
+    let state = State::read(&Places::of_argument(place)?.state());
+    Ok(state.map(|state| state.public_url).unwrap_or_default())
 }
 
 fn query(arguments: &AuditSearch) -> Result<Query, Failure> {
@@ -189,28 +209,4 @@ fn text(rows: &[Row]) -> String {
 /// Names come from clients: no control characters on a terminal.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(100).collect()
-}
-
-async fn check(places: &Places, store: &Store, out: Out) -> Done {
-    let report = verify_against(&places.audit(), store).await.map_err(failure)?;
-    let mut value = serde_json::to_value(&report).unwrap_or_default();
-    if let Some(members) = value.as_object_mut() {
-        members.insert("whole".into(), report.is_whole().into());
-        members.insert("checkpoints".into(), json!(report.checkpoints()));
-    }
-    out.either(&value, || {
-        let mut text = String::new();
-        for writer in &report.writers {
-            text.push_str(&format!("{}: {} records in {} segments\n", writer.writer, writer.records, writer.segments));
-        }
-        for torn in &report.torn {
-            text.push_str(&format!("{}/{}: {} bytes of an unfinished line\n", torn.writer, torn.file, torn.bytes));
-        }
-        for finding in &report.findings {
-            text.push_str(&format!("{finding}\n"));
-        }
-        text.push_str(if report.is_whole() { "the record is whole\n" } else { "THE RECORD IS NOT WHOLE\n" });
-        text
-    });
-    Ok(if report.is_whole() { OK } else { FINDINGS })
 }

@@ -75,6 +75,7 @@ pub(crate) fn event(x: &Exchange, id: EventId, kind: EventKind) -> AuditEvent {
             if let Some(spec) = route.server() {
                 event.server = Some(spec.id.clone());
                 event.server_version = Some(spec.version.to_string());
+                event.server_url = url_of(spec);
             }
         }
         None => {
@@ -86,6 +87,19 @@ pub(crate) fn event(x: &Exchange, id: EventId, kind: EventKind) -> AuditEvent {
         }
     }
     event
+}
+
+/// 16 hex digits, enough to tell grants apart and no use to anybody.
+fn short_digest(text: &str) -> String {
+    hex(digest(&SHA256, text.as_bytes()).as_ref()).chars().take(16).collect()
+}
+
+/// Where the server is. A query may hold a key.
+fn url_of(spec: &bartizan_catalog::ServerSpec) -> Option<String> {
+    match &spec.transport {
+        bartizan_catalog::Transport::Http { url } => url.split('?').next().map(str::to_owned),
+        bartizan_catalog::Transport::Stdio { .. } => None,
+    }
 }
 
 /// Longest name of an unknown target that is kept, in characters.
@@ -101,11 +115,14 @@ pub(crate) fn caller_event(caller: &Caller, id: EventId, at_ms: i64, kind: Event
         client: caller.client.as_deref().map(|name| name.chars().take(MAX_NAME).collect()),
         client_version: caller.client_version.as_deref().map(|version| version.chars().take(MAX_NAME).collect()),
         owner: caller.circumstances.owner.as_deref().map(str::to_owned),
+        country: caller.circumstances.country.as_deref().map(str::to_owned),
+        device: caller.circumstances.device.as_deref().map(str::to_owned),
         purpose: caller.circumstances.facts.as_ref().and_then(|facts| facts.purpose.as_deref()).map(str::to_owned),
     };
     let mut event = AuditEvent::new(id, at_ms, kind, principal.kind, who, method);
     event.era = Some(caller.profile.era);
     event.session = caller.session.as_deref().map(str::to_owned);
+    event.grant = caller.circumstances.grant.as_deref().map(short_digest);
     event.trace_id = caller.trace_id.as_deref().map(str::to_owned);
     event
 }
