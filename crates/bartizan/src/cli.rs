@@ -434,6 +434,26 @@ pub(crate) enum AuditCommand {
     Verify {
         #[command(flatten)]
         place: RecordArg,
+        /// Signed checkpoints that were kept elsewhere, one per line. Only these find what somebody removed who could
+        /// change the whole record.
+        #[arg(long, value_name = "FILE", requires = "key")]
+        checkpoint: Option<PathBuf>,
+        /// Public key of the checkpoints, from `bartizan audit key`.
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// A chain whose segments are on another machine; repeatable.
+        #[arg(long, value_name = "WRITER")]
+        elsewhere: Vec<String>,
+    },
+    /// Print the public key of signed checkpoints, as PEM. Keep it elsewhere.
+    Key(ConfigArg),
+    /// Print signed checkpoints, one per line, oldest first. Keep them elsewhere.
+    Checkpoints {
+        #[command(flatten)]
+        place: RecordArg,
+        /// Only those after this number.
+        #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+        after: i64,
     },
     /// Build the search index anew from the segments.
     RebuildIndex {
@@ -479,6 +499,9 @@ pub(crate) struct AuditSearch {
     /// Only the oldest event.
     #[arg(long)]
     pub(crate) first: bool,
+    /// The form of what is printed with `--json`: `events` or `mcp_portal_logs`.
+    #[arg(long, value_name = "NAME", default_value = "events", value_parser = ["events", "mcp_portal_logs"])]
+    pub(crate) dataset: String,
 }
 
 #[derive(Debug, Args)]
