@@ -1,30 +1,13 @@
 //! What was asked and answered on the way to a token, for people who look for a fault (U7).
 //! Secrets are masked before anything is kept.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod mask;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{HeaderMap, Method};
-use serde_json::Value;
 
-/// Most characters kept of a body.
-const BODY: usize = 4_000;
-/// Members and parameters that are secrets, whoever sends them.
-const SECRETS: [&str; 14] = [
-    "access_token",
-    "refresh_token",
-    "id_token",
-    "client_secret",
-    "registration_access_token",
-    "code",
-    "code_verifier",
-    "assertion",
-    "client_assertion",
-    "subject_token",
-    "actor_token",
-    "state",
-    "device_code",
-    "password",
-];
+use mask::Masks;
 
 /// The steps to a usable server, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,106 +90,70 @@ pub struct Exchange {
 /// Takes notes. Cheap to clone; clones write into one list.
 #[derive(Clone)]
 pub struct Trace {
-    inner: Arc<Mutex<(Step, Vec<Exchange>)>>,
+    inner: Arc<Mutex<Notes>>,
+}
+
+struct Notes {
+    step: Step,
+    list: Vec<Exchange>,
+    masks: Masks,
 }
 
 impl Default for Trace {
     fn default() -> Self {
-        Self { inner: Arc::new(Mutex::new((Step::Challenge, Vec::new()))) }
+        let notes = Notes { step: Step::Challenge, list: Vec::new(), masks: Masks::default() };
+        Self { inner: Arc::new(Mutex::new(notes)) }
     }
 }
 
 impl Trace {
     /// What follows belongs to this step.
     pub fn at(&self, step: Step) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0 = step;
+        self.lock().step = step;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The step that was begun last.
     pub fn step(&self) -> Step {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).0
+        self.lock().step
     }
 
     /// Everything so far.
     pub fn exchanges(&self) -> Vec<Exchange> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+        let notes = self.lock();
+        // What is a secret may have become known later.
+        let clean = |text: &String| notes.masks.scrubbed(text);
+        let clean = |one: &Exchange| Exchange {
+            request: clean(&one.request),
+            sent: clean(&one.sent),
+            answer: clean(&one.answer),
+            ..one.clone()
+        };
+        notes.list.iter().map(clean).collect()
     }
 
     /// Notes one exchange.
     pub fn note(&self, method: &Method, url: &str, sent: &[u8], answer: Result<(u16, &HeaderMap, &[u8]), String>) {
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut notes = self.lock();
+        let request = format!("{method} {}", notes.masks.url(url));
+        let sent = notes.masks.body(sent);
         let (status, answer) = match answer {
             Ok((status, headers, body)) => {
                 let challenges = headers.get_all(http::header::WWW_AUTHENTICATE).iter();
                 let mut text: String = challenges
                     .filter_map(|value| value.to_str().ok())
-                    .map(|value| format!("WWW-Authenticate: {value}\n"))
+                    .map(|value| format!("WWW-Authenticate: {}\n", notes.masks.challenge(value)))
                     .collect();
-                text.push_str(&masked(body));
+                text.push_str(&notes.masks.body(body));
                 (Some(status), text)
             }
             Err(error) => (None, error),
         };
-        let (step, list) = &mut *inner;
-        list.push(Exchange {
-            step: *step,
-            request: format!("{method} {}", masked_url(url)),
-            sent: masked(sent),
-            status,
-            answer,
-        });
-    }
-}
-
-fn is_secret(name: &str) -> bool {
-    SECRETS.contains(&name.to_ascii_lowercase().as_str())
-}
-
-/// A JSON or form body without its secrets; anything else only as its beginning.
-fn masked(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let clean = match serde_json::from_str::<Value>(&text) {
-        Ok(mut value) => {
-            hide(&mut value);
-            value.to_string()
-        }
-        // What is broken may hold a secret all the same.
-        Err(_) if SECRETS.iter().any(|name| text.contains(&format!("{name}\""))) => {
-            "(broken, and with a secret in it)".to_owned()
-        }
-        Err(_) => form(&text),
-    };
-    clean.chars().filter(|c| !c.is_control() || *c == '\n').take(BODY).collect()
-}
-
-fn form(text: &str) -> String {
-    let part = |part: &str| match part.split_once('=') {
-        Some((name, _)) if is_secret(name) => format!("{name}=***"),
-        _ => part.to_owned(),
-    };
-    text.split('&').map(part).collect::<Vec<_>>().join("&")
-}
-
-fn hide(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                if is_secret(name) && !member.is_object() && !member.is_array() {
-                    *member = "***".into();
-                } else {
-                    hide(member);
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(hide),
-        _ => {}
-    }
-}
-
-fn masked_url(url: &str) -> String {
-    match url.split_once('?') {
-        Some((path, query)) => format!("{path}?{}", form(query)),
-        None => url.to_owned(),
+        let step = notes.step;
+        notes.list.push(Exchange { step, request, sent, status, answer });
     }
 }
 
@@ -236,6 +183,66 @@ mod tests {
         let all = format!("{:?}", trace.exchanges());
         assert!(!all.contains("s3cret"), "{all}");
         for kept in ["client_id=me", "Bearer", "x=1", "grant_type=authorization_code"] {
+            assert!(all.contains(kept), "{kept}: {all}");
+        }
+    }
+
+    fn noted(url: &str, sent: &str, challenge: &str, answer: &str) -> String {
+        let trace = Trace::default();
+        let mut headers = HeaderMap::new();
+        if !challenge.is_empty() {
+            headers.insert(http::header::WWW_AUTHENTICATE, challenge.parse().unwrap());
+        }
+        trace.note(&Method::POST, url, sent.as_bytes(), Ok((400, &headers, answer.as_bytes())));
+        trace.note(&Method::GET, "https://as.example/x", b"", Err("no answer to s3cret-value".to_owned()));
+        let all = trace.exchanges();
+        format!("{:?} {:?}", all[0], if sent.contains("s3cret-value") { all.get(1) } else { None })
+    }
+
+    #[test]
+    fn u7_no_spelling_of_a_secret_gets_into_a_trace() {
+        let url = "https://as.example/token";
+        let jwt = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJzM2NyZXQtdmFsdWUifQ.c2ln";
+        for (url, sent, challenge, answer) in [
+            (url, "client%5Fsecret=s3cret-value", "", ""),
+            (url, "clientSecret=s3cret-value&Access-Token=s3cret-value", "", ""),
+            (url, "token=s3cret-value&token_type_hint=access_token", "", ""),
+            (url, "id_token_hint=s3cret-value&logout_token=s3cret-value", "", ""),
+            ("https://me:s3cret-value@as.example/token", "", "", ""),
+            ("https://as.example/cb#access_token=s3cret-value&x=1", "", "", ""),
+            ("https://as.example/cb?co%64e=s3cret-value", "", "", ""),
+            // Where an object or a list is expected to be harmless.
+            (url, "", "", r#"{"access_token":["s3cret-value"],"refresh_token":{"value":"s3cret-value"}}"#),
+            (url, "", "", r#"{"a":[{"private-key":"s3cret-value"}]}"#),
+            // Broken bodies.
+            (url, "", "", r#"{'access_token':'s3cret-value'"#),
+            (url, "", "", r#"{"refresh-token" : "s3cret-value","#),
+            (url, "", "", "<input name=client_secret value=s3cret-value>"),
+            // Said again in other words.
+            (url, "code=s3cret-value", "", r#"{"error_description":"no such code: s3cret-value"}"#),
+            (url, "code=s3cret-value", "Bearer error_description=\"s3cret-value\"", ""),
+            (url, "code=s3cret%2Dvalue", "", "not s3cret-value"),
+            (url, "", "Bearer token=\"s3cret-value\", realm=\"x\"", ""),
+        ] {
+            let all = noted(url, sent, challenge, answer);
+            assert!(!all.contains("s3cret%2D"), "{all}");
+            assert!(!all.contains("s3cret-value"), "{all}");
+        }
+        // By its looks alone.
+        for answer in [format!("{{\"said\":\"{jwt}\"}}"), format!("it was {jwt}, was it not"), format!("x={jwt}")] {
+            let all = noted(url, "", "", &answer);
+            assert!(!all.contains("eyJzdWI"), "{all}");
+        }
+        // What helps to find a fault stays.
+        let all = noted(
+            "https://as.example/token?x=1",
+            "grant_type=refresh_token&client_id=me&scope=a",
+            "Bearer error=\"invalid_token\", resource_metadata=\"https://x.example/y\"",
+            r#"{"error":{"code":-32601,"message":"Method not found"},"token_type":"Bearer","ready":true}"#,
+        );
+        for kept in
+            ["grant_type=refresh_token", "client_id=me", "x=1", "invalid_token", "x.example/y", "-32601", "Bearer"]
+        {
             assert!(all.contains(kept), "{kept}: {all}");
         }
     }

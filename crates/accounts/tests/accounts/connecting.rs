@@ -6,11 +6,12 @@ use bartizan_accounts::{AccountError, After};
 use bartizan_identity::Action;
 use bartizan_model::{Principal, PrincipalKind, ServerId};
 use bartizan_oauth::params::Params;
+use bartizan_store::repo::{person, upstream_revocation};
 use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::fake::{Fake, Reply};
-use crate::gateway::{BROWSER, Gateway, NOW, token, user};
+use crate::gateway::{BROWSER, Gateway, NOW, PERSON, token, user};
 
 #[tokio::test]
 async fn p16_the_first_login_needs_nobody_but_the_person() {
@@ -287,4 +288,82 @@ async fn p37_lacking_scopes_are_asked_for_with_those_there_were_and_the_account_
         let after = gateway.accounts.refused(&spec, &ana, held.version, Some(&challenge)).await;
         assert!(matches!(after, After::Failed(AccountError::Misconfigured(_))), "{challenge}: {after:?}");
     }
+}
+
+/// Waits for what the accounts do by themselves.
+async fn in_time(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    for _ in 0..600 {
+        if done().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("in vain: {what}");
+}
+
+async fn waiting(gateway: &Gateway) -> i64 {
+    // Nothing is due at the beginning of time: only looks.
+    let taken = upstream_revocation::take(&gateway.store, i64::MAX, 0).await.unwrap();
+    i64::try_from(taken.len()).unwrap()
+}
+
+#[tokio::test]
+async fn p57_accounts_of_a_person_who_is_deactivated_are_revoked_upstream() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, PERSON).await;
+    gateway.connect(&fake, "bob").await;
+    let (access, refresh) = {
+        let state = fake.set();
+        let access = state.access.keys().find(|token| token.contains(PERSON)).unwrap().clone();
+        (access, state.refresh.keys().find(|token| token.contains(PERSON)).unwrap().clone())
+    };
+    // The authorization server is not there at first.
+    fake.set().instead.insert("/revoke".to_owned(), Reply::Json(503, json!({})));
+    person::forget_accounts(&gateway.store, PERSON).await.unwrap();
+    in_time("it is tried", async || fake.count("/revoke") > 0).await;
+    assert!(fake.set().revoked.is_empty());
+    assert!(gateway.accounts.list(&user(PERSON)).await.unwrap().is_empty(), "here it has ended at once");
+    fake.set().instead.clear();
+    gateway.clock.advance_ms(31_000);
+    in_time("the tokens are revoked", async || fake.set().revoked.len() == 2).await;
+    assert!(fake.set().revoked.contains(&access) && fake.set().revoked.contains(&refresh));
+    assert_eq!(fake.last("/revoke").get("client_secret"), Some("secret-1"), "as the client they were issued to");
+    in_time("nothing is kept", async || waiting(&gateway).await == 0).await;
+    assert_eq!(gateway.token("bob").await.split('-').nth(1), Some("bob"), "nobody else's");
+}
+
+#[tokio::test]
+async fn p57_a_revocation_that_never_works_is_given_up_after_a_day() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    fake.set().instead.insert("/revoke".to_owned(), Reply::Cut);
+    let server = gateway.spec().id.clone();
+    assert!(gateway.accounts.disconnect(&user("ana"), &server).await.unwrap(), "here it ends all the same");
+    let asked = fake.count("/revoke");
+    assert!(asked >= 1);
+    let before = fake.count("/revoke");
+    gateway.clock.advance_ms(25 * 3_600_000);
+    in_time("the last attempt", async || fake.count("/revoke") > before).await;
+    in_time("nothing is kept", async || waiting(&gateway).await == 0).await;
+    assert!(fake.set().revoked.is_empty());
+}
+
+#[tokio::test]
+async fn p57_a_disconnected_account_is_revoked_later_when_it_does_not_work_at_once() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    gateway.connect(&fake, "ana").await;
+    fake.set().instead.insert("/revoke".to_owned(), Reply::Json(500, json!({})));
+    let server = gateway.spec().id.clone();
+    assert!(gateway.accounts.disconnect(&user("ana"), &server).await.unwrap());
+    fake.set().instead.clear();
+    assert!(fake.set().revoked.is_empty());
+    // Meanwhile she connects it again: the new tokens are not those.
+    gateway.connect(&fake, "ana").await;
+    gateway.clock.advance_ms(31_000);
+    in_time("the tokens are revoked", async || fake.set().revoked.len() == 2).await;
+    let token = gateway.token("ana").await;
+    assert!(!fake.set().revoked.contains(&token));
 }

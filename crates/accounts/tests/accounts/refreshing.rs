@@ -240,3 +240,91 @@ async fn p20_a_refresh_never_overwrites_an_account_that_was_connected_anew() {
     let _ = refreshing.await.unwrap();
     assert_eq!(token(&gateway.process(), &gateway.spec(), "ana").await, anew);
 }
+
+/// The same numbers every time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// 24 hours of tokens that last a minute and rotate, three processes, an authorization server
+/// that fails now and then: nobody must sign in again, and what is sent is always good.
+#[tokio::test]
+async fn p20_a_day_of_tokens_that_last_a_minute_loses_nobody() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    fake.set().expires_in = Some(60);
+    fake.set().grace = true;
+    for name in ["ana", "bob"] {
+        gateway.connect(&fake, name).await;
+    }
+    let spec = gateway.spec();
+    let mut processes = [gateway.process(), gateway.process(), gateway.process()];
+    let mut chance = Chance(20);
+    // Token, and when it was seen first.
+    let mut seen: std::collections::HashMap<String, i64> = std::collections::HashMap::new();
+    let (mut calls, mut unavailable, mut faults, mut restarts) = (0u32, 0u32, 0u32, 0usize);
+    // Until when the authorization server is down, and whether that is longer than a token lasts.
+    let (mut down_until, mut long) = (NOW, false);
+    let mut now = NOW;
+    while now < NOW + DAY_MS {
+        let step = 2_000 + i64::try_from(chance.below(9_000)).unwrap();
+        gateway.clock.advance_ms(step);
+        now += step;
+        if now >= down_until {
+            fake.set().instead.remove("/token");
+            // After a long one a process may be pausing before its next attempt for a minute.
+            long = long && now < down_until + 61_000;
+            match chance.below(60) {
+                0 => {
+                    long = chance.below(6) == 0;
+                    let for_ms = if long { 90_000 } else { 3_000 + chance.below(12_000) };
+                    down_until = now + i64::try_from(for_ms).unwrap();
+                    fake.set().instead.insert("/token".to_owned(), Reply::Json(503, json!({})));
+                    faults += 1;
+                }
+                // One bad answer, or one that is lost after it was carried out.
+                1 => fake.set().token_next = vec![(false, Reply::Json(500, json!({"error": "server_error"})))],
+                2 | 3 => fake.set().token_next = vec![(true, Reply::Cut)],
+                _ => {}
+            }
+        }
+        if chance.below(1_500) == 0 {
+            processes[restarts % 3] = gateway.process();
+            restarts += 1;
+        }
+        let accounts = &processes[usize::try_from(chance.below(3)).unwrap()];
+        for name in ["ana", "bob"] {
+            calls += 1;
+            match accounts.authorize(&spec, &user(name)).await {
+                Ok(sent) => {
+                    let sent = sent.header.to_str().unwrap().trim_start_matches("Bearer ").to_owned();
+                    assert_eq!(fake.set().access.get(&sent).map(String::as_str), Some(name));
+                    let first = *seen.entry(sent).or_insert(now);
+                    assert!(now - first < 60_000, "a token that is over was sent");
+                }
+                Err(AccountError::Unavailable(_)) if long => unavailable += 1,
+                Err(error) => panic!("{name} after {} min, long {long}: {error}", (now - NOW) / 60_000),
+            }
+        }
+    }
+    fake.set().instead.clear();
+    fake.set().token_next.clear();
+    gateway.clock.advance_ms(61_000);
+    for name in ["ana", "bob"] {
+        gateway.token(name).await;
+        assert!(gateway.accounts.list(&user(name)).await.unwrap()[0].ready);
+    }
+    let lost = gateway.events.lock().unwrap().iter().filter(|event| event.action == Action::Disconnect).count();
+    let redeemed = fake.set().redemptions;
+    println!(
+        "{calls} calls, {redeemed} redemptions, {faults} outages, {restarts} restarts, {unavailable} calls had to wait"
+    );
+    assert_eq!(lost, 0, "nobody had to sign in again");
+    assert!(redeemed > 3_000 && faults > 50 && restarts > 3, "{redeemed} {faults} {restarts}");
+}
