@@ -11,6 +11,8 @@ use http_body_util::{BodyExt as _, Limited};
 
 /// Most of a form or a token request, bytes.
 pub(crate) const FORM: usize = 64 * 1024;
+/// Fields in which people write more than one line.
+const IN_LINES: [&str; 1] = ["purpose"];
 /// Most of a registration, bytes.
 pub(crate) const REGISTRATION: usize = 16 * 1024;
 /// How long a sender may take.
@@ -41,6 +43,6 @@ pub(crate) async fn form(headers: &HeaderMap, body: Body) -> Result<Params, Body
     if !kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(BodyError::Broken);
     }
-    let params = Params::parse(&read(body, FORM).await?).map_err(|_| BodyError::Broken)?;
+    let params = Params::parse_form(&read(body, FORM).await?, &IN_LINES).map_err(|_| BodyError::Broken)?;
     if params.duplicate().is_some() { Err(BodyError::Broken) } else { Ok(params) }
 }

@@ -1,6 +1,8 @@
 //! The pages, as values: what a template shows has been bounded and cleaned here, and is
 //! escaped by the template.
 
+pub(crate) mod approvals;
+
 use askama::Template;
 use bartizan_identity::{ClientKind, ConsentView, DemoUser, PageProblem, ProviderView, StepUpView, Want};
 
@@ -423,6 +425,8 @@ pub(crate) struct Left {
     pub(crate) accounts: usize,
     /// Where one signs out at the provider.
     pub(crate) provider: Option<String>,
+    /// The browser goes there by itself.
+    pub(crate) at_once: bool,
 }
 
 #[derive(Template)]

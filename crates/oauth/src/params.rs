@@ -36,6 +36,15 @@ impl Params {
     /// # Errors
     /// [`ParamsError`]; duplicates are no error here, see [`Params::duplicate`].
     pub fn parse(text: &[u8]) -> Result<Self, ParamsError> {
+        Self::parse_form(text, &[])
+    }
+
+    /// The same, with line breaks and tabs in the values of these: what people write in more
+    /// than one line.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_form(text: &[u8], in_lines: &[&str]) -> Result<Self, ParamsError> {
         if text.len() > MAX_TEXT {
             return Err(ParamsError::TooLarge);
         }
@@ -51,7 +60,8 @@ impl Params {
                 Some(at) => (part.get(..at).unwrap_or_default(), part.get(at + 1..).unwrap_or_default()),
                 None => (part, &[][..]),
             };
-            let (name, value) = (decode(name)?, decode(value)?);
+            let name = decode(name, false)?;
+            let value = decode(value, in_lines.contains(&name.as_str()))?;
             if params.pairs.iter().any(|(known, _)| *known == name) {
                 params.duplicates.push(name);
             } else {
@@ -85,7 +95,7 @@ impl Params {
     }
 }
 
-fn decode(bytes: &[u8]) -> Result<String, ParamsError> {
+fn decode(bytes: &[u8], in_lines: bool) -> Result<String, ParamsError> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes.iter().copied();
     while let Some(byte) = rest.next() {
@@ -99,7 +109,8 @@ fn decode(bytes: &[u8]) -> Result<String, ParamsError> {
         });
     }
     let text = String::from_utf8(out).map_err(|_| ParamsError::Malformed)?;
-    if text.chars().any(char::is_control) { Err(ParamsError::Malformed) } else { Ok(text) }
+    let bad = |c: char| c.is_control() && !(in_lines && matches!(c, '\r' | '\n' | '\t'));
+    if text.chars().any(bad) { Err(ParamsError::Malformed) } else { Ok(text) }
 }
 
 fn hex(byte: u8) -> Option<u8> {
@@ -220,6 +231,16 @@ mod tests {
         #[test]
         fn any_bytes_are_an_answer(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
             let _ = Params::parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn a16_only_what_is_written_in_lines_has_line_breaks() {
+        let form = b"purpose=two%0D%0Alines%09&name=x";
+        assert_eq!(Params::parse_form(form, &["purpose"]).unwrap().get("purpose"), Some("two\r\nlines\t"));
+        assert_eq!(Params::parse(form).err(), Some(ParamsError::Malformed));
+        for bad in [&b"purpose=%00"[..], b"purpose=%1b", b"purpose=%C2%85", b"name=%0A", b"pur%0Apose=a"] {
+            assert_eq!(Params::parse_form(bad, &["purpose"]).err(), Some(ParamsError::Malformed), "{bad:?}");
         }
     }
 }

@@ -11,6 +11,10 @@ use crate::login::BrowserSession;
 use crate::problem::PageProblem;
 use crate::server::step_up::{Opened, StepUpError, Want};
 
+/// The most that a provider is asked as `max_age`, seconds: 366 days, also where any age does,
+/// because only with `max_age` must it say when the sign-in was (OpenID Connect Core §2).
+const LONGEST_S: u32 = 366 * 86_400;
+
 /// What the page shows. Texts are plain: the page escapes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepUpView {
@@ -134,7 +138,7 @@ impl Inner {
         let renew = facts.mfa_at_ms.is_none() || !has_class;
         Ok(StepUpNext::Provider(Ask {
             provider: Some(opened.provider.clone()),
-            max_age_s: Some((*max_age_s).into()),
+            max_age_s: Some((*max_age_s).min(LONGEST_S).into()),
             acr_values: acr.iter().cloned().collect(),
             prompt: renew.then(|| "login".to_owned()),
             same_person: Some((session.person.issuer.clone(), session.person.subject.clone())),

@@ -237,7 +237,7 @@ impl StepUps {
     }
 
     /// Keeps on the grant what the access is for. Uses the link up. The text as kept is
-    /// returned: without control characters, at most [`MAX_PURPOSE`] characters.
+    /// returned: in one line, without control characters, at most [`MAX_PURPOSE`] characters.
     ///
     /// # Errors
     /// [`StepUpError::NotEnough`] for an empty or longer text: the link stays good.
@@ -247,7 +247,10 @@ impl StepUps {
         session: &BrowserSession,
         text: &str,
     ) -> Result<String, StepUpError> {
-        let purpose = bartizan_oauth::text::printable(text.trim(), MAX_PURPOSE + 1);
+        // A browser counts a line break as one character and sends two.
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let line = lines.join(" ").replace('\t', " ");
+        let purpose = bartizan_oauth::text::printable(&line, MAX_PURPOSE + 1);
         let count = purpose.chars().count();
         if opened.step_up.want != Want::Purpose || count == 0 || count > MAX_PURPOSE {
             return Err(StepUpError::NotEnough);

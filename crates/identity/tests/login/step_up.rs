@@ -298,7 +298,7 @@ async fn a16_a_purpose_is_kept_on_the_grant_and_on_record() {
     let login = &bench.gateway.login;
     let handle = bench.link(Want::Purpose);
     let long = "x".repeat(501);
-    for bad in [None, Some(""), Some("  \u{200b}\n"), Some(long.as_str())] {
+    for bad in [None, Some(""), Some("  \u{200b}\n"), Some("\r\n\t\r\n"), Some(long.as_str())] {
         let refused = login.step_up_go(&handle, &bench.session, bad).await;
         assert!(matches!(refused, StepUpNext::Problem(problem) if problem.code == "bad_purpose"), "{bad:?}");
     }
