@@ -98,9 +98,7 @@ impl Provider {
     pub async fn admit(&mut self, base: &str) -> Result<()> {
         // The second is used as soon as there are several providers.
         let redirects = [format!("{base}/login/callback"), format!("{base}/login/callback/corp")];
-        // Without it, not every sign-in tells when it was.
-        let client = json!({"client_id": "bartizan", "client_secret": CLIENT_SECRET, "redirect_uris": redirects,
-            "require_auth_time": true});
+        let client = json!({"client_id": "bartizan", "client_secret": CLIENT_SECRET, "redirect_uris": redirects});
         self.tell(json!({"client": client})).await.map(drop)
     }
 

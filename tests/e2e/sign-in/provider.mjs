@@ -74,7 +74,7 @@ const issuer = `http://127.0.0.1:${server.address().port}`;
 const provider = new Provider(issuer, {
   adapter: Memory,
   clientDefaults: { grant_types: ["authorization_code", "refresh_token", EXCHANGE], response_types: ["code"] },
-  claims: { openid: ["sub"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
+  claims: { openid: ["sub", "amr", "acr", "auth_time"], email: ["email", "email_verified"], profile: ["name"], groups: ["groups"] },
   // As Entra ID and Okta do: the claims are in the id_token.
   conformIdTokenClaims: false,
   scopes: ["openid", "email", "profile", "groups", "offline_access"],
