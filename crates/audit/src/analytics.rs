@@ -182,7 +182,20 @@ mod tests {
         for (text, minutes) in [("utc", 0), ("UTC", 0), ("Z", 0), ("+14:00", 840), ("-12:00", -720), ("+05:45", 345)] {
             assert_eq!(offset_ms(Some(text)).unwrap(), minutes * 60_000, "{text}");
         }
-        for bad in ["", "z", "+1:00", "+14:01", "-15:00", "+02:60", "02:00", "+02", "+0200", "+٠٢:٠٠", "+-1:00", "Europe/Berlin"] {
+        for bad in [
+            "",
+            "z",
+            "+1:00",
+            "+14:01",
+            "-15:00",
+            "+02:60",
+            "02:00",
+            "+02",
+            "+0200",
+            "+٠٢:٠٠",
+            "+-1:00",
+            "Europe/Berlin",
+        ] {
             assert!(matches!(offset_ms(Some(bad)), Err(AskError::TimeZone)), "{bad}");
         }
     }

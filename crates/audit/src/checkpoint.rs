@@ -21,7 +21,7 @@ use crate::digest::Hex;
 use crate::verify::Checkpoint;
 
 pub use key::{CheckpointKey, PublicKey};
-pub use maker::{Checkpointer, EVERY};
+pub use maker::Checkpointer;
 
 /// Goes before the signed text, so that a signature is good for nothing else.
 pub const DOMAIN: &[u8] = b"bartizan audit checkpoint 1\0";
@@ -80,13 +80,7 @@ pub struct Signed {
 
 impl Signed {
     /// Signs the ends of all chains.
-    pub(crate) fn new(
-        key: &CheckpointKey,
-        number: i64,
-        at_ms: i64,
-        previous: Hex,
-        mut heads: Vec<Checkpoint>,
-    ) -> Self {
+    pub(crate) fn new(key: &CheckpointKey, number: i64, at_ms: i64, previous: Hex, mut heads: Vec<Checkpoint>) -> Self {
         heads.sort_by(|a, b| a.writer.cmp(&b.writer));
         let statement = Statement {
             at_ms,

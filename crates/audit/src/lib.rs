@@ -36,7 +36,7 @@ pub use analytics::{Ask, AskError, Figures, Granularity, Step, figures};
 pub use audit::{Audit, Options, Receipt, Stats, Watch};
 pub use bartizan_store::repo::alert::Hit;
 pub use bartizan_store::repo::audit_index::IndexRow;
-pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, EVERY, PublicKey, Signed, Statement};
+pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, PublicKey, Signed, Statement};
 pub use error::AuditError;
 pub use feed::Feed;
 pub use index::rebuild_index;

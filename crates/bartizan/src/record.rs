@@ -1,6 +1,7 @@
 //! What is done with the audit record behind the calls: checkpoints (L2), sinks (L5).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bartizan_audit::{Audit, Checkpointer};
 use bartizan_config::settings;
@@ -15,6 +16,7 @@ use crate::output::Failure;
 /// The work behind the record, until it is started.
 pub(crate) struct Behind {
     work: Mutex<Option<(Checkpointer, Exports)>>,
+    every: Duration,
     stats: Arc<Stats>,
 }
 
@@ -38,14 +40,15 @@ impl Behind {
         let exports = Exports::new(deps, &settings.sinks, &settings.checkpoints)
             .map_err(|why| Failure::refused("bad_sink", why))?;
         let stats = exports.stats();
-        Ok(Self { work: Mutex::new(Some((checkpointer, exports))), stats })
+        let every = Duration::from_secs(settings.checkpoints.every_s.max(1).into());
+        Ok(Self { every, work: Mutex::new(Some((checkpointer, exports))), stats })
     }
 
     /// Works without end.
     pub(crate) async fn run(&self) {
         let work = self.work.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((checkpointer, exports)) = work {
-            tokio::join!(checkpointer.run(), exports.run());
+            tokio::join!(checkpointer.run(self.every), exports.run());
         }
     }
 

@@ -11,13 +11,21 @@ use crate::environment::Environment;
 use crate::secrets;
 
 /// Where signed checkpoints go, so that they are kept where this machine cannot change them.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoints {
+    /// Seconds between two checkpoints. Default 60, at least 1.
+    pub every_s: u32,
     /// A file to append to, one checkpoint per line; best on another machine's file system.
     pub file: Option<PathBuf>,
     /// An HTTP endpoint, called for each checkpoint.
     pub webhook: Option<Webhook>,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self { every_s: 60, file: None, webhook: None }
+    }
 }
 
 /// How events are written.

@@ -8,10 +8,10 @@ mod syslog;
 
 use std::time::Duration;
 
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 use bartizan_config::export::{Format, Sink};
 use bartizan_egress::{Body, Egress, Url};
 use bytes::Bytes;
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 
 use crate::event::Event;
 use crate::format;

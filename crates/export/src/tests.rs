@@ -123,7 +123,18 @@ fn l5_cef_is_read_back_and_nothing_can_be_put_in() {
 #[test]
 fn l5_ocsf_has_the_members_its_classes_require() {
     let value: Value = serde_json::from_str(&write(Format::Ocsf, &event("call", "tools/call"))).unwrap();
-    for name in ["class_uid", "category_uid", "activity_id", "type_uid", "time", "severity_id", "metadata", "actor", "api", "src_endpoint"] {
+    for name in [
+        "class_uid",
+        "category_uid",
+        "activity_id",
+        "type_uid",
+        "time",
+        "severity_id",
+        "metadata",
+        "actor",
+        "api",
+        "src_endpoint",
+    ] {
         assert!(!value[name].is_null(), "{name}");
     }
     assert_eq!((value["class_uid"].as_u64(), value["type_uid"].as_u64()), (Some(6003), Some(600_303)));
@@ -157,7 +168,10 @@ fn l5_ecs_has_its_names() {
 #[test]
 fn l5_native_is_the_record_with_its_identity() {
     let value: Value = serde_json::from_str(&write(Format::Native, &event("call", "x"))).unwrap();
-    assert_eq!((&value["writer"], &value["seq"], &value["id"]), (&json!("00112233445566aa"), &json!(7), &json!("019abc")));
+    assert_eq!(
+        (&value["writer"], &value["seq"], &value["id"]),
+        (&json!("00112233445566aa"), &json!(7), &json!("019abc"))
+    );
     assert_eq!(value["who"]["principal"], "user:x");
     let mut erased = row("call", "x");
     erased.who = None;

@@ -71,7 +71,9 @@ async fn l5_nothing_is_lost_while_a_sink_is_down_and_the_lag_is_on_record() {
         let methods: Vec<String> = endpoint
             .all()
             .iter()
-            .flat_map(|request| String::from_utf8(request.body.clone()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>())
+            .flat_map(|request| {
+                String::from_utf8(request.body.clone()).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+            })
             .filter_map(|line| serde_json::from_str::<Value>(&line).unwrap()["method"].as_str().map(str::to_owned))
             .filter(|method| method.starts_with("export/"))
             .collect();
@@ -126,7 +128,8 @@ async fn l5_an_otlp_collector_gets_every_field() {
     let (dir, endpoint) = (tempfile::tempdir().unwrap(), Endpoint::new().await);
     let bench = Bench::at(dir.path(), &[]).await;
     let headers = json!({"x-api-key": "k"});
-    let (task, _) = bench.export(json!({"id": "otel", "format": "ecs", "otlp": {"endpoint": endpoint.url, "headers": headers}}));
+    let (task, _) =
+        bench.export(json!({"id": "otel", "format": "ecs", "otlp": {"endpoint": endpoint.url, "headers": headers}}));
     let sent = bench.events(1).await;
     until("it arrives", || !endpoint.all().is_empty()).await;
     let request = endpoint.all().remove(0);
@@ -134,7 +137,10 @@ async fn l5_an_otlp_collector_gets_every_field() {
     assert_eq!((request.header("content-type"), request.header("x-api-key")), ("application/json", "k"));
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     let resource = &body["resourceLogs"][0];
-    assert_eq!(resource["resource"]["attributes"][0], json!({"key": "service.name", "value": {"stringValue": "bartizan"}}));
+    assert_eq!(
+        resource["resource"]["attributes"][0],
+        json!({"key": "service.name", "value": {"stringValue": "bartizan"}})
+    );
     assert_eq!(resource["scopeLogs"][0]["scope"]["name"], "bartizan.audit");
     let record = &resource["scopeLogs"][0]["logRecords"][0];
     assert_eq!(record["timeUnixNano"], format!("{}", i128::from(support::NOW) * 1_000_000));
@@ -223,8 +229,10 @@ async fn l5_an_object_store_gets_signed_objects_that_another_attempt_replaces() 
     let expected = format!("/bucket/audit/2026/09/21/{}-000000000001-000000000030.jsonl.gz", bench.audit.writer());
     assert_eq!(path, expected);
     let lines = unzip(&all[0].body);
-    let got: Vec<String> =
-        lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned()).collect();
+    let got: Vec<String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(got, sent);
     task.abort();
     bench.end().await;
@@ -271,7 +279,8 @@ async fn l5_files_are_rotated_compressed_and_mended_after_a_crash() {
     bench.clock.advance_ms(86_400_000);
     sent.extend(bench.events(5).await);
     let (task, _) = bench.export(config());
-    until("the rest is written", || lines_of(&folder).iter().filter(|line| !line.ends_with("of a li")).count() >= 60).await;
+    until("the rest is written", || lines_of(&folder).iter().filter(|line| !line.ends_with("of a li")).count() >= 60)
+        .await;
     until("the former day is compressed", || {
         let open = files(&folder).into_iter().filter(|path| path.extension().unwrap() == "jsonl");
         open.map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).all(|name| name.contains("20260922"))
@@ -360,7 +369,8 @@ async fn l5_a_real_syslog_receiver_over_tls_gets_all_also_after_it_was_killed() 
     sent.extend(bench.events(60).await);
     until("it is noticed", || stats.all()["siem"].error.is_some()).await;
     let _receiver = rsyslog(dir.path(), port, &out);
-    let arrived = || messages(&out).iter().map(|(_, event)| event["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
+    let arrived =
+        || messages(&out).iter().map(|(_, event)| event["id"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>();
     until("all arrive", || arrived().len() >= sent.len()).await;
     assert_eq!(arrived(), sent);
     let (head, _) = messages(&out).remove(0);
@@ -383,12 +393,18 @@ async fn l5_sinks_that_cannot_work_are_refused_with_their_place() {
         (json!({"id": "a", "http": {"url": "https://x", "secret": "short"}}), "whsec_"),
         (json!({"id": "a", "http": {"url": "nothing", "secret": SECRET}}), "URL"),
         (json!({"id": "a", "otlp": {"endpoint": "https://x", "headers": {"a b": "c"}}}), "header"),
-        (json!({"id": "a", "s3": {"url": "https://x/b", "region": "r", "prefix": "/../", "access_key_id": "i",
-                                  "secret_access_key": "s"}}), "`prefix`"),
+        (
+            json!({"id": "a", "s3": {"url": "https://x/b", "region": "r", "prefix": "/../", "access_key_id": "i",
+                                  "secret_access_key": "s"}}),
+            "`prefix`",
+        ),
     ] {
         let sink: bartizan_config::export::Sink = serde_json::from_value(sink).unwrap();
         let error = bartizan_export::Exports::new(bench.deps(), &[sink], &Default::default()).err().unwrap();
-        assert!(error.starts_with("audit.sinks[0]: ") && error.to_lowercase().contains(&expected.to_lowercase()), "{error}");
+        assert!(
+            error.starts_with("audit.sinks[0]: ") && error.to_lowercase().contains(&expected.to_lowercase()),
+            "{error}"
+        );
     }
     bench.end().await;
 }

@@ -16,8 +16,6 @@ use crate::digest::Hex;
 use crate::error::AuditError;
 use crate::verify::Checkpoint;
 
-/// Time between two checkpoints.
-pub const EVERY: Duration = Duration::from_secs(60);
 /// Where nothing happens, one an hour is enough.
 const QUIET_MS: i64 = 3_600_000;
 const LEASE: &str = "audit_checkpoint";
@@ -40,10 +38,10 @@ impl Checkpointer {
         Self { audit, store, vault, clock }
     }
 
-    /// Works without end.
-    pub async fn run(&self) {
+    /// Works without end; usually once a minute.
+    pub async fn run(&self, every: Duration) {
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(every).await;
             if let Err(error) = self.round().await {
                 tracing::warn!(%error, "no audit checkpoint could be made");
             }

@@ -7,7 +7,9 @@ use crate::verify::Checkpoint;
 pub(super) fn root(heads: &[Checkpoint]) -> Hex {
     let leaves: Vec<[u8; 32]> = heads
         .iter()
-        .map(|head| sha256(&[&[0], head.writer.as_bytes(), b":", head.seq.to_string().as_bytes(), b":", head.hash.as_bytes()]))
+        .map(|head| {
+            sha256(&[&[0], head.writer.as_bytes(), b":", head.seq.to_string().as_bytes(), b":", head.hash.as_bytes()])
+        })
         .collect();
     Hex::from_digest(&tree(&leaves))
 }

@@ -77,7 +77,8 @@ impl Files {
     fn rotate(&self, writer: &str, path: &Path) -> io::Result<()> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let ending = format!(".{}.gz", self.extension);
-        let free = (1..u32::MAX).map(|n| self.folder.join(format!("{stem}-{n:04}{ending}"))).find(|path| !path.exists());
+        let free =
+            (1..u32::MAX).map(|n| self.folder.join(format!("{stem}-{n:04}{ending}"))).find(|path| !path.exists());
         let target = free.ok_or_else(|| io::Error::other("no name is free"))?;
         let temporary = self.folder.join(format!("{stem}.new"));
         let out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

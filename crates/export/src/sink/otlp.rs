@@ -31,7 +31,9 @@ impl Otlp {
         let answer = request(egress, &self.url, Method::POST, all, body.into()).await?;
         // What the collector rejected it would reject again; the protocol forbids another attempt.
         let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-        if let Some(partial) = answer.get("partialSuccess").filter(|partial| partial.get("rejectedLogRecords").is_some()) {
+        if let Some(partial) =
+            answer.get("partialSuccess").filter(|partial| partial.get("rejectedLogRecords").is_some())
+        {
             tracing::warn!(%partial, batch = batch.id(), "the collector rejected events");
         }
         Ok(())

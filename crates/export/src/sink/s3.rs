@@ -27,7 +27,9 @@ impl S3 {
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if !config.prefix.chars().all(plain) || config.prefix.starts_with('/') {
-            return Err("`prefix` may hold letters, digits, `-`, `_`, `.` and `/`, and must not begin with `/`".to_owned());
+            return Err(
+                "`prefix` may hold letters, digits, `-`, `_`, `.` and `/`, and must not begin with `/`".to_owned()
+            );
         }
         Ok(Self {
             base,
@@ -76,8 +78,7 @@ impl S3 {
         for (name, value) in &headers {
             signed.push((name.to_string(), value.to_str().unwrap_or_default().to_owned()));
         }
-        let keys =
-            Keys { id: self.id.expose(), secret: self.secret.expose(), region: &self.region, service: "s3" };
+        let keys = Keys { id: self.id.expose(), secret: self.secret.expose(), region: &self.region, service: "s3" };
         let canonical = Canonical { method: "PUT", path: url.path(), query: "", headers: signed, body: &body };
         let mut value = HeaderValue::try_from(authorization(&keys, canonical, &time)).map_err(SinkError::new)?;
         value.set_sensitive(true);

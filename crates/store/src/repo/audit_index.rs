@@ -6,7 +6,7 @@ mod figures;
 mod search;
 
 pub use bulk::{Batch, index};
-pub use figures::{About, Day, days, nth_duration_us};
+pub use figures::{About, Day, days, figure_texts, nth_duration_us};
 pub use search::{Cursor, Filter, Page, search};
 
 use crate::engine::Store;

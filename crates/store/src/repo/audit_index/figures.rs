@@ -73,6 +73,11 @@ pub(super) fn statements() -> Vec<Statement> {
         .collect()
 }
 
+/// The texts of every question, for a look at how the database answers them.
+pub fn figure_texts() -> Vec<String> {
+    statements().iter().map(|statement| statement.text().as_str().to_owned()).collect()
+}
+
 /// Calls per day of a time zone so many milliseconds east of UTC, in order; days without
 /// calls are left out.
 ///

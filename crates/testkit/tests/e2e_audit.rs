@@ -1,0 +1,255 @@
+//! The record through the whole product: what it holds, what proves it, where it goes.
+
+#![allow(clippy::indexing_slicing, reason = "helpers of tests")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use bartizan_testkit::client::{Identity, ModernClient};
+use bartizan_testkit::fixture::{Era, Fixture, Options};
+use bartizan_testkit::product::{Config, Product, http_server};
+use bartizan_testkit::tools::{self, Part};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+
+/// Made up.
+const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+
+fn config(upstream: &Fixture) -> Config {
+    Config::new().server(http_server("fx", &upstream.url(), &["test_simple_text".to_owned()]))
+}
+
+/// Runs a command of the product and reads its JSON.
+async fn said(product: &Product, args: &[&str]) -> Result<(Option<i32>, Value)> {
+    let all = [&["--json"][..], args].concat();
+    let output = product.command(&all).await?;
+    let value = serde_json::from_str(&output.stdout).with_context(|| format!("{}{}", output.stdout, output.stderr))?;
+    Ok((output.code, value))
+}
+
+/// An endpoint that keeps the ids of events that arrive.
+async fn endpoint() -> Result<(String, Arc<Mutex<Vec<String>>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/in", listener.local_addr()?);
+    let ids = Arc::<Mutex<Vec<String>>>::default();
+    let kept = Arc::clone(&ids);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let kept = Arc::clone(&kept);
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                loop {
+                    let mut length = 0;
+                    loop {
+                        let mut line = String::new();
+                        if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                        if let Some(text) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                            length = text.trim().parse().unwrap_or(0);
+                        }
+                        if line == "\r\n" {
+                            break;
+                        }
+                    }
+                    let mut body = vec![0; length];
+                    if stream.read_exact(&mut body).await.is_err() {
+                        return;
+                    }
+                    let events = String::from_utf8_lossy(&body).into_owned();
+                    let found = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                    kept.lock()
+                        .expect("no panic")
+                        .extend(found.filter_map(|event| Some(event["id"].as_str()?.to_owned())));
+                    if stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok((url, ids))
+}
+
+async fn until(what: &str, mut so: impl FnMut() -> bool) -> Result<()> {
+    for _ in 0..1_500 {
+        if so() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("never: {what}")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l4_every_column_of_the_portal_log_is_there_and_true() -> Result<()> {
+    if !tools::ready("l4_every_column_of_the_portal_log_is_there_and_true", &[Part::Product]) {
+        return Ok(());
+    }
+    let upstream = Fixture::start(Options::of(Era::Modern)).await?;
+    let config =
+        config(&upstream).set("trusted_proxies", json!(["127.0.0.1"])).set("country_header", json!("x-country"));
+    let product = Product::serve(config).await?;
+    let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
+    let from = [("x-country", "DE"), ("x-forwarded-for", "203.0.113.9")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    client
+        .once_with("tools/call", json!({"name": "fx_test_simple_text", "arguments": {}}), &from)
+        .await
+        .map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    let refused = client.once_with("tools/call", json!({"name": "fx_nothing", "arguments": {}}), &from).await;
+    ensure!(refused.is_err());
+    let (code, found) = said(&product, &["audit", "search", "--kind", "call", "--dataset", "mcp_portal_logs"]).await?;
+    ensure!(code == Some(0), "{found}");
+    let lines = found["mcp_portal_logs"].as_array().context("lines")?;
+    ensure!(lines.len() == 2, "{found}");
+    let names = [
+        "ClientCountry",
+        "ClientIP",
+        "ColoCode",
+        "Datetime",
+        "Error",
+        "Method",
+        "PortalAUD",
+        "PortalID",
+        "PromptGetName",
+        "ResourceReadURI",
+        "ServerAUD",
+        "ServerID",
+        "ServerResponseDurationMs",
+        "ServerURL",
+        "SessionID",
+        "Success",
+        "ToolCallName",
+        "UserEmail",
+        "UserID",
+    ];
+    for line in lines {
+        for name in names {
+            ensure!(!line[name].is_null(), "{name} is missing: {line}");
+        }
+    }
+    let (good, bad) = (&lines[0], &lines[1]);
+    ensure!(good["ClientCountry"] == "DE" && good["ClientIP"] == "203.0.113.9", "{good}");
+    ensure!(good["Method"] == "tools/call" && good["ToolCallName"] == "test_simple_text", "{good}");
+    ensure!(good["PortalID"] == "default" && good["PortalAUD"] == product.url().as_str(), "{good}");
+    ensure!(good["ServerID"] == "fx" && good["ServerAUD"] == product.server_url("fx").as_str(), "{good}");
+    ensure!(good["ServerURL"] == upstream.url().as_str(), "{good}");
+    ensure!(good["Success"] == true && good["Error"] == "" && good["UserID"] == "agent", "{good}");
+    ensure!(good["PromptGetName"] == "" && good["ResourceReadURI"] == "", "{good}");
+    ensure!(
+        good["Status"] == "success" && good["Capability"] == "test_simple_text" && good["Server"] == "fx",
+        "{good}"
+    );
+    let writer = product.data().join("audit").join(good["ColoCode"].as_str().unwrap_or_default());
+    ensure!(writer.is_dir(), "the process that answered: {good}");
+    ensure!(
+        good["ServerResponseDurationMs"].as_i64().unwrap_or(-1) <= good["Duration"].as_i64().unwrap_or(-2),
+        "{good}"
+    );
+    ensure!(bad["Success"] == false && bad["Status"] == "error" && bad["Error"] != "", "{bad}");
+    ensure!(bad["Capability"] == "fx_nothing" && bad["ServerURL"] == "", "{bad}");
+    // The members of L1 beside them.
+    for name in
+        ["id", "kind", "principal_kind", "verdict", "policy_version", "request_bytes", "total_us", "era", "outcome"]
+    {
+        ensure!(!good[name].is_null(), "{name}: {good}");
+    }
+    ensure!(good["who"]["country"] == "DE" && good["class"] == "read", "{good}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_a_tail_cut_off_after_the_fact_is_found_with_the_checkpoints_kept_elsewhere() -> Result<()> {
+    let test = "l2_a_tail_cut_off_after_the_fact_is_found_with_the_checkpoints_kept_elsewhere";
+    if !tools::ready(test, &[Part::Product]) {
+        return Ok(());
+    }
+    let outside = tempfile::tempdir()?;
+    let (kept, key) = (outside.path().join("kept.jsonl"), outside.path().join("key.pem"));
+    let upstream = Fixture::start(Options::of(Era::Modern)).await?;
+    let audit = json!({"checkpoints": {"every_s": 1, "file": kept}});
+    let mut product = Product::serve(config(&upstream).set("audit", audit)).await?;
+    let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
+    for _ in 0..20 {
+        client.call("fx_test_simple_text", json!({})).await.map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    }
+    let heads = || -> u64 {
+        let text = std::fs::read_to_string(&kept).unwrap_or_default();
+        let last = text.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok()).unwrap_or_default();
+        last["heads"].as_array().into_iter().flatten().filter_map(|head| head["seq"].as_u64()).sum()
+    };
+    until("the calls are under a checkpoint outside", || heads() >= 20).await?;
+    let printed = product.command(&["audit", "key"]).await?;
+    std::fs::write(&key, printed.stdout)?;
+    product.stop().await?;
+    let (kept, key) = (kept.display().to_string(), key.display().to_string());
+    let with = ["audit", "verify", "--checkpoint", &kept, "--key", &key];
+    let (code, report) = said(&product, &with).await?;
+    ensure!(code == Some(0) && report["whole"] == true && report["signed"].as_u64() >= Some(2), "{report}");
+    // Whoever has the machine removes the end of the record, the checkpoints and the database.
+    for entry in std::fs::read_dir(product.data().join("audit"))? {
+        let log = entry?.path().join("00000001.log");
+        let Ok(text) = std::fs::read_to_string(&log) else { continue };
+        let lines: Vec<&str> = text.lines().collect();
+        if lines.len() > 10 {
+            let before = lines.iter().position(|line| line.contains("audit/checkpoint")).unwrap_or(10).min(10);
+            std::fs::write(&log, lines[..before].iter().map(|line| format!("{line}\n")).collect::<String>())?;
+        }
+    }
+    for name in ["bartizan.sqlite", "bartizan.sqlite-wal", "bartizan.sqlite-shm"] {
+        let _ = std::fs::remove_file(product.data().join(name));
+    }
+    let (code, report) = said(&product, &["audit", "verify"]).await?;
+    ensure!(code == Some(0) && report["whole"] == true, "without the outside nothing is missed: {report}");
+    let (code, report) = said(&product, &with).await?;
+    ensure!(code == Some(1), "{report}");
+    let findings = report["findings"].as_array().context("findings")?;
+    let cut = findings.iter().find(|one| one["kind"] == "truncated").with_context(|| report.to_string())?;
+    ensure!(cut["checkpoint"].as_u64() >= Some(20) && cut["last"].as_u64() <= Some(10), "{cut}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l5_kill_nine_in_the_middle_loses_no_event_on_its_way_out() -> Result<()> {
+    if !tools::ready("l5_kill_nine_in_the_middle_loses_no_event_on_its_way_out", &[Part::Product]) {
+        return Ok(());
+    }
+    let upstream = Fixture::start(Options::of(Era::Modern)).await?;
+    let (url, arrived) = endpoint().await?;
+    let sink = json!({"id": "siem", "batch": 20, "collect_ms": 30, "http": {"url": url, "secret": SECRET}});
+    let mut product = Product::serve(config(&upstream).set("audit", json!({"sinks": [sink]}))).await?;
+    let mut answered = BTreeSet::new();
+    for _ in 0..3 {
+        let (url, token) = (product.url(), product.token("agent").to_owned());
+        let worker = tokio::spawn(async move {
+            let client = ModernClient::new(&url, Identity::bearer(&token));
+            let mut ids = Vec::new();
+            let params = json!({"name": "fx_test_simple_text", "arguments": {}, "_meta": client.meta()});
+            let headers = client.headers("tools/call", &params);
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+            while let Ok(reply) = client.send(&headers, body.clone()).await {
+                let id = reply.header("x-request-id").map(str::to_owned);
+                match (reply.status, id, reply.bytes().await) {
+                    (200, Some(id), Ok(_)) => ids.push(id),
+                    _ => break,
+                }
+            }
+            ids
+        });
+        let before = arrived.lock().expect("no panic").len();
+        until("events are on their way", || arrived.lock().expect("no panic").len() > before + 40).await?;
+        product.kill().await?;
+        answered.extend(worker.await?);
+        product.start_again().await?;
+    }
+    ensure!(answered.len() > 50, "{}", answered.len());
+    let missing = || {
+        let here: BTreeSet<String> = arrived.lock().expect("no panic").iter().cloned().collect();
+        answered.difference(&here).count()
+    };
+    until("every answered call arrived", || missing() == 0).await?;
+    Ok(())
+}
