@@ -10,10 +10,12 @@ mod events;
 mod feed;
 mod judge;
 mod known;
+pub mod lock;
 pub mod proof;
 mod registry;
 pub mod review;
 pub mod similar;
+pub mod sync;
 
 pub use judge::{Verdict, Why, verdict};
 pub use registry::{Judged, Registry, RegistryDeps, RegistryError, Whose};

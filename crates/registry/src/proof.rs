@@ -2,9 +2,11 @@
 //! out without the head telling (P48).
 
 use aws_lc_rs::digest::{Context, SHA256};
-use bartizan_store::repo::definition::history::Line;
+use bartizan_store::repo::definition::history::{self, Line};
 use bartizan_wire::{RawJson, canonical};
 use serde::{Deserialize, Serialize};
+
+use crate::registry::{Registry, RegistryError};
 
 /// One line of the history, as it is exported.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,4 +111,50 @@ pub fn verify<'a>(
         (seq, prev) = (entry.seq, entry.hash.clone());
     }
     Ok((seq, prev))
+}
+
+/// What was approved of a definition at a time, by lines that were verified: its pin.
+pub fn approved_at<'a>(entries: &'a [Entry], server: &str, kind: &str, name: &str, at_ms: i64) -> Option<&'a str> {
+    let mut approved: Option<&str> = None;
+    for entry in entries.iter().take_while(|entry| entry.at_ms <= at_ms) {
+        if entry.server != server || entry.kind != kind || entry.name != name {
+            continue;
+        }
+        match (entry.action.as_str(), entry.pin.as_deref()) {
+            ("approved", pin) => approved = pin,
+            ("rejected", pin) if pin == approved => approved = None,
+            _ => {}
+        }
+    }
+    approved
+}
+
+impl Registry {
+    /// Lines of the history after a number, oldest first, at most 1,000.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`].
+    pub async fn entries(&self, after: i64) -> Result<Vec<Entry>, RegistryError> {
+        Ok(history::after(&self.0.store, after, 1_000).await?.iter().map(Entry::from).collect())
+    }
+
+    /// Verifies the whole history in the store up to its head. How many lines there are.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`]; a history that was changed is the inner error.
+    pub async fn verify_history(&self) -> Result<Result<i64, Broken>, RegistryError> {
+        // The head first: lines that come meanwhile follow it.
+        let (head, hash) = history::head(&self.0.store).await?;
+        let (mut seq, mut prev) = (0, String::new());
+        while seq < head {
+            let mut entries = self.entries(seq).await?;
+            entries.retain(|entry| entry.seq <= head);
+            match verify(&entries, seq, &prev) {
+                Ok((next, _)) if next == seq => return Ok(Err(Broken::Head(seq))),
+                Ok(next) => (seq, prev) = next,
+                Err(broken) => return Ok(Err(broken)),
+            }
+        }
+        Ok(if prev == hash { Ok(head) } else { Err(Broken::Head(head)) })
+    }
 }
