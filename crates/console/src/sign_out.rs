@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bartizan_identity::PageProblem;
+use bartizan_identity::{PageProblem, ProviderSignOut};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Real, unavailable};
@@ -24,7 +24,7 @@ pub(crate) struct Left {
     /// Accounts at servers.
     pub(crate) accounts: usize,
     /// Where one signs out at the provider as well.
-    pub(crate) provider: Option<String>,
+    pub(crate) provider: Option<ProviderSignOut>,
 }
 
 impl Real {

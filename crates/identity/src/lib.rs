@@ -28,7 +28,7 @@ pub use event::{Action, IdentityEvent, Recorder};
 pub use facts::KeptFacts;
 pub use login::{
     Ask, Begin, BrowserSession, BrowserSessions, DemoUser, KnownProvider, LocalPath, Login, LoginDeps, Person,
-    ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView, SubjectKind, SubjectProblem,
+    ProviderSignOut, ProviderView, Providers, ReturnTo, SignedIn, StepUpNext, StepUpView, SubjectKind, SubjectProblem,
 };
 pub use problem::PageProblem;
 pub use sealing::GrantKeys;

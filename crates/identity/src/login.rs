@@ -249,13 +249,18 @@ impl Login {
     }
 
     /// Where a person signs out at the provider as well, if it has such a page; an `https`
-    /// URL (or `http` on loopback).
-    pub async fn provider_sign_out(&self, session: &BrowserSession) -> Option<String> {
+    /// URL (or `http` on loopback). With the ID token of the sign-in the provider knows whom it
+    /// is asked for and by whom, and need not ask (OpenID Connect RP-Initiated Logout 1.0,
+    /// section 2).
+    pub async fn provider_sign_out(&self, session: &BrowserSession) -> Option<ProviderSignOut> {
         let providers = (self.inner.deps.providers)();
         let provider = providers.iter().find(|provider| provider.id == session.provider)?;
         let metadata = self.inner.metadata(provider).await.ok()?;
         let page = metadata.end_session_endpoint.as_ref()?;
-        Some(Builder::new().add("client_id", &provider.client_id).append_to(page))
+        let hint = self.inner.id_token_hint(&session.person.id, provider).await;
+        let query = Builder::new().add("client_id", &provider.client_id);
+        let query = query.add_some("id_token_hint", hint.as_ref().map(|hint| hint.expose().as_str()));
+        Some(ProviderSignOut { url: query.append_to(page), is_known: hint.is_some() })
     }
 
     /// Signs in a demo user. Refused when there is none of that address, which is always so
@@ -291,6 +296,15 @@ impl Login {
         let (session, cookie) = self.inner.establish(&said, how, headers).await?;
         Ok(SignedIn { session, set_cookies: vec![cookie], return_to })
     }
+}
+
+/// The way out at a provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderSignOut {
+    /// Where the browser goes.
+    pub url: String,
+    /// The provider is shown who leaves, so that it need not ask.
+    pub is_known: bool,
 }
 
 impl Login {

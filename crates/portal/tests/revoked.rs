@@ -139,6 +139,61 @@ async fn a11_a_call_without_a_stream_ends_with_its_credential() {
     eventually("it is cancelled upstream", || world.fixture.stats().of("cancelled") == 1).await;
 }
 
+/// The message that ends a call on its stream.
+async fn last_word(events: &mut Events, what: &str) -> Value {
+    let end = async {
+        let mut last = None;
+        while let Some(message) = events.message().await.unwrap() {
+            last = message.get("result").is_some().then_some(message).or(last);
+        }
+        last
+    };
+    let last = tokio::time::timeout(SOON, end).await;
+    last.unwrap_or_else(|_| panic!("{what} went on")).unwrap_or_else(|| panic!("{what} ended without a word"))
+}
+
+#[tokio::test]
+async fn a25_a_running_call_is_told_why_it_ends() {
+    let world = World::with(Setup { head_hold_ms: Some(50), ..Setup::default() }).await;
+    let client = world.service("ci", FIX).await;
+    let (mut modern, mut legacy) = tokio::join!(call(&client, false), call(&client, true));
+    world.identity.tokens().delete("ci").await.unwrap();
+    for (what, events) in [("a modern call", &mut modern), ("a legacy call", &mut legacy)] {
+        let result = last_word(events, what).await["result"].clone();
+        assert_eq!(result["isError"], true, "{what}: {result}");
+        assert_eq!(result["_meta"]["bartizan/decision"]["code"], "unauthenticated", "{what}: {result}");
+    }
+    eventually("both are cancelled upstream", || world.fixture.stats().of("cancelled") >= 2).await;
+    let calls = world.events_of("call").await;
+    let ended = calls.iter().filter(|event| event["verdict"]["code"] == "unauthenticated");
+    assert_eq!(ended.filter(|event| event["outcome"] == "unknown").count(), 2, "{calls:?}");
+}
+
+/// A parked call has no connection that could end: the process that holds it ends it.
+#[tokio::test]
+async fn a14_a_parked_call_ends_with_its_credential() {
+    let world = World::with(Setup { era: Era::Legacy, ..Setup::default() }).await;
+    let client = world.service("ci", FIX).await;
+    let params = json!({"name": "test_elicitation", "arguments": {"message": "who?"}});
+    let able = json!({"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}});
+    let (status, asked) =
+        support::response(client.modern_meta(&json!(1), "tools/call", &params, able).await, &json!(1)).await;
+    assert_eq!((status, &asked["result"]["resultType"]), (200, &json!("input_required")), "{asked}");
+    world.identity.tokens().delete("ci").await.unwrap();
+    eventually("it is cancelled upstream", || world.fixture.stats().of("cancelled") == 1).await;
+    let mut tries = 0;
+    let ended = loop {
+        let calls = world.events_of("call").await;
+        if let Some(ended) = calls.into_iter().find(|event| event["verdict"]["code"] == "unauthenticated") {
+            break ended;
+        }
+        tries += 1;
+        assert!(tries < 100, "its end is not on record");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((&ended["principal_kind"], &ended["outcome"]), (&json!("service"), &json!("unknown")), "{ended}");
+}
+
 /// The attack: what a leaked token opened goes on after the token was taken away, when
 /// nobody asks.
 #[tokio::test]

@@ -86,6 +86,16 @@ const provider = new Provider(issuer, {
   jwks: { keys: [{ ...privateKey.export({ format: "jwk" }), alg: "RS256", use: "sig", kid: "one" }] },
   cookies: { keys: [randomBytes(24).toString("hex")] },
   pkce: { required: () => true },
+  // Asked by whoever holds the ID token of the session, it does not ask the person again.
+  features: {
+    rpInitiatedLogout: {
+      logoutSource(context, form) {
+        const known = context.oidc.entities?.IdTokenHint;
+        const go = known ? '<script>document.forms[0].append(Object.assign(document.createElement("input"), { type: "hidden", name: "logout", value: "yes" })); document.forms[0].submit()</script>' : "";
+        context.body = `<!doctype html><title>Sign out</title>${form}<button type="submit" form="op.logoutForm" name="logout" value="yes">Yes</button>${go}`;
+      },
+    },
+  },
   ttl: { IdToken: wanted.idTokenTtl ?? 3600, Session: 86400, Grant: 86400, Interaction: 3600, AccessToken: wanted.accessTokenTtl ?? 3600, RefreshToken: 86400 },
 });
 

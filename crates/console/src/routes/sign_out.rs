@@ -2,8 +2,9 @@
 
 use axum::extract::{Request, State};
 use axum::response::Response;
-use bartizan_identity::BrowserSession;
-use http::header::SET_COOKIE;
+use bartizan_identity::{BrowserSession, ProviderSignOut};
+use http::HeaderValue;
+use http::header::{REFRESH, SET_COOKIE};
 
 use crate::backend::Backend;
 use crate::console::Console;
@@ -12,6 +13,10 @@ use crate::headers::Window;
 use crate::pages;
 use crate::routes::connect::address;
 use crate::upstream::Visit;
+
+/// The browser goes on to the provider by itself after this time; until then the page can be
+/// read.
+const READ_S: u32 = 4;
 
 /// `POST /logout`: of this browser; with `everywhere`, of all browsers and clients, and with
 /// `accounts` of the servers as well.
@@ -31,15 +36,23 @@ pub(crate) async fn sign_out<B: Backend>(State(console): State<Console<B>>, requ
     let accounts = form.fields.get("accounts") == Some("yes");
     match console.0.backend.sign_out_everywhere(Visit { session: &session, ip }, accounts).await {
         Ok(left) => {
-            let web = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+            let web = |out: &ProviderSignOut| out.url.starts_with("https://") || out.url.starts_with("http://");
+            let provider = left.provider.filter(web);
+            let at_once = provider.as_ref().is_some_and(|provider| provider.is_known);
             let page = pages::Left {
                 chrome: console.chrome(None),
                 browsers: left.browsers,
                 clients: left.clients,
                 accounts: left.accounts,
-                provider: left.provider.filter(web),
+                at_once,
+                provider: provider.map(|provider| provider.url),
             };
-            let done = console.show(&page, Window::Own);
+            let mut done = console.show(&page, Window::Own);
+            if let Some(on) = page.provider.as_ref().filter(|_| at_once) {
+                // A header, because the page stays as it is for whoever stops it there.
+                let on = HeaderValue::try_from(format!("{READ_S}; url={on}"));
+                done.headers_mut().extend(on.ok().map(|on| (REFRESH, on)));
+            }
             end(&console, &session, done).await
         }
         Err(problem) => console.problem(&problem),

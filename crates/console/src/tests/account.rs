@@ -55,11 +55,15 @@ async fn p39_signing_out_everywhere_says_what_ended() {
     for wanted in ["<dt>Browsers</dt><dd>3</dd>", "<dt>Clients</dt><dd>2</dd>", "<dt>Accounts</dt><dd>0</dd>"] {
         assert!(page.contains(wanted), "{wanted}\n{page}");
     }
-    assert!(page.contains(r#"href="https://corp.example/logout?client_id=bartizan""#), "{page}");
+    assert!(page.contains("https://corp.example/logout?client_id=bartizan"), "{page}");
+    assert!(page.contains("Sign out there as well"), "a provider that does not know who asks is left to the person");
     let fake = Fake::default();
     let app = app(&fake);
     let answer = send(&app, form("/logout", "csrf=csrf-of-s1&action=everywhere&accounts=yes")).await;
     assert!(answer.headers()[SET_COOKIE].to_str().unwrap().contains("Max-Age=0"));
+    // One that knows is gone to without a click, after a moment for reading.
+    let on = "4; url=https://corp.example/logout?client_id=bartizan&id_token_hint=e30";
+    assert_eq!(answer.headers()["refresh"], on);
     assert_eq!(fake.done(), ["everywhere p1 true", "end s1"]);
     // Sabotage: a page of somebody else cannot do it to a person.
     let fake = Fake::default();

@@ -347,7 +347,9 @@ impl Backend for Fake {
 
     async fn sign_out_everywhere(&self, visit: Visit<'_>, accounts: bool) -> Result<Left, PageProblem> {
         self.did(format!("everywhere {} {accounts}", visit.session.person.id));
-        let provider = Some("https://corp.example/logout?client_id=bartizan".to_owned());
+        let url = "https://corp.example/logout?client_id=bartizan&id_token_hint=e30".to_owned();
+        // Whoever keeps the accounts signed in without an ID token, here.
+        let provider = Some(bartizan_identity::ProviderSignOut { url, is_known: accounts });
         Ok(Left { clients: 2, browsers: 3, accounts: usize::from(accounts), provider })
     }
 }

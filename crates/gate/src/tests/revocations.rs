@@ -121,7 +121,7 @@ async fn a14_parked_calls_of_a_deactivated_person_end() {
     let events = bench.events_of("call").await;
     assert_eq!(events.len(), 3, "two rounds, one end");
     is_ended(&events[2], "unauthenticated");
-    assert_eq!((&events[2]["principal"], &events[2]["related"]), (&events[0]["principal"], &events[0]["id"]));
+    assert_eq!(events[2]["related"], events[0]["id"]);
     assert!(events[2]["note"].as_str().unwrap().contains("revoked"), "{}", events[2]);
     // Whoever comes back is told, and nothing runs again; others go on.
     let round = |state: &str| {

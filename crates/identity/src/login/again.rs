@@ -31,6 +31,8 @@ const LEASE_MS: i64 = 30_000;
 /// How long the others wait for its answer.
 const WAIT: Duration = Duration::from_secs(8);
 const LOOK: Duration = Duration::from_millis(200);
+/// Longest ID token that is put into an address, bytes.
+const MAX_HINT: usize = 6 * 1024;
 /// Attempts to keep tokens that were renewed already, and the pause between them.
 const STORE_ATTEMPTS: u32 = 6;
 const STORE_PAUSE: Duration = Duration::from_millis(300);
@@ -164,6 +166,15 @@ impl Inner {
                 None => tracing::debug!("tokens of a sign-in met others"),
             }
         }
+    }
+
+    /// The newest ID token of a person's sign-in, when it is of this provider and short enough
+    /// for an address. A provider takes an expired one as well.
+    pub(super) async fn id_token_hint(&self, person: &str, provider: &IdentityProvider) -> Option<Secret<String>> {
+        let (_, mut kept) = self.kept(person).await?;
+        let same = kept.provider == provider.id && kept.issuer == provider.issuer;
+        let token = Secret::new(kept.id_token.take()?);
+        (same && kept.client_id == provider.client_id && token.expose().len() <= MAX_HINT).then_some(token)
     }
 
     async fn put(&self, person: &str, old: i64, kept: &Kept) -> Option<i64> {

@@ -50,7 +50,9 @@ async fn a2_a_person_signs_in() {
     let event = gateway.events.lock().unwrap().last().cloned().unwrap();
     assert!(event.ok && event.person.as_deref() == Some("ana@corp.example"));
     let out = gateway.login.provider_sign_out(&session).await.unwrap();
-    assert_eq!(out, format!("{}/end?client_id={CLIENT}", provider.issuer));
+    let (way, hint) = out.url.split_once("&id_token_hint=").unwrap();
+    assert_eq!(way, format!("{}/end?client_id={CLIENT}", provider.issuer));
+    assert!(out.is_known && hint.split('.').count() == 3, "{hint}");
     let request = provider.set().last_token_request.clone();
     assert!(!request.contains("client_secret="), "the secret travels in one place only");
 }
