@@ -121,6 +121,7 @@ impl Walk<'_> {
                 report.skipped(Step::Challenge, "no sign-in: the server's credential is configured, or it needs none");
                 None
             }
+            (Transport::Http { .. }, Credential::Assertion(_)) => return self.guarded(report).await,
             _ => {
                 report.skipped(Step::Challenge, "the credential's strategy needs a caller, and this command is none");
                 // Without it the server would refuse, and be blamed for what is right.
@@ -129,6 +130,28 @@ impl Walk<'_> {
             }
         };
         self.mcp(authority, report).await
+    }
+
+    /// A server that believes assertions has to refuse whoever brings none (P59): else anybody who reaches it goes
+    /// past the gateway.
+    async fn guarded(&self, report: &mut Report) -> Result<(), Ended> {
+        let asks: Arc<str> = "service:bartizan".into();
+        let target = Target { spec: Arc::clone(self.spec), principal: Arc::clone(&asks), caller: asks, authority: None };
+        let profile = Arc::new(ClientProfile::plain(Revision::V2025_11_25));
+        match self.upstreams.discover(&target, &profile).await {
+            Ok(_) => {
+                let text = "open origin: the server answers without an assertion, so whoever reaches it goes past \
+                            the gateway; guard it (docs/how-to/guard-an-origin.md)";
+                return Err(report.bad(Step::Challenge, text));
+            }
+            Err(UpstreamError::Auth { status, .. }) => {
+                report.good(Step::Challenge, format!("{status} without an assertion, as it should be"));
+            }
+            Err(error) => return Err(report.bad(Step::Challenge, format!("not known whether it is open: {error}"))),
+        }
+        // Assertions are about callers, and this command is none.
+        report.skipped(Step::Handshake, "not tried without a caller");
+        Ok(())
     }
 
     async fn discover(&self, url: &str, config: &OauthConfig, report: &mut Report) -> Result<Found, Ended> {
