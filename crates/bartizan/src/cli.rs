@@ -37,6 +37,12 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Check a configuration and report all problems. Exit code 0: none, 1: some, 2: cannot be checked.
     Check(Check),
+    /// Show what `apply` would change, and who may do more or less after it.
+    Plan(Plan),
+    /// Make the objects of the store those of a folder: all of them, or none.
+    Apply(Apply),
+    /// Print the objects of the store as files have them, without secrets.
+    Export(Export),
     /// Print the JSON schema of the configuration file, for editors.
     Schema,
     /// Show what would happen to a call, stage by stage, and the rule that decides.
@@ -69,6 +75,12 @@ pub(crate) enum Command {
     /// Show alerts, and try where they go.
     #[command(subcommand)]
     Alert(AlertCommand),
+    /// What waits for somebody's yes or no, and answering it.
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
+    /// Review what servers offer: what is new, what changed, what is approved.
+    #[command(subcommand)]
+    Definition(DefinitionCommand),
     /// Print the certificate of the installation's own authority, for clients to trust (`tls: internal`).
     Ca(ConfigArg),
     /// Show the state of an installation: process, configuration, servers.
@@ -94,6 +106,42 @@ pub(crate) struct ConfigArg {
     /// Configuration file.
     #[arg(short, long, value_name = "FILE", env = "BARTIZAN_CONFIG")]
     pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Plan {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Folder with resource files (`*.yaml`): servers, portals, policies, grants and so on.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Exit code 1 when something would change: for watching whether the store is as the files say.
+    #[arg(long)]
+    pub(crate) detect: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Folder with resource files (`*.yaml`): servers, portals, policies, grants and so on.
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Git revision of the folder, for the record.
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) git_revision: Option<String>,
+    /// What it is for, for the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// Only if the store is still at this revision, which `plan` shows.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) revision: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +221,8 @@ pub(crate) struct Explain {
     /// Portal the call comes through; `none` for the server's own endpoint.
     #[arg(long, value_name = "PORTAL", default_value = "default")]
     pub(crate) portal: String,
+    #[command(flatten)]
+    pub(crate) circumstances: crate::commands::explain::Circumstances,
 }
 
 #[derive(Debug, Args)]
@@ -305,6 +355,158 @@ pub(crate) struct Stdio {
     /// Forget the tokens that are kept for this URL, and end.
     #[arg(long)]
     pub(crate) forget: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DefinitionCommand {
+    /// List definitions.
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Only of this server.
+        #[arg(long, value_name = "ID")]
+        server: Option<String>,
+        /// Only `quarantined`, `changed`, `approved`, `rejected` or `missing` ones.
+        #[arg(long, value_name = "STATE")]
+        state: Option<String>,
+    },
+    /// Show what changed since a definition was approved. Exit code 1: something did.
+    Diff(DefinitionArg),
+    /// Approve what was seen last.
+    Approve {
+        #[command(flatten)]
+        what: DefinitionArg,
+        /// The pin you looked at; nothing else is approved.
+        #[arg(long)]
+        pin: String,
+        /// For 24 hours only; what was approved before stays approved.
+        #[arg(long)]
+        once: bool,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Approve everything of a server that was seen and is not approved yet.
+    ApproveAll {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Server id.
+        server: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Refuse a definition: it is hidden whatever the server's settings say.
+    Reject {
+        #[command(flatten)]
+        what: DefinitionArg,
+        /// The pin you looked at.
+        #[arg(long)]
+        pin: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Show what happened to a definition, newest first.
+    History(DefinitionArg),
+    /// Write the whole history as evidence: one JSON object a line, each chained to the one before.
+    Export {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// Verify exported history without the installation. Exit code 1: it was changed.
+    Verify {
+        /// The exported file.
+        file: PathBuf,
+    },
+    /// Write the pins of everything approved, for `bartizan.lock` in Git.
+    Lock {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Compare with this file instead. Exit code 1: they differ.
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DefinitionArg {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// Server id.
+    pub(crate) server: String,
+    /// Original name; none for what the server says about itself.
+    #[arg(default_value = "")]
+    pub(crate) name: String,
+    /// `tool`, `prompt`, `template` or `server`.
+    #[arg(long, default_value = "tool")]
+    pub(crate) kind: String,
+}
+
+/// A role to act in.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Everything.
+    Owner,
+    /// Policies and approvals.
+    Governance,
+    /// Findings and kill switches.
+    Security,
+}
+
+impl From<RoleArg> for bartizan_model::Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Owner => Self::Owner,
+            RoleArg::Governance => Self::Governance,
+            RoleArg::Security => Self::Security,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApprovalCommand {
+    /// Open questions.
+    List {
+        #[command(flatten)]
+        config: ConfigArg,
+    },
+    /// One question with everything that is asked.
+    Show {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id.
+        id: String,
+    },
+    /// Say yes.
+    Approve {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id.
+        id: String,
+        /// The role in which you answer; the record says so.
+        #[arg(long)]
+        role: RoleArg,
+        /// For every call of the tool, or for the access, for so many seconds. Without: this one call.
+        #[arg(long, value_name = "N")]
+        seconds: Option<u32>,
+        /// Why.
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Say no.
+    Reject {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// Its id.
+        id: String,
+        /// The role in which you answer; the record says so.
+        #[arg(long)]
+        role: RoleArg,
+        /// Why; the person is told.
+        #[arg(long)]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,12 +1,15 @@
 //! One module per command.
 
 pub(crate) mod alert;
+pub(crate) mod approval;
+pub(crate) mod apply;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod break_glass;
 pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod classify;
+pub(crate) mod definition;
 pub(crate) mod dev;
 pub(crate) mod explain;
 pub(crate) mod explain_code;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 mod admin;
+mod approvals;
 mod cli;
 mod codes;
 mod commands;
@@ -83,6 +84,9 @@ async fn dispatch(command: &Command, out: Out) -> Done {
         Command::Dev(arguments) => Box::pin(commands::dev::run(arguments, out)).await,
         Command::Serve(arguments) => Box::pin(commands::serve::run(arguments, out)).await,
         Command::Check(arguments) => Box::pin(commands::check::run(arguments, out)).await,
+        Command::Plan(arguments) => Box::pin(commands::apply::plan(arguments, out)).await,
+        Command::Apply(arguments) => Box::pin(commands::apply::apply(arguments, out)).await,
+        Command::Export(arguments) => Box::pin(commands::apply::export(&arguments.config.config, out)).await,
         Command::Explain(arguments) => commands::explain::run(arguments, out).await,
         Command::Server(ServerCommand::Classify { config, server_id }) => {
             Box::pin(commands::classify::run(&config.config, server_id, out)).await

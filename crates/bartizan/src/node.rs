@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bartizan_admin::Base;
 use bartizan_accounts::{Accounts, AccountsDeps};
-use bartizan_alerts::{Alerts, AlertsDeps};
+use bartizan_alerts::{Alerts, AlertsDeps, OwnerNotice};
 use bartizan_approvals::{Approvals, ApprovalsDeps};
 use bartizan_assert::{Signer, SignerDeps};
 use bartizan_audit::{Audit, Options};
@@ -58,6 +58,8 @@ pub(crate) struct NodeInput {
     pub(crate) demo_users: Vec<DemoUser>,
     /// Providers and clients, with their secrets.
     pub(crate) people: Arc<People>,
+    /// Secrets that must not be in kept bodies of calls.
+    pub(crate) masks: Vec<Secret<String>>,
     /// The record's settings, with their secrets.
     pub(crate) record: bartizan_config::settings::Audit,
     /// Alerts, with their secrets.
@@ -206,9 +208,11 @@ impl Node {
             public_url: Some(input.public_url.clone()),
         });
         let gate = gate.with_approvals(approvals.clone());
-        let behind = Behind::new(&input.record, &audit, &store, &vault, &egress, &clock)?;
+        let behind = Behind::new(&input.record, input.masks, &audit, &store, &vault, &egress, &clock)?;
+        let gate = gate.with_bodies(behind.bodies());
         let pages = sign_in::pages(SignInDeps {
             selection: crate::selection::pages(gate.clone()),
+            approvals: crate::approvals::pages(approvals.clone(), gate.clone(), Arc::clone(&live)),
             upstream: sign_in::upstream(accounts, gate.clone(), Arc::clone(&live)),
             record,
             witness: sign_in::witness(audit.clone(), Arc::clone(&live)),
@@ -334,7 +338,23 @@ impl Node {
                 tracing::warn!(%error, server = %spec.id, "the secrets of a server could not be counted");
             }
         }
-        self.gate.announce_states().await;
+        for change in self.gate.announce_states().await {
+            let Some(owner) = snapshot.servers.get(&change.server).and_then(|spec| spec.owner.as_deref()) else {
+                continue;
+            };
+            let event_id = change.event_id.to_string();
+            let notice = OwnerNotice {
+                owner,
+                server: change.server.as_str(),
+                from: change.from.as_str(),
+                to: change.to.as_str(),
+                why: change.details.as_ref().map(|details| details.cause.as_str()),
+                event_id: &event_id,
+            };
+            if let Err(error) = self.alerts.tell_owner(&notice).await {
+                tracing::warn!(%error, server = %change.server, "the owner of a server is not told of its state");
+            }
+        }
     }
 
     /// Describes the process in its file.

@@ -95,6 +95,20 @@ pub struct Server {
     /// approved text is shown while `inputSchema` is unchanged), or `alert` (the new text is shown).
     #[serde(default, skip_serializing_if = "is_default")]
     pub on_change: OnChange,
+    /// Two people approve definitions of tools that are not known to read only (P45).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub two_person_review: bool,
+    /// E-mail address of whoever answers for the server: told when its state changes (P23),
+    /// through the first e-mail destination of `alerts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Longest result of a tool, in tokens as estimated (P52); at least 50. Off by default. Where
+    /// portal, server and tool say something, the least counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_result_tokens: Option<u32>,
+    /// What happens to longer results. Absent: as the portal says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_results: Option<LongResults>,
     /// Only entries that are switched on below are offered (P41).
     #[serde(default)]
     pub default_disabled: bool,
@@ -404,6 +418,26 @@ pub struct Curation {
     /// Another exposed name (needed with `prefix: never` for equal names).
     #[serde(default)]
     pub alias: Option<String>,
+    /// For tools: longest result, in tokens (P52); at least 50. Absent: as the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_result_tokens: Option<u32>,
+    /// For tools: what happens to longer results. Absent: as the server says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_results: Option<LongResults>,
+}
+
+/// What happens to results that are longer than `max_result_tokens` (P52). What was left out is
+/// always said.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum LongResults {
+    /// They are cut; data keeps its form.
+    #[default]
+    Truncate,
+    /// They come in pages, the further ones by `portal_next_page`; on a server's own endpoint cut.
+    Page,
+    /// They are kept for ten minutes under a URI that the client can read.
+    Spill,
 }
 
 fn yes() -> bool {
@@ -442,6 +476,12 @@ pub struct Portal {
     /// enough. A server's own endpoint is another door: see the server's `read_only`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub read_only: Vec<Selector>,
+    /// Longest result of a tool, in tokens as estimated (P52); at least 50. Off by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_result_tokens: Option<u32>,
+    /// What happens to longer results, unless server or tool say something else. Default `truncate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub long_results: Option<LongResults>,
     /// List tools that need a grant, with a request link (G3).
     #[serde(default)]
     pub show_ungranted: bool,

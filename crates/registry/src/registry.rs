@@ -15,8 +15,6 @@ use bartizan_store::repo::definition::{self, Definition};
 use bartizan_store::{Store, StoreError};
 use bartizan_wire::RawJson;
 
-pub(crate) use show::Item;
-
 use crate::feed::{self, Freshness};
 use crate::judge::{Verdict, verdict};
 use crate::known::Known;

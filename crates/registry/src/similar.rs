@@ -1,18 +1,40 @@
 //! Names and definitions that are much like others (P46).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use bartizan_catalog::pin::PinKind;
+use bartizan_store::Store;
+use bartizan_store::repo::definition::{self, Definition};
+use bartizan_wire::{RawJson, splice};
 use unicode_security::skeleton;
-
-use crate::known::Known;
-use crate::registry::Item;
 
 /// From here on a new definition counts as an old one under another name.
 pub const RENAMED: f64 = 0.85;
 
-pub(crate) fn renamed_from(_known: &Known, _kind: PinKind, _item: &Item) -> Option<String> {
-    None
+/// Most missing definitions that a new one is compared with.
+const MOST: usize = 200;
+
+/// The definition that is gone from the server's list and that a new one is much like, if there
+/// is one: schema and description count, the name does not.
+pub(crate) async fn renamed_from(store: &Store, gone: &[Arc<Definition>], body: &str) -> Option<String> {
+    let own = content(body);
+    let mut best: Option<(f64, String)> = None;
+    for row in gone.iter().take(MOST) {
+        let Some(pin) = &row.approved else { continue };
+        let Ok(Some(other)) = definition::body(store, pin).await else { continue };
+        let score = similarity(&own, &content(&other));
+        if score >= RENAMED && best.as_ref().is_none_or(|(kept, _)| score > *kept) {
+            best = Some((score, row.name.clone()));
+        }
+    }
+    best.map(|(_, name)| name)
+}
+
+/// What a definition says beside its names.
+fn content(body: &str) -> String {
+    let Ok(raw) = RawJson::try_from(body) else { return String::new() };
+    let parts = ["description", "inputSchema", "arguments"].map(|member| splice::get(&raw, member));
+    parts.into_iter().flatten().map(|part| part.as_str().to_owned()).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether two names could be taken for one another: equal after case folding and UTS #39

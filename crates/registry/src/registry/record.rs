@@ -42,10 +42,11 @@ impl Inner {
     ) -> Result<Arc<Known>, StoreError> {
         let mut known = self.known(&spec.id).await?;
         for _ in 0..ATTEMPTS {
-            let plan = self.plan(spec, kind, items, whose, &known);
+            let mut plan = self.plan(spec, kind, items, whose, &known);
             if plan.edits.is_empty() {
                 break;
             }
+            self.find_renamed(&mut plan, kind, items, &known).await;
             let who = match whose {
                 Whose::Person(key) => key,
                 Whose::Shared | Whose::Sync => "service:bartizan",
@@ -74,6 +75,30 @@ impl Inner {
             }
         }
         Ok(known)
+    }
+
+    /// Notes of new definitions which missing ones they are much like (P46).
+    async fn find_renamed(&self, plan: &mut Plan, kind: PinKind, items: &[Item], known: &Known) {
+        if plan.first {
+            return;
+        }
+        let listed: HashSet<&str> = items.iter().map(|item| &*item.name).collect();
+        let gone: Vec<_> = known
+            .of(kind)
+            .filter(|row| row.approved.is_some() && !listed.contains(row.name.as_str()))
+            .cloned()
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        // A hostile server must not keep us busy.
+        for edit in plan.edits.iter_mut().filter(|edit| edit.row.state == "quarantined").take(MOST_EVENTS) {
+            let Some((_, body)) = &edit.body else { continue };
+            edit.row.alias_of = crate::similar::renamed_from(&self.store, &gone, body).await;
+            if let Some(name) = &edit.row.alias_of {
+                edit.reason = format!("much like {name}");
+            }
+        }
     }
 
     fn plan(&self, spec: &ServerSpec, kind: PinKind, items: &[Item], whose: Whose<'_>, known: &Known) -> Plan {
@@ -194,19 +219,14 @@ impl Scribe<'_> {
                 approved_ms: Some(self.now_ms),
                 ..seen
             },
-            None => Definition {
-                state: "quarantined".to_owned(),
-                alias_of: crate::similar::renamed_from(self.known, self.kind, item),
-                ..seen
-            },
+            None => Definition { state: "quarantined".to_owned(), ..seen },
         };
         let (action, method, note) = if by.is_some() {
             ("approved", "definition/allowed", "approved as it came")
         } else {
             ("seen", "definition/new", "not approved")
         };
-        let note = next.alias_of.as_ref().map_or_else(|| note.to_owned(), |name| format!("{note}; much like {name}"));
-        self.write(next, item, action, None, method, &note);
+        self.write(next, item, action, None, method, note);
     }
 
     fn gone(&mut self, row: &Definition) {
