@@ -27,6 +27,11 @@ impl Secrets {
         self.0.get(path)
     }
 
+    /// Every value, for what must not show any.
+    pub fn values(&self) -> impl Iterator<Item = &Secret<String>> {
+        self.0.values()
+    }
+
     /// The resources with every reference replaced by its value. The result holds secrets:
     /// it is compiled at once and never written anywhere. What could not be resolved, and
     /// was reported, is replaced by a word that passes further checks.

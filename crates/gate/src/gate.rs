@@ -85,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) kills: Kills,
     /// Where pages are, once there are some.
     pub(crate) page_base: std::sync::OnceLock<Arc<str>>,
+    /// Keeps arguments and results (L3).
+    pub(crate) bodies: std::sync::OnceLock<bartizan_audit::Bodies>,
     pub(crate) parks: Parks,
     pub(crate) replays: Replays,
     pub(crate) hubs: Hubs,
@@ -136,6 +138,7 @@ impl Gate {
             statuses,
             views: Views::new(),
             page_base: std::sync::OnceLock::new(),
+            bodies: std::sync::OnceLock::new(),
             states: PortalStates::new(deps.store.clone(), Arc::clone(&deps.clock)),
             kills: Kills::new(deps.store.clone(), Arc::clone(&deps.clock)),
             parks: Parks::default(),
@@ -174,6 +177,14 @@ impl Gate {
     #[must_use]
     pub fn with_accounts(self, accounts: Accounts) -> Self {
         self.0.personal.set(accounts);
+        self
+    }
+
+    /// Gives the gate what keeps arguments and results. Without it none are kept (L3).
+    #[must_use]
+    pub fn with_bodies(self, bodies: bartizan_audit::Bodies) -> Self {
+        // The first one stays.
+        let _ = self.0.bodies.set(bodies);
         self
     }
 

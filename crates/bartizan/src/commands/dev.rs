@@ -93,6 +93,7 @@ pub(crate) async fn run(arguments: &Dev, out: Out) -> Done {
         demo_users: users.iter().map(demo_user).collect(),
         people: Arc::default(),
         record: bartizan_config::settings::Audit::default(),
+        masks: Vec::new(),
         alerts: bartizan_config::alerts::Alerts::default(),
         clock,
         tls: None,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bartizan_admin::Base;
 use bartizan_catalog::CompileOptions;
 use bartizan_config::{Environment, Override, render};
+use bartizan_model::Secret;
 use bartizan_model::event::EventKind;
 use bartizan_vault::{KeyRing, Records, Vault};
 
@@ -87,6 +88,7 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         demo_users: Vec::new(),
         people,
         record,
+        masks: loaded.secrets.values().map(|one| Secret::new(one.expose().clone())).collect(),
         alerts: loaded.filled().alerts,
         clock: clock(),
         tls,

@@ -28,10 +28,32 @@ pub(crate) async fn run(x: &mut Exchange) {
     event.total_us = u64::try_from(x.started.elapsed().as_micros()).unwrap_or(u64::MAX);
     x.spans.finish(x.gate.metrics.tracer(), &event);
     count(x, &event);
+    keep_body(x, &event);
     if let Err(error) = x.gate.audit.append(event).await {
         tracing::error!(event_id = %x.id, %error, "a call could not be recorded; its answer is withheld");
         x.reply = Some(CallReply::Refused(withheld(x.id)));
     }
+}
+
+/// Arguments and result of a call of a server whose bodies are kept (L3); sealed behind the call.
+fn keep_body(x: &Exchange, event: &AuditEvent) {
+    let Some(bodies) = x.gate.bodies.get() else { return };
+    let Some(server) = event.server.as_ref().filter(|server| bodies.wants(server.as_str())) else { return };
+    let text = |raw: &[u8]| String::from_utf8_lossy(raw).into_owned();
+    let result = match &x.reply {
+        Some(CallReply::Result(raw)) => Some(text(raw.as_bytes())),
+        Some(CallReply::Error(error)) => {
+            Some(serde_json::json!({"code": error.code, "message": error.message}).to_string())
+        }
+        _ => None,
+    };
+    bodies.keep(bartizan_audit::NewBody {
+        event_id: x.id,
+        at_ms: x.at_ms,
+        server: server.to_string(),
+        arguments: x.params.arguments.as_ref().map(|raw| text(raw.as_bytes())),
+        result,
+    });
 }
 
 /// The refusal that takes the place of an answer that could not be recorded.
