@@ -15,6 +15,7 @@
 
 mod analytics;
 mod audit;
+mod bodies;
 mod canonical;
 mod checkpoint;
 mod digest;
@@ -36,6 +37,7 @@ pub use analytics::{Ask, AskError, Figures, Granularity, Step, figures};
 pub use audit::{Audit, Options, Receipt, Stats, Watch};
 pub use bartizan_store::repo::alert::Hit;
 pub use bartizan_store::repo::audit_index::IndexRow;
+pub use bodies::{Bodies, Body, BodyError, BodyReader, NewBody};
 pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, PublicKey, Signed, Statement};
 pub use error::AuditError;
 pub use feed::Feed;
