@@ -15,7 +15,7 @@ const MEMBER: usize = 256;
 const MAX_WINDOW_S: u32 = 86_400;
 
 /// Names of the built-in rules.
-pub const BUILT_IN: [&str; 4] = ["replayed_token", "expired_credential", "break_glass", "kill_switch"];
+pub const BUILT_IN: [&str; 5] = ["replayed_token", "expired_credential", "break_glass", "kill_switch", "export_lag"];
 
 /// Something in the configuration that cannot work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,11 +200,14 @@ fn built_in(to: &[String]) -> Vec<Rule> {
     let who = &[EventField::Principal, EventField::Client];
     // With a remark the account is over; without one its owner took it back.
     let over = Match { note: vec![Pattern::new("*")], ..auth("auth/disconnect") };
+    let system = |method: &str| Match { kind: texts(&["system"]), method: texts(&[method]), ..Match::default() };
+    let (late, caught_up) = (system("export/lag"), system("export/caught_up"));
     let again = Match { allow: Some(true), ..auth("auth/connect") };
     vec![
         rule("replayed_token", "high", auth("auth/replay"), None, who, 3_600),
         rule("expired_credential", "low", over, Some(again), who, 7 * 86_400),
         rule("kill_switch", "high", admin("kill/set"), Some(admin("kill/lift")), &[EventField::Target], 30 * 86_400),
+        rule("export_lag", "medium", late, Some(caught_up), &[EventField::Target], 30 * 86_400),
         rule("break_glass", "high", auth("auth/break_glass"), None, &[EventField::Principal], 3_600),
     ]
 }

@@ -19,7 +19,8 @@ pub struct Alerts {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BuiltIn {
-    /// Built-in rules that are not used: `replayed_token`, `expired_credential`, `break_glass`, `kill_switch`.
+    /// Built-in rules that are not used: `replayed_token`, `expired_credential`, `break_glass`, `kill_switch`,
+    /// `export_lag`.
     pub off: Vec<String>,
     /// Ids of destinations; all when empty.
     pub to: Vec<String>,
