@@ -158,3 +158,19 @@ fn l14_what_cannot_work_is_told_with_its_place() {
     }
     assert_eq!(places.len(), 17, "{problems:?}");
 }
+
+#[test]
+fn l14_a_sink_that_falls_behind_is_an_alert_until_it_has_caught_up() {
+    let (rules, _) = Rules::compile(&config("{}"));
+    let found = |method: &str, sink: &str| {
+        let (id, who) = (EventId::new(1_000), Who::default());
+        let mut event = AuditEvent::new(id, 1_000, EventKind::System, PrincipalKind::Service, who, method);
+        event.target = Some(sink.to_owned());
+        rules.find(&index_row(&event))
+    };
+    let (late, again) = (found("export/lag", "siem"), found("export/caught_up", "siem"));
+    assert_eq!((late.len(), again.len()), (1, 1));
+    assert_eq!((late[0].rule.as_str(), late[0].resolves, again[0].resolves), ("export_lag", false, true));
+    assert_eq!(late[0].cause, again[0].cause, "the same sink");
+    assert_ne!(late[0].cause, found("export/lag", "archive")[0].cause);
+}
