@@ -46,10 +46,21 @@ fn browser_is_there() -> bool {
     Path::new("/usr/bin/chromium").exists()
 }
 
+/// Debian's rsyslog with TLS: what sinks are tried with.
+fn rsyslog_speaks_tls() -> bool {
+    let folders = Path::new("/usr/lib").read_dir().into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join("rsyslog/lmnsd_gtls.so")).any(|module| module.exists())
+}
+
 /// Debian packages, with `apt-get`, those that are missing.
 fn packages() -> Result<()> {
     let lacking = || -> Vec<&str> {
-        let found = [("postgresql", postgres_is_there()), ("chromium", browser_is_there())];
+        let found = [
+            ("postgresql", postgres_is_there()),
+            ("chromium", browser_is_there()),
+            ("rsyslog", Path::new("/usr/sbin/rsyslogd").exists()),
+            ("rsyslog-gnutls", rsyslog_speaks_tls()),
+        ];
         found.into_iter().filter(|(_, there)| !there).map(|(name, _)| name).collect()
     };
     let missing = lacking();

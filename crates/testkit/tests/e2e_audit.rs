@@ -253,3 +253,106 @@ async fn l5_kill_nine_in_the_middle_loses_no_event_on_its_way_out() -> Result<()
     until("every answered call arrived", || missing() == 0).await?;
     Ok(())
 }
+
+/// A sample of each kind of event, made by the product: which members each has, and that they are true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_every_field_of_a_sample_of_each_kind_is_there_and_true() -> Result<()> {
+    if !tools::ready("l1_every_field_of_a_sample_of_each_kind_is_there_and_true", &[Part::Product]) {
+        return Ok(());
+    }
+    let upstream = Fixture::start(Options::of(Era::Modern)).await?;
+    let write = json!({"id": "w", "principals": ["everyone"], "server": "fx", "tools": ["test_error_handling"]});
+    let mut server = http_server("fx", &upstream.url(), &["test_simple_text".to_owned()]);
+    server["classes"]["write"] = json!(["test_error_handling"]);
+    let config = Config::new()
+        .server(server)
+        .with("grants", write)
+        .set("trusted_proxies", json!(["127.0.0.1"]))
+        .set("country_header", json!("x-country"))
+        .set("device_header", json!("x-device"));
+    let product = Product::serve(config).await?;
+    let from = [
+        ("x-country", "DE"),
+        ("x-device", "managed"),
+        ("x-forwarded-for", "203.0.113.9"),
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
+    let broken = |problem| anyhow::anyhow!("{problem:?}");
+    client.once_with("tools/list", json!({}), &from).await.map_err(broken)?;
+    let call = |name: &str| json!({"name": name, "arguments": {}});
+    client.once_with("tools/call", call("fx_test_simple_text"), &from).await.map_err(broken)?;
+    client.once_with("tools/call", call("fx_test_error_handling"), &from).await.map_err(broken)?;
+    ensure!(client.once_with("tools/call", call("fx_nothing"), &from).await.is_err());
+    let stranger = ModernClient::new(&product.url(), Identity::bearer("bzt_nobody"));
+    ensure!(stranger.once_with("tools/list", json!({}), &from).await.is_err());
+    product.command(&["token", "create", "another"]).await?;
+    product.command(&["reload"]).await?;
+
+    let (_, found) = said(&product, &["audit", "list", "--limit", "100"]).await?;
+    let events = found["events"].as_array().context("events")?;
+    let of = |kind: &str, method: &str| -> Result<&Value> {
+        let so = |event: &&Value| event["kind"] == kind && (method.is_empty() || event["method"] == method);
+        events.iter().find(so).with_context(|| format!("no {kind} {method}: {found}"))
+    };
+    // What every event has.
+    for event in events {
+        for name in [
+            "id",
+            "at_ms",
+            "at",
+            "kind",
+            "principal_kind",
+            "method",
+            "verdict",
+            "policy_version",
+            "outcome",
+            "writer",
+            "seq",
+        ] {
+            ensure!(!event[name].is_null(), "{name}: {event}");
+        }
+        ensure!(event["who"]["principal"].is_string() && event["verdict"]["allow"].is_boolean(), "{event}");
+    }
+    let asked = |event: &Value| -> Result<()> {
+        ensure!(event["who"]["principal"] == "service:agent" && event["principal_kind"] == "service", "{event}");
+        ensure!(event["who"]["ip"] == "203.0.113.9" && event["who"]["country"] == "DE", "{event}");
+        ensure!(event["who"]["device"] == "managed" && event["who"]["client"].is_string(), "{event}");
+        ensure!(event["who"]["client_version"].is_string() && event["portal"] == "default", "{event}");
+        ensure!(event["era"] == "modern" && event["total_us"].as_u64() > Some(0), "{event}");
+        ensure!(event["trace_id"] == "0af7651916cd43dd8448eb211c80319c", "{event}");
+        Ok(())
+    };
+    asked(of("list", "tools/list")?)?;
+    let calls: Vec<&Value> = events.iter().filter(|event| event["kind"] == "call").collect();
+    ensure!(calls.len() == 3, "{found}");
+    let intent = of("intent", "tools/call")?;
+    for event in [calls[0], calls[1], intent] {
+        asked(event).or_else(|error| if event == intent { Ok(()) } else { Err(error) })?;
+        ensure!(event["server"] == "fx" && event["server_version"].is_string(), "{event}");
+        ensure!(event["server_url"] == upstream.url().as_str(), "{event}");
+        ensure!(event["pin"].as_str().map(str::len) == Some(64), "{event}");
+        ensure!(event["arguments_digest"].as_str().map(str::len) == Some(64), "{event}");
+        ensure!(event["upstream_identity"] == "none" && event["request_bytes"].as_u64() > Some(0), "{event}");
+    }
+    ensure!(calls[0]["target"] == "test_simple_text" && calls[0]["exposed"] == "fx_test_simple_text", "{}", calls[0]);
+    ensure!(calls[0]["class"] == "read" && calls[0]["outcome"] == "ok", "{}", calls[0]);
+    ensure!(
+        calls[0]["response_bytes"].as_u64() > Some(0) && calls[0]["upstream_us"].as_u64() > Some(0),
+        "{}",
+        calls[0]
+    );
+    ensure!(calls[1]["class"] == "write" && calls[1]["outcome"] == "tool_error", "{}", calls[1]);
+    ensure!(calls[1]["related"] == intent["id"] && intent["related"] == calls[1]["id"], "{intent}");
+    ensure!(calls[1]["verdict"]["rule"] == "grant \"w\"" && intent["outcome"] == "pending", "{}", calls[1]);
+    ensure!(calls[2]["verdict"]["allow"] == false && calls[2]["verdict"]["stage"] == "route", "{}", calls[2]);
+    ensure!(calls[2]["exposed"] == "fx_nothing" && calls[2]["outcome"] == "refused", "{}", calls[2]);
+    let login = of("auth", "authenticate")?;
+    ensure!(login["verdict"]["code"] == "unauthenticated" && login["who"]["ip"] == "203.0.113.9", "{login}");
+    let token = of("token", "token/create")?;
+    ensure!(token["target"].is_string() || token["note"].is_string(), "{token}");
+    of("system", "system/start")?;
+    of("admin", "")?;
+    Ok(())
+}
