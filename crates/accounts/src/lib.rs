@@ -26,6 +26,6 @@ pub use accounts::{AccountError, AccountView, Accounts, AccountsDeps, After, Aut
 pub use client::trusted;
 pub use connect::{Connected, Destination};
 pub use discover::{Found, discover, discover_traced};
-pub use strategy::{AccountKind, Request, Standing, SubjectError, SubjectFuture, SubjectTokens, SubjectWanted};
+pub use strategy::{AccountKind, Owners, Request, Standing, SubjectError, SubjectFuture, SubjectTokens, SubjectWanted};
 pub use summary::SecretSummary;
 pub use trace::{Exchange, Step, Trace};

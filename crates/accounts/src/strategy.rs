@@ -119,6 +119,7 @@ pub struct Request<'a> {
 /// What the strategies keep.
 pub(crate) struct Strategies {
     signer: OnceLock<Signer>,
+    owners: OnceLock<Owners>,
     subjects: OnceLock<SubjectTokens>,
     derived: derived::Tokens,
     found: Cache<String, Arc<Found>>,
@@ -135,6 +136,7 @@ impl Default for Strategies {
     fn default() -> Self {
         Self {
             signer: OnceLock::new(),
+            owners: OnceLock::new(),
             subjects: OnceLock::new(),
             derived: derived::Tokens::default(),
             found: Cache::builder().max_capacity(1_000).time_to_live(FOUND).build(),
@@ -150,6 +152,9 @@ fn sensitive(text: &str) -> Result<HeaderValue, AccountError> {
     Ok(value)
 }
 
+/// E-mail address of the person who answers for an agent, by the agent's id.
+pub type Owners = Arc<dyn Fn(&str) -> Option<Arc<str>> + Send + Sync>;
+
 fn nobody() -> AccountError {
     AccountError::Misconfigured("only a person can use this server, and this caller is none".to_owned())
 }
@@ -164,6 +169,13 @@ impl Accounts {
     #[must_use]
     pub fn with_signer(self, signer: Signer) -> Self {
         let _ = self.inner.strategies.signer.set(signer);
+        self
+    }
+
+    /// Tells who answers for agents, for assertions (A13).
+    #[must_use]
+    pub fn with_owners(self, owners: Owners) -> Self {
+        let _ = self.inner.strategies.owners.set(owners);
         self
     }
 

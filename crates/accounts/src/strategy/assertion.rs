@@ -49,7 +49,10 @@ pub(super) async fn about(
     principal: &Principal,
     audience: &str,
 ) -> Result<Secret<String>, AccountError> {
-    let about = Assertion { principal, audience, client: None, owner: None };
+    // An agent is its own client, and somebody answers for it.
+    let agent = (principal.kind == PrincipalKind::Agent).then_some(&*principal.id);
+    let owner = agent.and_then(|agent| inner.strategies.owners.get()?(agent));
+    let about = Assertion { principal, audience, client: agent, owner: owner.as_deref() };
     signer(inner)?.sign(&about).await.map_err(|error| match error {
         SignerError::Nobody => nobody(),
         other => AccountError::Unavailable(other.to_string()),

@@ -273,17 +273,17 @@ async fn p20_a_day_of_tokens_that_last_a_minute_loses_nobody() {
     let (mut down_until, mut long) = (NOW, false);
     let mut now = NOW;
     while now < NOW + DAY_MS {
-        let step = 2_000 + i64::try_from(chance.below(9_000)).unwrap();
+        let step = 1_000 + i64::try_from(chance.below(3_000)).unwrap();
         gateway.clock.advance_ms(step);
         now += step;
         if now >= down_until {
             fake.set().instead.remove("/token");
             // After a long one a process may be pausing before its next attempt for a minute.
             long = long && now < down_until + 61_000;
-            match chance.below(60) {
+            match chance.below(150) {
                 0 => {
                     long = chance.below(6) == 0;
-                    let for_ms = if long { 90_000 } else { 3_000 + chance.below(12_000) };
+                    let for_ms = if long { 90_000 } else { 2_000 + chance.below(6_000) };
                     down_until = now + i64::try_from(for_ms).unwrap();
                     fake.set().instead.insert("/token".to_owned(), Reply::Json(503, json!({})));
                     faults += 1;
@@ -294,7 +294,7 @@ async fn p20_a_day_of_tokens_that_last_a_minute_loses_nobody() {
                 _ => {}
             }
         }
-        if chance.below(1_500) == 0 {
+        if chance.below(4_000) == 0 {
             processes[restarts % 3] = gateway.process();
             restarts += 1;
         }

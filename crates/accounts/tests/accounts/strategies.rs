@@ -487,6 +487,28 @@ async fn p17_a13_every_request_has_an_assertion_of_its_own() {
 }
 
 #[tokio::test]
+async fn p17_a13_an_agents_assertion_names_who_answers_for_it() {
+    let fake = Fake::start().await;
+    let gateway = Gateway::new(&fake).await;
+    let owners: bartizan_accounts::Owners = Arc::new(|id| (id == "nightly").then(|| "ana@corp.example".into()));
+    let accounts = gateway.accounts.clone().with_signer(signer(&gateway)).with_owners(owners);
+    let spec = spec(&fake.server, "assertion", Value::Null, "https://idp.example");
+    let said = async |kind, id| {
+        let who = Principal::new(kind, id, []);
+        let shown = shown(&accounts, &spec, &who, "{}").await;
+        claims(&shown[0].1)
+    };
+    let agent = said(PrincipalKind::Agent, "nightly").await;
+    assert_eq!((&agent["sub"], &agent["client_id"]), (&json!("agent:nightly"), &json!("nightly")));
+    assert_eq!(agent["owner"], "ana@corp.example");
+    assert_eq!(agent.get("email"), None, "the owner is not the caller");
+    // Nobody is named for one that is not configured, or for a service of the same name.
+    assert_eq!(said(PrincipalKind::Agent, "other").await.get("owner"), None);
+    let service = said(PrincipalKind::Service, "nightly").await;
+    assert_eq!((service.get("owner"), service.get("client_id")), (None, None));
+}
+
+#[tokio::test]
 async fn p17_aws_signs_the_request_that_is_sent() {
     let fake = Fake::start().await;
     let gateway = Gateway::new(&fake).await;
