@@ -47,6 +47,10 @@ pub(super) fn tool(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
             let reject = Reject::not_found(what, Some(ReasonCode::Killed), Some("kill switch".into()));
             return reject.noted(format!("{original} on {}", spec.id));
         }
+        if is_quarantined(seen, &spec, |lists| lists.tools.iter().any(|def| def.name == original)) {
+            return Reject::not_found(what, None, Some("quarantine".into()))
+                .noted(format!("{original} on {}: quarantined", spec.id));
+        }
         let decision = decide(x, &spec, Action::CallTool, &original, spec.class_of(&original));
         return Reject::not_found(what, decision.code, decision.rule).noted(format!("{original} on {}", spec.id));
     }
