@@ -33,6 +33,10 @@ const DUE: u32 = 256;
 const BACKOFF_S: [i64; 6] = [5, 30, 120, 600, 1_800, 3_600];
 /// A message that did not arrive in this time is given up.
 const GIVE_UP_MS: i64 = 24 * 3_600_000;
+/// Begins the destination of mail to the owner of a server. No id of a destination has a colon.
+const OWNER: &str = "owner:";
+/// Replicas that see the same change tell of it once, milliseconds.
+const SAME_MS: i64 = 60_000;
 /// What was taken in is kept for counting, and alerts that are over for reading.
 const KEEP_HITS_MS: i64 = 2 * 86_400_000;
 const KEEP_ALERTS_MS: i64 = 90 * 86_400_000;
@@ -50,6 +54,23 @@ pub struct AlertsDeps {
     pub node: String,
     /// Public URL, for messages.
     pub installation: String,
+}
+
+/// The state of a server is another one.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnerNotice<'a> {
+    /// Address of whoever answers for the server.
+    pub owner: &'a str,
+    /// Its id.
+    pub server: &'a str,
+    /// The word for the state before.
+    pub from: &'a str,
+    /// The word for the state now.
+    pub to: &'a str,
+    /// Why, in words that name no host.
+    pub why: Option<&'a str>,
+    /// The audit event.
+    pub event_id: &'a str,
 }
 
 /// Rules in use, and the task behind them. Cheap to clone.
@@ -108,6 +129,15 @@ impl Alerts {
     /// When the store does not answer.
     pub async fn round(&self) -> Result<(), StoreError> {
         self.inner.round().await
+    }
+
+    /// Tells the owner of a server that its state is another one (P23), by mail and until it
+    /// arrives. False when there is no e-mail destination, or another replica said so just now.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn tell_owner(&self, notice: &OwnerNotice<'_>) -> Result<bool, StoreError> {
+        self.inner.tell_owner(notice).await
     }
 
     /// Sends a test message to one destination, at once.
@@ -206,8 +236,13 @@ impl Inner {
     /// True when the destination takes messages.
     async fn send(&self, delivery: Delivery) -> Result<bool, StoreError> {
         let (store, now, rules) = (&self.deps.store, self.deps.clock.now_ms(), self.rules.load_full());
+        let owner = delivery.destination.strip_prefix(OWNER);
+        let target = match owner {
+            Some(_) => rules.relay(),
+            None => rules.targets.get(&delivery.destination),
+        };
         // The destination is gone since.
-        let Some(target) = rules.targets.get(&delivery.destination) else {
+        let Some(target) = target else {
             return alert::done(store, &delivery.id).await.map(|()| true);
         };
         let at = usize::try_from(delivery.attempts).unwrap_or(usize::MAX).min(BACKOFF_S.len() - 1);
@@ -215,7 +250,11 @@ impl Inner {
         if !alert::claim(store, &delivery, now + wait_s * 1_000).await? {
             return Ok(true);
         }
-        let Err(error) = target.send(&self.deps.egress, &delivery, now).await else {
+        let sent = match owner {
+            Some(to) => target.mail(&self.deps.egress, &delivery, to).await,
+            None => target.send(&self.deps.egress, &delivery, now).await,
+        };
+        let Err(error) = sent else {
             return alert::done(store, &delivery.id).await.map(|()| true);
         };
         let (destination, attempts) = (delivery.destination.as_str(), delivery.attempts + 1);
@@ -225,6 +264,40 @@ impl Inner {
             alert::done(store, &delivery.id).await?;
         }
         Ok(false)
+    }
+
+    async fn tell_owner(&self, notice: &OwnerNotice<'_>) -> Result<bool, StoreError> {
+        let (deps, now) = (&self.deps, self.deps.clock.now_ms());
+        if self.rules.load().relay().is_none() {
+            return Ok(false);
+        }
+        let OwnerNotice { owner, server, from, to, why, event_id } = notice;
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        let message = Message {
+            kind: "server.state".to_owned(),
+            timestamp: bartizan_model::clock::rfc3339(now),
+            data: Data {
+                id: EventId::new(now).to_string(),
+                rule: "server_state".to_owned(),
+                severity: "medium".to_owned(),
+                cause: serde_json::json!({ "server": server, "from": from, "to": to }),
+                count: 1,
+                first_ms: now,
+                last_ms: now,
+                event_id: (*event_id).to_owned(),
+                summary: format!("{server} was {from} and is {to}{why}"),
+                installation: deps.installation.clone(),
+            },
+        };
+        let delivery = Delivery {
+            id: EventId::new(now).to_string(),
+            destination: format!("{OWNER}{owner}"),
+            body: serde_json::to_string(&message).unwrap_or_default(),
+            created_ms: now,
+            attempts: 0,
+        };
+        let once = format!("server_state {server} {from} {to} {}", now.div_euclid(SAME_MS));
+        alert::tell(&deps.store, &delivery, &once, now.saturating_add(SAME_MS)).await
     }
 
     async fn test(&self, destination: &str) -> Result<(), DeliverError> {

@@ -59,6 +59,18 @@ impl Target {
         };
         tokio::time::timeout(ATTEMPT, attempt).await.unwrap_or_else(|_| Err(DeliverError::new("no answer in 20 s")))
     }
+
+    /// One attempt to mail somebody who is no destination, through the relay of this one.
+    pub(crate) async fn mail(&self, egress: &Egress, delivery: &Delivery, to: &str) -> Result<(), DeliverError> {
+        let message: Message = serde_json::from_str(&delivery.body).map_err(DeliverError::new)?;
+        let Self::Email(email) = self else { return Err(DeliverError("this is no way for mail".to_owned())) };
+        let attempt = email.send_to_one(egress, &delivery.id, &message, to);
+        tokio::time::timeout(ATTEMPT, attempt).await.unwrap_or_else(|_| Err(DeliverError::new("no answer in 20 s")))
+    }
+
+    pub(crate) fn is_mail(&self) -> bool {
+        matches!(self, Self::Email(_))
+    }
 }
 
 /// `SCHEME://HOST[:PORT]` as a URL that egress takes; the scheme is what comes first.

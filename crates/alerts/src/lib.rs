@@ -16,6 +16,6 @@ mod evaluate;
 mod message;
 mod rule;
 
-pub use alerts::{Alerts, AlertsDeps};
+pub use alerts::{Alerts, AlertsDeps, OwnerNotice};
 pub use deliver::DeliverError;
 pub use rule::{BUILT_IN, Problem, Rules};

@@ -9,7 +9,7 @@ use crate::rule::Rule;
 /// One message, as JSON: the body of a webhook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Message {
-    /// `alert.fired`, `alert.resolved`, `alert.more`, `alert.test`.
+    /// `alert.fired`, `alert.resolved`, `alert.more`, `alert.test`, `server.state`.
     #[serde(rename = "type")]
     pub(crate) kind: String,
     /// RFC 3339.
@@ -80,6 +80,7 @@ impl Message {
         match self.kind.as_str() {
             "alert.resolved" => format!("resolved: {}: {}", data.rule, data.summary),
             "alert.more" => format!("more alerts of {} than are sent one by one: {}", data.rule, data.summary),
+            "server.state" => data.summary.clone(),
             "alert.test" => format!("test message of {}", data.installation),
             _ => format!("[{}] {}: {}", data.severity, data.rule, data.summary),
         }

@@ -312,3 +312,42 @@ async fn l14_destinations_obey_the_address_rules() {
     assert!(!error.contains("whsec_"));
     bench.alerts.test("nobody").await.unwrap_err();
 }
+
+#[tokio::test]
+async fn p23_the_owner_of_a_server_gets_one_mail_per_change() {
+    let (mail, other) = (Sink::smtp(None).await, Sink::smtp(None).await);
+    let destination = |id: &str, sink: &Sink| serde_json::json!({"id": id, "email": {"server": sink.url, "from": "bartizan@corp.example", "to": ["all@corp.example"]}});
+    let destinations = [destination("b-mail", &other), destination("a-mail", &mail)];
+    let config: Config = serde_json::from_value(serde_json::json!({"destinations": destinations})).unwrap();
+    let bench = Bench::new(&config).await;
+    let notice = |from: &'static str, to: &'static str| bartizan_alerts::OwnerNotice {
+        owner: "notes-team@corp.example",
+        server: "notes",
+        from,
+        to,
+        why: Some("the server does not answer"),
+        event_id: "e1",
+    };
+    assert!(bench.alerts.tell_owner(&notice("Ready", "Stale")).await.unwrap());
+    // Another replica sees the same.
+    let replica = bench.another(&config);
+    assert!(!replica.tell_owner(&notice("Ready", "Stale")).await.unwrap());
+    bench.round().await;
+    bench.round().await;
+    let texts = mail.texts();
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    for wanted in
+        ["notes-team@corp.example", "notes was Ready and is Stale (the server does not answer)", "audit event: e1"]
+    {
+        assert!(texts[0].contains(wanted), "{wanted}: {}", texts[0]);
+    }
+    assert!(!texts[0].contains("all@corp.example"), "nobody else: {}", texts[0]);
+    assert!(other.texts().is_empty(), "through the first relay only");
+    // The way back is another change.
+    assert!(replica.tell_owner(&notice("Stale", "Ready")).await.unwrap());
+    bench.round().await;
+    assert_eq!(mail.texts().len(), 2);
+    // Without a relay there is nobody to tell it by.
+    let none: Config = serde_json::from_value(serde_json::json!({"destinations": []})).unwrap();
+    assert!(!Bench::new(&none).await.alerts.tell_owner(&notice("Ready", "Stale")).await.unwrap());
+}

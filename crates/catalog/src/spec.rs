@@ -64,6 +64,8 @@ pub struct ServerSpec {
     /// What becomes of definitions that are new or have changed (P44).
     pub judging: Judging,
     classes: HashMap<Box<str>, ToolClass>,
+    /// E-mail address of whoever answers for it.
+    pub owner: Option<Box<str>>,
     curation: Curation,
 }
 
@@ -122,6 +124,7 @@ impl ServerSpec {
             classes,
             curation: Curation::new(server),
         }
+            owner: server.owner.as_deref().map(Box::from),
     }
 
     /// The reviewed class of a tool; `unknown` when nobody reviewed it.

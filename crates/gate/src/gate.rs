@@ -35,7 +35,7 @@ use crate::personal::Personal;
 use crate::portal_tools::ServerLine;
 use crate::replays::Replays;
 use crate::run;
-use crate::status::{self, ErrorDetails, ServerState, Statuses};
+use crate::status::{self, ErrorDetails, ServerState, StateChange, Statuses};
 use crate::step_up::{Door, StepUps};
 use crate::subscribe::{self, Hubs, Subscription};
 use crate::toggles::PortalStates;
@@ -333,17 +333,20 @@ impl Gate {
 
     /// Puts changes of servers' states on record, one event per change that lasted. To be
     /// called now and then. Returns how many there were.
-    pub async fn announce_states(&self) -> usize {
+    pub async fn announce_states(&self) -> Vec<StateChange> {
         let (snapshot, now_ms) = (self.0.snapshot.load_full(), self.0.clock.now_ms());
         let news = self.0.statuses.news(snapshot.order.iter().map(|spec| &**spec), now_ms);
-        let count = news.len();
+        let mut changes = Vec::with_capacity(news.len());
         for change in news {
             let event = status::event(change, now_ms, snapshot.version);
             if let Err(error) = self.0.audit.append(event).await {
                 tracing::error!(%error, "a change of a server's state is not on record");
+            let (server, from, to, details) = change.clone();
             }
+            let details = details.map(|details| details.outward());
+            changes.push(StateChange { server, from, to, details, event_id: event.id });
         }
-        count
+        changes
     }
 
     /// Tells subscribers that lists may have changed. To be called after the snapshot

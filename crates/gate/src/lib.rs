@@ -57,7 +57,7 @@ pub use revocation::{Ended, Revocation};
 pub use sabotage::{Sabotage, Stop};
 pub use scopes::Scopes;
 pub use stages::Stage;
-pub use status::{ErrorDetails, ServerState};
+pub use status::{ErrorDetails, ServerState, StateChange};
 pub use step_up::{StepUp, StepUps};
 pub use subscribe::{Note, Subscription, SubscriptionControl};
 pub use toggles::{

@@ -120,6 +120,21 @@ fn number_after(text: &str, word: &str) -> Option<i64> {
     rest.get(..end.map_or(rest.len(), |(at, _)| at))?.parse().ok()
 }
 
+/// A change of state that lasted, and is on record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateChange {
+    /// Which server.
+    pub server: ServerId,
+    /// Its state before.
+    pub from: ServerState,
+    /// Its state now.
+    pub to: ServerState,
+    /// Why, in words that everybody may know.
+    pub details: Option<ErrorDetails>,
+    /// The audit event.
+    pub event_id: EventId,
+}
+
 /// One server.
 struct Entry {
     version: Box<str>,

@@ -73,7 +73,23 @@ impl Email {
     }
 
     pub(crate) async fn send(&self, egress: &Egress, id: &str, message: &Message) -> Result<(), DeliverError> {
-        let mail = self.mail(id, message)?;
+        self.send_to(egress, id, message, &self.to).await
+    }
+
+    /// The same message through the same relay to somebody else.
+    pub(crate) async fn send_to_one(
+        &self,
+        egress: &Egress,
+        id: &str,
+        message: &Message,
+        to: &str,
+    ) -> Result<(), DeliverError> {
+        let to: Mailbox = to.parse().map_err(|_| DeliverError("the owner's address is none".to_owned()))?;
+        self.send_to(egress, id, message, &[to]).await
+    }
+
+    async fn send_to(&self, egress: &Egress, id: &str, message: &Message, to: &[Mailbox]) -> Result<(), DeliverError> {
+        let mail = self.mail(id, message, to)?;
         let stream = egress.connect(&self.relay, self.encryption == Encryption::Tls).await;
         let mut stream = stream.map_err(DeliverError::new)?;
         let greeting = if self.encryption == Encryption::StartTls {
@@ -96,7 +112,7 @@ impl Email {
         Ok(())
     }
 
-    fn mail(&self, id: &str, message: &Message) -> Result<lettre::Message, DeliverError> {
+    fn mail(&self, id: &str, message: &Message, to: &[Mailbox]) -> Result<lettre::Message, DeliverError> {
         let data = &message.data;
         let causes: String = data
             .cause
@@ -123,7 +139,7 @@ impl Email {
             .message_id(Some(format!("<{id}@bartizan.invalid>")))
             .subject(message.headline())
             .header(ContentType::TEXT_PLAIN);
-        for to in &self.to {
+        for to in to {
             mail = mail.to(to.clone());
         }
         mail.body(text).map_err(DeliverError::new)

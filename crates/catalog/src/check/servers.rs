@@ -86,6 +86,10 @@ fn credential_of(server: &Server, resources: &Resources, path: &str, checked: &m
         checked.error_hint(
             format!("{path}.connect_on_sign_in"),
             "credentials",
+    if server.owner.as_deref().is_some_and(|owner| !is_address(owner)) {
+        let why = "this is not the e-mail address of one person or group";
+        checked.error_hint(format!("{path}.owner"), "bad_value", why, "for example `owner: notes-team@corp.example`");
+    }
             "only personal accounts of `auth_type: oauth` are connected on the way of signing in",
             "remove it",
         );
@@ -207,4 +211,12 @@ fn curation(entries: &[Curation], path: &str, may_alias: bool, checked: &mut Che
 pub(crate) fn is_alias(text: &str) -> bool {
     (1..=40).contains(&text.len())
         && text.split(['_', '-']).all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric()))
+}
+
+/// Whether a text is an address that mail can be sent to, and nothing more.
+fn is_address(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !matches!(c, '<' | '>' | ',' | ';' | '"' | '(' | ')' | '\\');
+    let parts = text.split_once('@');
+    let good = |(name, domain): (&str, &str)| !name.is_empty() && !domain.is_empty() && !domain.contains('@');
+    text.len() <= 254 && text.chars().all(plain) && parts.is_some_and(good)
 }

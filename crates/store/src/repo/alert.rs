@@ -1,5 +1,6 @@
 //! Alerts (feature row L14): hits of rules, what fires, and what is on its way out.
 
+use super::replay;
 use crate::engine::Store;
 use crate::error::StoreError;
 use crate::exec::{Arg, Row, Statement, Tx};
@@ -308,6 +309,21 @@ async fn send(tx: &mut Tx, messages: &[Delivery]) -> Result<(), StoreError> {
         tx.execute(&DELIVERY, &args).await?;
     }
     Ok(())
+}
+
+/// Sends a message that is of no alert, once: false when a message of this id went out before, in
+/// the time until `expires_ms` (milliseconds since the epoch).
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn tell(store: &Store, message: &Delivery, once: &str, expires_ms: i64) -> Result<bool, StoreError> {
+    let mut tx = store.begin().await?;
+    if !replay::consume_in(&mut tx, once, expires_ms).await? {
+        return Ok(false);
+    }
+    send(&mut tx, std::slice::from_ref(message)).await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 /// Messages whose time has come; of one moment, what fires comes before what is over.

@@ -3,7 +3,7 @@
 
 use crate::engine::Store;
 use crate::error::StoreError;
-use crate::exec::{Arg, Statement};
+use crate::exec::{Arg, Statement, Tx};
 
 const INSERT: Statement = Statement::write(
     "replay.insert",
@@ -27,6 +27,11 @@ pub(crate) fn statements() -> Vec<Statement> {
 /// When the database does not answer: then it is unknown whether the id is used up.
 pub async fn consume(store: &Store, id: &str, expires_ms: i64) -> Result<bool, StoreError> {
     Ok(store.execute(&INSERT, &[Arg::Text(id), Arg::Int(expires_ms)]).await? == 1)
+}
+
+/// The same in a transaction.
+pub(super) async fn consume_in(tx: &mut Tx, id: &str, expires_ms: i64) -> Result<bool, StoreError> {
+    Ok(tx.execute(&INSERT, &[Arg::Text(id), Arg::Int(expires_ms)]).await? == 1)
 }
 
 /// Removes markers that expired longer than [`SKEW_MS`] before `now_ms` (milliseconds since
