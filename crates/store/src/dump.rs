@@ -18,7 +18,7 @@ use crate::url::StoreUrl;
 /// Tables that belong to processes and not to the installation: those processes are gone where a copy is opened.
 const OF_PROCESSES: [&str; 3] = ["schema_migration", "lease", "replica"];
 /// Tables that have rows in an installation nobody used yet.
-const SEEDED: [&str; 2] = ["meta", "change_head"];
+const SEEDED: [&str; 3] = ["meta", "change_head", "definition_head"];
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
