@@ -129,6 +129,11 @@ impl Engine {
         Self { reader, base, clock, record, changed: None }
     }
 
+    /// Reads objects.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
     /// Tells somebody when something changed.
     #[must_use]
     pub fn with_changed(self, changed: Changed) -> Self {

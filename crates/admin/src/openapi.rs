@@ -257,3 +257,36 @@ fn moved(schema: &Value) -> Value {
         other => other.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Compares with the document in `docs`; `UPDATE_GOLDEN=1` writes it anew.
+    #[test]
+    fn p54_the_document_is_the_one_that_is_published() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/openapi.json");
+        let text = format!("{:#}\n", document());
+        if std::env::vars_os().any(|(name, _)| name == "UPDATE_GOLDEN") {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let published = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(text == published, "docs/reference/openapi.json differs; UPDATE_GOLDEN=1 writes it anew");
+    }
+
+    #[test]
+    fn p54_every_endpoint_and_every_reference_is_there() {
+        let document = document();
+        for row in table() {
+            let pointer = format!("/paths/{}/{}", format!("{PATH}{}", row.path).replace('/', "~1"), row.method.as_str().to_ascii_lowercase());
+            let operation = document.pointer(&pointer).unwrap_or_else(|| panic!("{pointer} is missing"));
+            assert_eq!(operation.get("x-roles").is_some(), row.roles.is_some(), "{pointer}");
+            assert_eq!(operation.get("requestBody").is_some(), row.action.has_body(), "{pointer}");
+        }
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference} leads nowhere");
+        }
+        assert!(!text.contains("#/$defs/"));
+    }
+}

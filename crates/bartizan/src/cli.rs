@@ -646,6 +646,9 @@ pub(crate) enum AuditCommand {
         /// A chain whose segments are on another machine; repeatable.
         #[arg(long, value_name = "WRITER")]
         elsewhere: Vec<String>,
+        /// Check this file from `bartizan audit export` instead of the record.
+        #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["checkpoint", "elsewhere"])]
+        bundle: Option<PathBuf>,
     },
     /// Print the public key of signed checkpoints, as PEM. Keep it elsewhere.
     Key(ConfigArg),
@@ -657,7 +660,23 @@ pub(crate) enum AuditCommand {
         #[arg(long, default_value_t = 0, value_name = "NUMBER")]
         after: i64,
     },
+    /// Write the records of a time range into a file that proves itself: `verify --bundle` checks it with the public
+    /// key alone.
+    Export {
+        #[command(flatten)]
+        place: RecordArg,
+        /// First time (RFC 3339), or how long ago, e.g. `2h`.
+        #[arg(long, value_name = "TIME")]
+        since: String,
+        /// The time after the last; now when absent.
+        #[arg(long, value_name = "TIME")]
+        until: Option<String>,
+        /// The file; it must not exist.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Build the search index anew from the segments.
+    #[command(alias = "rebuild")]
     RebuildIndex {
         #[command(flatten)]
         place: RecordArg,

@@ -96,6 +96,13 @@ mod tests {
         assert_eq!(codes.len(), all);
     }
 
+    #[test]
+    fn p54_every_code_of_the_administration_has_a_page() {
+        for code in bartizan_admin::CODES {
+            assert!(find(code).is_some(), "no page for `{code}`");
+        }
+    }
+
     /// Codes that stand in the source as the argument of whatever makes a finding or a failure.
     fn codes_in_source() -> Vec<(String, String)> {
         const MAKERS: [&str; 9] = [

@@ -31,7 +31,7 @@ mod validate;
 pub use diagnostic::Diagnostic;
 pub use environment::Environment;
 pub use live::{Live, ReloadError};
-pub use load::{Loaded, Unreadable, load};
+pub use load::{Loaded, Unreadable, load, load_folder};
 pub use overrides::Override;
 pub use problem::{Problem, Report, Severity};
 pub use secrets::Secrets;

@@ -182,6 +182,31 @@ pub fn load(path: &Path, environment: &Environment, flags: &[Override]) -> Resul
     Ok(loaded)
 }
 
+/// Reads a folder of resource files by itself, as `resources: FOLDER` would.
+///
+/// # Errors
+/// Only when the folder cannot be read; every other problem is in [`Loaded::report`].
+pub fn load_folder(folder: &Path, environment: &Environment) -> Result<Loaded, Unreadable> {
+    let shown = folder.display().to_string();
+    std::fs::read_dir(folder).map_err(|error| Unreadable { path: shown.clone(), reason: words(&error) })?;
+    let (mut sources, mut problems) = (Sources::default(), Vec::new());
+    let source = sources.add(shown, "");
+    let mut root = Node::empty_map(tree::Mark { source, line: 1, column: 1, length: 1 });
+    let incomplete = add_folder(folder, &mut root, &mut sources, &mut problems);
+    let file: File = serde_json::from_value(root.to_json()).unwrap_or_else(|error| {
+        problems.push(Problem::error("invalid", "", error.to_string()));
+        File::default()
+    });
+    sources.set_root(root);
+    let resources = file.resources();
+    let (secrets, unresolved) = Secrets::resolve(&resources, environment, folder);
+    let (base, watch) = (folder.to_path_buf(), vec![folder.to_path_buf()]);
+    let mut loaded =
+        Loaded { file, resources, secrets, base, watch, sources, problems, incomplete, written: Some(Vec::new()) };
+    loaded.add(unresolved, Severity::Error);
+    Ok(loaded)
+}
+
 /// A reason without numbers and platform words.
 pub(crate) fn words(error: &std::io::Error) -> String {
     match error.kind() {
