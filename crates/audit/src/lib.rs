@@ -16,6 +16,7 @@
 mod analytics;
 mod audit;
 mod bodies;
+mod bundle;
 mod canonical;
 mod checkpoint;
 mod digest;
@@ -38,6 +39,7 @@ pub use audit::{Audit, Options, Receipt, Stats, Watch};
 pub use bartizan_store::repo::alert::Hit;
 pub use bartizan_store::repo::audit_index::IndexRow;
 pub use bodies::{Bodies, Body, BodyError, BodyReader, NewBody};
+pub use bundle::{BundleReport, export_bundle, verify_bundle};
 pub use checkpoint::{CheckpointError, CheckpointKey, Checkpointer, DOMAIN, PublicKey, Signed, Statement};
 pub use error::AuditError;
 pub use feed::Feed;

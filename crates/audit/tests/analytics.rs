@@ -59,7 +59,11 @@ fn events() -> Vec<AuditEvent> {
 }
 
 /// The same by the long way, over the log.
-fn expected(log: &[AuditEvent], ask: &Ask, offset_ms: i64) -> (i64, i64, BTreeMap<i64, i64>, Vec<&AuditEvent>) {
+fn expected<'a>(
+    log: &'a [AuditEvent],
+    ask: &Ask,
+    offset_ms: i64,
+) -> (i64, i64, BTreeMap<i64, i64>, Vec<&'a AuditEvent>) {
     let local = |ms: i64| (ms + offset_ms).div_euclid(DAY_MS);
     let first = local(NOW) - i64::from(ask.days.unwrap_or(7)) + 1;
     let fits = |event: &&AuditEvent| {

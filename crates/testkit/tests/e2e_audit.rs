@@ -91,7 +91,7 @@ async fn l4_every_column_of_the_portal_log_is_there_and_true() -> Result<()> {
     }
     let upstream = Fixture::start(Options::of(Era::Modern)).await?;
     let config =
-        config(&upstream).set("trusted_proxies", json!(["127.0.0.1"])).set("country_header", json!("x-country"));
+        config(&upstream).set("trusted_proxies", json!(["127.0.0.1/32"])).set("country_header", json!("x-country"));
     let product = Product::serve(config).await?;
     let client = ModernClient::new(&product.url(), Identity::bearer(product.token("agent")));
     let from = [("x-country", "DE"), ("x-forwarded-for", "203.0.113.9")].map(|(n, v)| (n.to_owned(), v.to_owned()));
@@ -189,6 +189,12 @@ async fn l2_a_tail_cut_off_after_the_fact_is_found_with_the_checkpoints_kept_els
     let with = ["audit", "verify", "--checkpoint", &kept, "--key", &key];
     let (code, report) = said(&product, &with).await?;
     ensure!(code == Some(0) && report["whole"] == true && report["signed"].as_u64() >= Some(2), "{report}");
+    // A part of it proves itself, with the key alone.
+    let part = outside.path().join("part.jsonl").display().to_string();
+    let (code, made) = said(&product, &["audit", "export", "--since", "1h", "--out", &part]).await?;
+    ensure!(code == Some(0) && made["records"].as_u64() >= Some(20), "{made}");
+    let (_, checked) = said(&product, &["audit", "verify", "--bundle", &part, "--key", &key]).await?;
+    ensure!(checked["records"] == made["records"] && checked["signed"].as_u64() >= Some(1), "{checked}");
     // Whoever has the machine removes the end of the record, the checkpoints and the database.
     for entry in std::fs::read_dir(product.data().join("audit"))? {
         let log = entry?.path().join("00000001.log");
@@ -267,7 +273,7 @@ async fn l1_every_field_of_a_sample_of_each_kind_is_there_and_true() -> Result<(
     let config = Config::new()
         .server(server)
         .with("grants", write)
-        .set("trusted_proxies", json!(["127.0.0.1"]))
+        .set("trusted_proxies", json!(["127.0.0.1/32"]))
         .set("country_header", json!("x-country"))
         .set("device_header", json!("x-device"));
     let product = Product::serve(config).await?;

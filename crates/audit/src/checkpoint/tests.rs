@@ -349,3 +349,57 @@ fn l2_the_helper_of_these_tests_makes_chains_that_fit() {
     assert_eq!(rechained(&record), record);
     assert!(record.iter().all(|line| Parsed::new(line.as_bytes()).unwrap().is_intact()));
 }
+
+/// The bundle of the events 4 to 9 of the first writer.
+fn bundle() -> String {
+    let whole = &*WHOLE;
+    runtime().block_on(async {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let store = store(&whole.database, &clock).await;
+        let mut out = Vec::new();
+        let audit = whole.dir.path().join("audit");
+        let count = crate::export_bundle(&audit, &store, NOW + 4, NOW + 10, &mut out).await.unwrap();
+        store.close().await;
+        // Up to the first checkpoint behind them.
+        assert_eq!(count, (EVENTS / 2 - 4) as u64);
+        String::from_utf8(out).unwrap()
+    })
+}
+
+fn checked(text: &str, key: &PublicKey) -> crate::BundleReport {
+    crate::verify_bundle(&mut text.as_bytes(), key).unwrap()
+}
+
+#[test]
+fn l2_a_bundle_proves_itself_with_the_public_key_alone() {
+    let text = bundle();
+    let report = checked(&text, &WHOLE.key);
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!((report.records, report.identities, report.signed), (8, 8, 1));
+    assert_eq!(report.covered.values().copied().collect::<Vec<_>>(), [EVENTS as u64 / 2]);
+    assert!(!checked(&text, &CheckpointKey::generate().unwrap().public()).is_whole());
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.iter().position(|line| line.starts_with("{\"record\"")).unwrap();
+    let joined = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    // Each line of it matters, but identities, which may have been erased.
+    for at in 0..lines.len() {
+        let mut less = lines.clone();
+        less.remove(at);
+        let good = checked(&joined(&less), &WHOLE.key).is_whole();
+        let expendable = lines[at].starts_with("{\"who\"") || lines[at].starts_with("{\"bundle\"") || at == first;
+        assert!(good == expendable || (lines[at].starts_with("{\"bundle\"") && good), "{at}: {}", lines[at]);
+    }
+    for at in first + 1..lines.len() {
+        if [at, at - 1].iter().any(|at| lines[*at].starts_with("{\"who\"")) {
+            continue;
+        }
+        let mut moved = lines.clone();
+        moved.swap(at, at - 1);
+        assert!(!checked(&joined(&moved), &WHOLE.key).is_whole(), "{at}");
+    }
+    let altered = text.replacen("tool-6", "tool-7", 1);
+    assert!(checked(&altered, &WHOLE.key).findings.iter().any(|f| f.kind == FindingKind::Altered));
+    for bad in ["", "{}", "x\n", "\u{0}", "[[[["] {
+        assert!(!checked(bad, &WHOLE.key).is_whole(), "{bad}");
+    }
+}
