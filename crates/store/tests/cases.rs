@@ -15,7 +15,7 @@ use bartizan_model::ManualClock;
 use bartizan_store::feed::{Feed, News};
 use bartizan_store::repo::audit_index::{self, Batch, Cursor, Filter, IndexRow, Position};
 use bartizan_store::repo::sealed::{self, Key, Sealed};
-use bartizan_store::repo::{change, client_profile, lease, meta, replay, service_token};
+use bartizan_store::repo::{change, client_profile, lease, meta, portal_state, replay, service_token};
 use bartizan_store::{Store, StoreError};
 use oauth::{
     case_a_deactivated_person_keeps_no_grant, case_a_token_is_exchanged_five_times_at_most,
@@ -277,6 +277,38 @@ async fn case_client_profiles(store: Store, clock: Arc<ManualClock>) {
     assert_eq!(client_profile::get(&store, "d").await.unwrap().as_deref(), Some("{\"b\":2}"));
 }
 
+/// A session that gives way takes its profile along, unless another one has it.
+async fn case_surplus_sessions_leave_no_profile(store: Store, clock: Arc<ManualClock>) {
+    let session = |id: &str, profile: &str, at_ms: i64| portal_state::PortalState {
+        id: format!("s:{id}"),
+        counted: "ana".to_owned(),
+        profile: profile.to_owned(),
+        off: "[]".to_owned(),
+        log_level: None,
+        created_ms: at_ms,
+        seen_ms: at_ms,
+    };
+    let mut now = common::NOW;
+    let mut open = async |id: &str, profile: &str| {
+        clock.advance_ms(3_000);
+        now += 3_000;
+        portal_state::open(&store, &session(id, profile, now), "{}", 2).await.unwrap()
+    };
+    assert!(open("1", "one").await.is_empty());
+    assert!(open("2", "shared").await.is_empty());
+    assert_eq!(open("3", "shared").await, ["s:1"]);
+    assert_eq!(client_profile::get(&store, "one").await.unwrap(), None);
+    assert_eq!(open("4", "four").await, ["s:2"]);
+    assert!(client_profile::get(&store, "shared").await.unwrap().is_some(), "another session has it");
+    assert_eq!(open("5", "five").await, ["s:3"]);
+    assert_eq!(client_profile::get(&store, "shared").await.unwrap(), None);
+    // One that was seen a moment ago may be of a session that begins elsewhere just now.
+    assert_eq!(portal_state::open(&store, &session("6", "six", now), "{}", 2).await.unwrap(), ["s:4"]);
+    client_profile::put(&store, "five", "{}").await.unwrap();
+    assert_eq!(portal_state::open(&store, &session("7", "seven", now), "{}", 1).await.unwrap().len(), 2);
+    assert!(client_profile::get(&store, "five").await.unwrap().is_some());
+}
+
 fn index_row(writer: &str, seq: i64) -> IndexRow {
     let refused = seq % 10 == 0;
     IndexRow {
@@ -504,6 +536,7 @@ cases! {
     case_sealed_records_compare_and_set => p21_sealed_records_compare_and_set,
     case_sealed_records_under_other_keys_are_paged => p21_sealed_records_under_other_keys_are_paged,
     case_client_profiles => o1_client_profiles,
+    case_surplus_sessions_leave_no_profile => p34_surplus_sessions_leave_no_profile,
     case_of_many_that_redeem_or_exchange_one_wins => a10_of_many_that_redeem_or_exchange_one_wins,
     case_no_grant_slips_past_a_withdrawal => a19_no_grant_slips_past_a_withdrawal,
     case_registered_clients_are_trimmed => a7_registered_clients_are_trimmed,

@@ -19,8 +19,18 @@ const PRUNE_UNUSED: Statement = Statement::write(
      AND NOT EXISTS (SELECT 1 FROM portal_state WHERE portal_state.profile = client_profile.digest)",
 );
 
+const DROP_UNUSED: Statement = Statement::write(
+    "client_profile.drop_unused",
+    "DELETE FROM client_profile WHERE digest = $1 AND seen_ms < $2 \
+     AND NOT EXISTS (SELECT 1 FROM portal_state WHERE portal_state.profile = client_profile.digest)",
+);
+
+/// A profile seen this short a time ago may be that of a session which begins elsewhere in
+/// a transaction that cannot be seen yet; milliseconds.
+const BEGINNING_MS: i64 = 2_000;
+
 pub(crate) fn statements() -> Vec<Statement> {
-    super::list![GET, PUT, PRUNE, PRUNE_UNUSED].into()
+    super::list![GET, PUT, PRUNE, PRUNE_UNUSED, DROP_UNUSED].into()
 }
 
 /// The profile text of a digest.
@@ -50,6 +60,12 @@ pub async fn prune(store: &Store, before_ms: i64) -> Result<u64, StoreError> {
 /// Keeps a profile within the transaction that begins a session with it.
 pub(super) async fn put_in(tx: &mut Tx, digest: &str, profile: &str, now_ms: i64) -> Result<(), StoreError> {
     tx.execute(&PUT, &[Arg::Text(digest), Arg::Text(profile), Arg::Int(now_ms)]).await.map(drop)
+}
+
+/// Removes a profile that no session has (any more).
+pub(super) async fn drop_unused(store: &Store, digest: &str) -> Result<(), StoreError> {
+    let args = [Arg::Text(digest), Arg::Int(store.now_ms().saturating_sub(BEGINNING_MS))];
+    store.execute(&DROP_UNUSED, &args).await.map(drop)
 }
 
 /// Removes profiles that no session has, not seen since a time (milliseconds since the

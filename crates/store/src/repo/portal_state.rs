@@ -22,7 +22,7 @@ const INSERT: Statement = Statement::write(
 const SURPLUS: Statement = Statement::write(
     "portal_state.surplus",
     "DELETE FROM portal_state WHERE id IN (SELECT id FROM portal_state WHERE counted = $1 \
-     ORDER BY seen_ms DESC, id LIMIT 100000 OFFSET $2) RETURNING id",
+     ORDER BY seen_ms DESC, id LIMIT 100000 OFFSET $2) RETURNING id, profile",
 );
 const SWITCH: Statement = Statement::write(
     "portal_state.switch",
@@ -86,7 +86,8 @@ pub async fn get(store: &Store, id: &str) -> Result<Option<PortalState>, StoreEr
 }
 
 /// Begins a session and keeps its profile. Of the sessions that count together at most
-/// `most` stay, this one among them; those that were used longest ago end. Returns them.
+/// `most` stay, this one among them; those that were used longest ago end, with the profiles
+/// that nobody else has. Returns them.
 ///
 /// # Errors
 /// When the database does not answer; then nothing began.
@@ -95,6 +96,8 @@ pub async fn open(store: &Store, new: &PortalState, profile: &str, most: i64) ->
     client_profile::put_in(&mut tx, &new.profile, profile, new.created_ms).await?;
     let surplus = tx.fetch_all(&SURPLUS, &[Arg::Text(&new.counted), Arg::Int(most.saturating_sub(1).max(0))]).await?;
     let ended: Vec<String> = surplus.iter().map(|row| row.text(0, "portal_state.id")).collect::<Result<_, _>>()?;
+    let profiles = surplus.iter().map(|row| row.text(1, "portal_state.profile"));
+    let profiles: std::collections::BTreeSet<String> = profiles.collect::<Result<_, _>>()?;
     let args = [
         Arg::Text(&new.id),
         Arg::Text(&new.counted),
@@ -109,6 +112,13 @@ pub async fn open(store: &Store, new: &PortalState, profile: &str, most: i64) ->
         change::append_in(&mut tx, TOPIC, id, store.now_ms()).await?;
     }
     tx.commit().await?;
+    // Not in the transaction: two that begin with each other's profiles must not wait for each other.
+    for digest in &profiles {
+        if let Err(error) = client_profile::drop_unused(store, digest).await {
+            // The next look for unused profiles removes it.
+            tracing::debug!(%error, "a profile that nobody has is still there");
+        }
+    }
     Ok(ended)
 }
 
