@@ -76,6 +76,14 @@ fn unique<'a>(ids: impl Iterator<Item = &'a str>, path: impl Fn(usize) -> String
     }
 }
 
+/// A budget for results below which not even a remark fits (P52).
+fn budget(tokens: Option<u32>, path: &str, checked: &mut Checked) {
+    let least = crate::budget::LEAST;
+    if tokens.is_some_and(|tokens| tokens < least) {
+        checked.error(format!("{path}.max_result_tokens"), "out_of_range", format!("it must be at least {least}"));
+    }
+}
+
 /// Reports a reference to a server that does not exist.
 fn known_server(server: &str, path: String, resources: &Resources, checked: &mut Checked) {
     let ids = || resources.servers.iter().map(|each| each.server_id.as_str());

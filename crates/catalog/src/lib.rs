@@ -7,6 +7,7 @@
 //! called, so what is not in it does not exist for its principal.
 
 mod agents;
+mod budget;
 mod check;
 pub mod classify;
 mod credential;
@@ -21,6 +22,8 @@ mod spec;
 pub mod uri;
 mod view;
 
+pub use bartizan_config::resources::LongResults;
+pub use budget::ResultBudget;
 pub use credential::{
     AssertionConfig, Credential, OauthConfig, PatConfig, ProviderConfig, RESERVED_HEADERS, SigV4Config, TokenAuth,
     TokenConfig,

@@ -235,7 +235,10 @@ impl TemplateDef {
     /// Reads a template. `None` when it is not an object, has no template or has a member twice.
     pub fn parse(raw: RawJson) -> Option<Self> {
         let members = members(&raw)?;
-        Some(Self { uri_template: text(&members, "uriTemplate")?, definition: Definition::new(PinKind::Template, raw, &members) })
+        Some(Self {
+            uri_template: text(&members, "uriTemplate")?,
+            definition: Definition::new(PinKind::Template, raw, &members),
+        })
     }
 }
 

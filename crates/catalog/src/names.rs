@@ -16,6 +16,7 @@ pub const RESERVED_NAMES: &[&str] = &[
     "portal_toggle_single_server",
     "portal_request_server",
     "portal_explain",
+    "portal_next_page",
 ];
 
 /// Hex digits of the hash in a changed name.

@@ -134,6 +134,8 @@ fn portals(resources: &Resources) -> Vec<Portal> {
         // The policy engine has the matching rule built in.
         policies: Vec::new(),
         read_only: Vec::new(),
+        max_result_tokens: None,
+        long_results: None,
         show_ungranted: false,
         prefix: Prefix::Always,
         max_tool_name: 64,

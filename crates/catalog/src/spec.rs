@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bartizan_config::resources::{self, AuthType, Prefix, ServerStatus, Visibility};
 use bartizan_model::{PortalId, Secret, ServerId, ToolClass};
 
+use crate::budget::{ByTool, Says};
 use crate::check::strategy::name_of;
 use crate::credential::Credential;
 use crate::curation::Curation;
@@ -63,10 +64,12 @@ pub struct ServerSpec {
     pub position: usize,
     /// What becomes of definitions that are new or have changed (P44).
     pub judging: Judging,
-    classes: HashMap<Box<str>, ToolClass>,
     /// E-mail address of whoever answers for it.
     pub owner: Option<Box<str>>,
+    classes: HashMap<Box<str>, ToolClass>,
     curation: Curation,
+    pub(crate) budget: Says,
+    pub(crate) budgets: ByTool,
 }
 
 /// What becomes of definitions that are new or have changed (P44).
@@ -121,10 +124,12 @@ impl ServerSpec {
             unsandboxed: command.is_some(),
             position,
             judging: Judging { trust: server.trust, on_new: server.on_new, on_change: server.on_change },
+            owner: server.owner.as_deref().map(Box::from),
             classes,
             curation: Curation::new(server),
+            budget: Says { tokens: server.max_result_tokens, mode: server.long_results },
+            budgets: ByTool::new(&server.updated_tools),
         }
-            owner: server.owner.as_deref().map(Box::from),
     }
 
     /// The reviewed class of a tool; `unknown` when nobody reviewed it.
@@ -235,6 +240,7 @@ pub struct PortalSpec {
     pub prefix: Prefix,
     /// Longest exposed name in characters (P13).
     pub max_tool_name: usize,
+    pub(crate) budget: Says,
     members: HashSet<ServerId>,
 }
 
@@ -248,6 +254,7 @@ impl PortalSpec {
             show_ungranted: portal.show_ungranted,
             prefix: portal.prefix,
             max_tool_name: portal.max_tool_name,
+            budget: Says { tokens: portal.max_result_tokens, mode: portal.long_results },
             members: servers.iter().map(|server| server.id.clone()).collect(),
             servers,
         }

@@ -93,6 +93,8 @@ pub(crate) enum Destination {
     Upstream(Arc<ServerSpec>),
     /// The portal itself.
     Portal(PortalTool),
+    /// A long result that was kept here, by its id (P52).
+    Kept(Arc<str>),
 }
 
 /// What `route` found.
@@ -118,7 +120,7 @@ impl Route {
     pub(crate) fn server(&self) -> Option<&Arc<ServerSpec>> {
         match &self.destination {
             Destination::Upstream(spec) => Some(spec),
-            Destination::Portal(_) => None,
+            Destination::Portal(_) | Destination::Kept(_) => None,
         }
     }
 }

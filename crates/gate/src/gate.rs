@@ -81,6 +81,8 @@ pub(crate) struct Inner {
     pub(crate) lists: Arc<Lists>,
     pub(crate) statuses: Arc<Statuses>,
     pub(crate) views: Views,
+    /// What all replicas share.
+    pub(crate) store: Option<Store>,
     pub(crate) states: PortalStates,
     pub(crate) kills: Kills,
     /// Where pages are, once there are some.
@@ -142,7 +144,8 @@ impl Gate {
             states: PortalStates::new(deps.store.clone(), Arc::clone(&deps.clock)),
             kills: Kills::new(deps.store.clone(), Arc::clone(&deps.clock)),
             parks: Parks::default(),
-            replays: Replays::new(deps.store),
+            replays: Replays::new(deps.store.clone()),
+            store: deps.store,
             hubs: Hubs::new(),
             access: AccessCache::default(),
             tasks,
@@ -338,13 +341,13 @@ impl Gate {
         let news = self.0.statuses.news(snapshot.order.iter().map(|spec| &**spec), now_ms);
         let mut changes = Vec::with_capacity(news.len());
         for change in news {
-            let event = status::event(change, now_ms, snapshot.version);
-            if let Err(error) = self.0.audit.append(event).await {
-                tracing::error!(%error, "a change of a server's state is not on record");
             let (server, from, to, details) = change.clone();
-            }
+            let event = status::event(change, now_ms, snapshot.version);
             let details = details.map(|details| details.outward());
             changes.push(StateChange { server, from, to, details, event_id: event.id });
+            if let Err(error) = self.0.audit.append(event).await {
+                tracing::error!(%error, "a change of a server's state is not on record");
+            }
         }
         changes
     }

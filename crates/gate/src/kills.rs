@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Seconds after which a call may be tried again when the store did not answer.
 pub(crate) const RETRY_S: u64 = 5;
 /// Longest reason, characters.
-pub const MAX_REASON: usize = 500;
+pub(crate) const MAX_REASON: usize = 500;
 /// Longest subject, characters.
 const MAX_SUBJECT: usize = 512;
 /// Longest time after which a switch may end by itself, milliseconds: a year.
@@ -104,7 +104,7 @@ pub struct NewKill {
     /// Which of that kind; empty for everything.
     #[serde(default)]
     pub subject: String,
-    /// Why, at most [`MAX_REASON`] characters.
+    /// Why, at most 500 characters.
     pub reason: String,
     /// When it ends by itself, milliseconds since the epoch.
     #[serde(default)]

@@ -8,8 +8,10 @@
 
 mod access;
 mod admit;
+mod budget;
 mod call;
 mod discover;
+mod entry;
 mod exchange;
 mod explain;
 mod failed_auth;

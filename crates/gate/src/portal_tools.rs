@@ -54,10 +54,12 @@ pub(crate) enum PortalTool {
     Page,
     /// `portal_toggle_single_server`.
     Single,
+    /// `portal_next_page`: only where results are given in pages (P52).
+    NextPage,
 }
 
 impl PortalTool {
-    /// In the order of lists.
+    /// In the order of lists; what is not among them is listed where it is of use.
     pub(crate) const ALL: [Self; 3] = [Self::List, Self::Page, Self::Single];
 
     /// Its name; no server's tool gets it.
@@ -66,12 +68,13 @@ impl PortalTool {
             Self::List => "portal_list_servers",
             Self::Page => "portal_toggle_servers",
             Self::Single => "portal_toggle_single_server",
+            Self::NextPage => "portal_next_page",
         }
     }
 
     /// The tool of this name.
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|tool| tool.name() == name)
+        Self::ALL.into_iter().chain([Self::NextPage]).find(|tool| tool.name() == name)
     }
 
     /// The definition in `tools/list`.
@@ -79,10 +82,12 @@ impl PortalTool {
         static LIST: OnceLock<RawJson> = OnceLock::new();
         static PAGE: OnceLock<RawJson> = OnceLock::new();
         static SINGLE: OnceLock<RawJson> = OnceLock::new();
+        static NEXT: OnceLock<RawJson> = OnceLock::new();
         match self {
             Self::List => LIST.get_or_init(list),
             Self::Page => PAGE.get_or_init(page),
             Self::Single => SINGLE.get_or_init(single),
+            Self::NextPage => NEXT.get_or_init(next_page),
         }
     }
 }
@@ -153,6 +158,21 @@ fn single() -> RawJson {
             "required": ["server_id", "on", "status"]
         },
         "annotations": {"readOnlyHint": false, "destructiveHint": false, "idempotentHint": true, "openWorldHint": false}
+    }))
+}
+
+fn next_page() -> RawJson {
+    RawJson::from(&serde_json::json!({
+        "name": PortalTool::NextPage.name(),
+        "title": "Next page of a long result",
+        "description": "Returns the next page of a result that was given in pages. The page before tells the handle; it is good for ten minutes.",
+        "inputSchema": {
+            "type": "object",
+            "properties": {"handle": {"type": "string", "description": "The handle that the page before gave"}},
+            "required": ["handle"],
+            "additionalProperties": false
+        },
+        "annotations": {"readOnlyHint": true, "openWorldHint": false}
     }))
 }
 

@@ -1,7 +1,9 @@
 //! Tests of whole calls, against servers of both eras on real sockets.
 
 mod accounts;
+mod approvals;
 mod bench;
+mod budgets;
 mod caches;
 mod calls;
 mod explains;

@@ -72,6 +72,8 @@ pub(crate) struct Seen {
     /// Equal versions do not make equal snapshots: secrets are not part of a version.
     snapshot: Weak<Snapshot>,
     pub(crate) on_portal: bool,
+    /// Some result may be given in pages (P52).
+    pub(crate) gives_pages: bool,
     kib: u32,
     /// Items as they go to clients, made when first listed.
     pub(crate) by_era: RenderedByEra,
@@ -321,6 +323,11 @@ impl Wanted<'_> {
         }
     }
 
+    fn gives_pages(&self) -> bool {
+        let portal = self.endpoint.portal().and_then(|id| self.snapshot.portals.get(id));
+        portal.is_some_and(|portal| portal.servers.iter().any(|server| server.gives_pages(portal)))
+    }
+
     fn build(&self, parts: Vec<Part>, now_ms: i64) -> Seen {
         let lists: Vec<_> =
             parts.iter().map(|part| (Arc::clone(&part.spec), Arc::clone(&part.fetched.value.lists))).collect();
@@ -341,6 +348,7 @@ impl Wanted<'_> {
             valid_until_ms,
             snapshot: Arc::downgrade(self.snapshot),
             on_portal: self.endpoint.portal().is_some(),
+            gives_pages: self.gives_pages(),
             by_era: RenderedByEra::default(),
         }
     }

@@ -41,6 +41,7 @@ pub(super) fn check(resources: &Resources, checked: &mut Checked) {
                 format!("{} is not between 32 and 128", portal.max_tool_name),
             );
         }
+        super::budget(portal.max_result_tokens, &path, checked);
         let mut seen = HashSet::new();
         for (index, server) in portal.servers.iter().flatten().enumerate() {
             let place = format!("{path}.servers[{index}]");

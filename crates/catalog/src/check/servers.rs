@@ -38,6 +38,10 @@ pub(super) fn check(resources: &Resources, options: &CompileOptions, checked: &m
         let credential = credential_of(server, resources, &path, checked);
         checked.credentials.push(credential);
         classes(server, &path, checked);
+        super::budget(server.max_result_tokens, &path, checked);
+        for (index, tool) in server.updated_tools.iter().enumerate() {
+            super::budget(tool.max_result_tokens, &format!("{path}.updated_tools[{index}]"), checked);
+        }
         curation(&server.updated_tools, &format!("{path}.updated_tools"), true, checked);
         curation(&server.updated_prompts, &format!("{path}.updated_prompts"), true, checked);
         curation(&server.updated_resources, &format!("{path}.updated_resources"), false, checked);
@@ -82,14 +86,14 @@ fn url_of(text: &str, path: &str, checked: &mut Checked) {
 }
 
 fn credential_of(server: &Server, resources: &Resources, path: &str, checked: &mut Checked) -> Credential {
-    if server.connect_on_sign_in && !(server.auth_type == AuthType::Oauth && server.on_behalf) {
-        checked.error_hint(
-            format!("{path}.connect_on_sign_in"),
-            "credentials",
     if server.owner.as_deref().is_some_and(|owner| !is_address(owner)) {
         let why = "this is not the e-mail address of one person or group";
         checked.error_hint(format!("{path}.owner"), "bad_value", why, "for example `owner: notes-team@corp.example`");
     }
+    if server.connect_on_sign_in && !(server.auth_type == AuthType::Oauth && server.on_behalf) {
+        checked.error_hint(
+            format!("{path}.connect_on_sign_in"),
+            "credentials",
             "only personal accounts of `auth_type: oauth` are connected on the way of signing in",
             "remove it",
         );

@@ -105,7 +105,9 @@ impl Seen {
     fn render(&self, profile: &ClientProfile, kind: ListKind) -> Rendered {
         let mut entries = Vec::new();
         if kind == ListKind::Tools && self.on_portal {
-            entries.extend(PortalTool::ALL.map(|tool| (tool.name().into(), tool.definition().clone())));
+            let pages = self.gives_pages.then_some(PortalTool::NextPage);
+            let own = PortalTool::ALL.into_iter().chain(pages);
+            entries.extend(own.map(|tool| (tool.name().into(), tool.definition().clone())));
         }
         let view = &self.view;
         let named = |name: &Arc<str>, item: &RawJson| (Box::from(&**name), item.clone());

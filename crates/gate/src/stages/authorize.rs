@@ -8,7 +8,7 @@ use bartizan_model::ReasonCode;
 use bartizan_policy::{Action, Decision, Query};
 
 use super::Stage;
-use crate::call::CallReply;
+use crate::call::{CallReply, Endpoint};
 use crate::exchange::{Answer, Destination, Exchange, Reject};
 use crate::scopes::Lacks;
 
@@ -61,6 +61,10 @@ fn decide(x: &Exchange) -> Decision {
     let server = match &route.destination {
         Destination::Upstream(spec) => Some(&spec.id),
         Destination::Portal(_) => None,
+        Destination::Kept(_) => match &x.endpoint {
+            Endpoint::Server(id) => Some(id),
+            Endpoint::Portal(_) => None,
+        },
     };
     let ask = |name: &str| {
         x.snapshot.policies.decide(&Query {

@@ -19,6 +19,7 @@ use bartizan_wire::translate::link_result;
 use bartizan_wire::{RawJson, RpcError, codes, splice};
 
 use super::Stage;
+use crate::budget;
 use crate::call::{CallReply, Refusal};
 use crate::exchange::{Destination, Exchange, Reject};
 use crate::revocation::Ended;
@@ -76,6 +77,12 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
     } else {
         match route.destination {
             Destination::Portal(tool) => End::Result(local::run(x, tool).await),
+            Destination::Kept(ref id) => match budget::read(x, id).await {
+                Ok(result) => End::Result(result),
+                Err(reply) => {
+                    End::Stopped { reply, outcome: Outcome::Refused, code: None, note: "no such result is kept" }
+                }
+            },
             Destination::Upstream(ref spec) => {
                 // Progress may extend a call, a question may take its time, but not for ever.
                 let bound = Duration::from_millis(x.gate.limits.call_max_ms);
@@ -85,6 +92,14 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
                 }
             }
         }
+    };
+    let end = match end {
+        End::Result(raw) => {
+            x.finish.response_bytes = size(&raw);
+            let outward = outward(x, &raw);
+            End::Result(budget::apply(x, outward).await)
+        }
+        end => end,
     };
     finish(x, end);
     Ok(())
@@ -104,8 +119,7 @@ fn finish(x: &mut Exchange, end: End) {
             let is_tool = x.route.as_ref().is_some_and(|route| route.action == Action::CallTool);
             let failed = is_tool && splice::get(&raw, "isError").and_then(|flag| flag.as_bool()) == Some(true);
             x.finish.outcome = if failed { Outcome::ToolError } else { Outcome::Ok };
-            x.finish.response_bytes = size(&raw);
-            x.reply = Some(CallReply::Result(outward(x, &raw)));
+            x.reply = Some(CallReply::Result(raw));
         }
         End::InputRequired(raw) => {
             x.finish.note = Some("input required".to_owned());

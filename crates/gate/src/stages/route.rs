@@ -17,6 +17,7 @@ use bartizan_wire::{RawJson, Reference, RpcError, codes, headers, splice};
 use http::HeaderMap;
 
 use super::Stage;
+use crate::budget;
 use crate::call::{Endpoint, Unknown};
 use crate::exchange::{Destination, Exchange, Reject, Route};
 use crate::gate::{Access, access};
@@ -171,6 +172,11 @@ async fn prompt(x: &Exchange, name: &str, action: Action) -> Result<Route, Rejec
 /// A resource need not be listed to be read, so the policies and switches are asked
 /// directly. A template that a completion names is switched like a resource.
 fn resource(x: &Exchange, asked: &str, action: Action) -> Result<Route, Reject> {
+    if action == Action::ReadResource
+        && let Some(route) = budget::route(&x.endpoint, asked)
+    {
+        return if may_enter(x) { Ok(route) } else { Err(hidden::endpoint(x)) };
+    }
     let (server, original) = match &x.endpoint {
         Endpoint::Server(id) => (id.clone(), asked.to_owned()),
         Endpoint::Portal(_) => uri::unwrap(asked)

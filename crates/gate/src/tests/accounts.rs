@@ -299,6 +299,31 @@ async fn p14_servers_that_need_a_login_are_listed_with_the_address() {
 }
 
 #[tokio::test]
+async fn p14_the_toggle_tool_gives_the_url_of_a_missing_login() {
+    for from in [legacy("alice"), modern("alice").able(json!({}))] {
+        let office = Office::open(BOTH).await;
+        office.connect("new", "alice", "new-alice").await;
+        let alice = from.kept(&office.bench.gate, "c:alice@portals/default").await;
+        let toggle = async |server: &str, action: &str| {
+            let arguments = json!({"server_id": server, "action": action});
+            office.bench.tool(&alice, "portal_toggle_single_server", arguments).await.json()
+        };
+        let done = toggle("old", "toggle").await;
+        let wanted = json!({"server_id": "old", "on": true, "status": "login_needed", "url": URL});
+        assert_eq!((&done["isError"], &done["structuredContent"]), (&json!(false), &wanted));
+        assert!(done["content"][0]["text"].as_str().unwrap().contains(URL), "{done}");
+        // What is off asks for no account, and an account that is there is not asked for.
+        let done = toggle("old", "untoggle").await;
+        assert_eq!(done["structuredContent"], json!({"server_id": "old", "on": false, "status": "off"}));
+        let done = toggle("new", "toggle").await;
+        assert_eq!(done["structuredContent"], json!({"server_id": "new", "on": true, "status": "on"}));
+        office.connect("old", "alice", "old-alice").await;
+        let done = toggle("old", "toggle").await;
+        assert_eq!(done["structuredContent"], json!({"server_id": "old", "on": true, "status": "on"}));
+    }
+}
+
+#[tokio::test]
 async fn p16_a_gate_without_accounts_sends_nothing() {
     let office = Office::open(BOTH).await;
     office.connect("old", "alice", "first").await;

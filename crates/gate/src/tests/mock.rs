@@ -300,6 +300,15 @@ async fn simple(state: &State, name: &str, params: &Value) -> Option<Result<Valu
         "fail" => Ok(json!({"content": [{"type": "text", "text": "no"}], "isError": true})),
         "rpc_error" => Err((-31000, json!({"why": "because"}))),
         "resource" => Ok(json!({"content": [{"type": "resource_link", "uri": "note://1", "name": "one"}]})),
+        // As long as asked for: rows as data and as text, and a picture.
+        "rows" => {
+            let count = params["arguments"]["count"].as_u64().unwrap_or(1);
+            let rows: Vec<Value> = (0..count).map(|n| json!({"id": n, "name": format!("row number {n}")})).collect();
+            let data = json!({"rows": rows, "total": count});
+            Ok(json!({
+                "content": [{"type": "text", "text": data.to_string()}], "structuredContent": data, "isError": false
+            }))
+        }
         "hang" => {
             state.hanging.notify_one();
             state.unhang.notified().await;

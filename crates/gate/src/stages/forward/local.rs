@@ -21,6 +21,7 @@ pub(crate) async fn run(x: &mut Exchange, tool: PortalTool) -> RawJson {
         PortalTool::List => list_servers(x).await,
         PortalTool::Page => page(x),
         PortalTool::Single => single(x).await,
+        PortalTool::NextPage => crate::budget::next_page(x).await.unwrap_or_else(|text| failed(x, text)),
     }
 }
 
