@@ -38,7 +38,7 @@ impl Shot {
     }
 }
 
-async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
+pub(crate) async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(("127.0.0.1", port)).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -46,7 +46,10 @@ async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-async fn send(connection: &mut SendRequest<Full<Bytes>>, shot: &Shot) -> Result<(Response<()>, Bytes)> {
+pub(crate) async fn send(
+    connection: &mut SendRequest<Full<Bytes>>,
+    shot: &Shot,
+) -> Result<(Response<()>, Bytes)> {
     connection.ready().await?;
     let response: Response<Incoming> = connection.send_request(shot.request()?).await?;
     let (head, body) = response.into_parts();

@@ -6,6 +6,8 @@ mod process;
 mod proxy;
 mod report;
 mod scenarios;
+mod sessions;
+mod sse;
 mod upstream;
 
 use clap::{Parser, Subcommand};
@@ -14,8 +16,11 @@ use clap::{Parser, Subcommand};
 struct Cli {
     #[command(subcommand)]
     role: Option<Role>,
-    /// Only this part: `calls`, `lists`, `memory`, `start`.
+    /// Only this part: `calls`, `lists`, `memory`, `sessions`, `start`.
     part: Option<String>,
+    /// Sessions whose memory is measured.
+    #[arg(long, default_value_t = 10_000)]
+    sessions: usize,
 }
 
 #[derive(Subcommand)]
@@ -27,6 +32,9 @@ enum Role {
         #[arg(long)]
         to: u16,
     },
+    /// The bare server of event streams.
+    #[command(hide = true)]
+    Sse,
     /// The upstream MCP server.
     #[command(hide = true)]
     Upstream {
@@ -45,6 +53,7 @@ fn main() -> anyhow::Result<()> {
     match cli.role {
         Some(Role::Proxy { to }) => runtime.block_on(proxy::run(to)),
         Some(Role::Upstream { tools, modern }) => runtime.block_on(upstream::run(tools, modern)),
-        None => runtime.block_on(scenarios::run(cli.part.as_deref())),
+        Some(Role::Sse) => runtime.block_on(sse::run()),
+        None => runtime.block_on(scenarios::run(cli.part.as_deref(), cli.sessions)),
     }
 }

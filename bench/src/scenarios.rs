@@ -13,13 +13,13 @@ use crate::process::Process;
 use crate::report::{line, spread};
 
 /// The process under test; load and upstream share the other core.
-const CORE_TESTED: usize = 0;
+pub(crate) const CORE_TESTED: usize = 0;
 const CORE_REST: usize = 1;
 const CONNECTIONS: usize = 8;
 const CALLS: usize = 8_000;
 const ROUNDS: usize = 7;
 
-pub(crate) async fn run(part: Option<&str>) -> Result<()> {
+pub(crate) async fn run(part: Option<&str>, sessions: usize) -> Result<()> {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
     if wanted("calls") {
         for modern in [false, true] {
@@ -31,6 +31,9 @@ pub(crate) async fn run(part: Option<&str>) -> Result<()> {
     }
     if wanted("memory") {
         memory().await?;
+    }
+    if wanted("sessions") {
+        crate::sessions::run(sessions).await?;
     }
     if wanted("start") {
         start()?;
@@ -56,15 +59,15 @@ fn start() -> Result<()> {
 }
 
 /// A running gateway in front of the bench upstream.
-struct Gateway {
-    process: Process,
-    port: u16,
+pub(crate) struct Gateway {
+    pub(crate) process: Process,
+    pub(crate) port: u16,
     token: (String, String),
     _folder: TempDir,
 }
 
 impl Gateway {
-    async fn start(upstream: u16, audit: &str, tools: usize) -> Result<Self> {
+    pub(crate) async fn start(upstream: u16, audit: &str, tools: usize) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let (port, operations) = (free_port()?, free_port()?);
         let read: Vec<String> = (0..tools).map(|n| format!("read_record_{n}")).collect();
@@ -115,7 +118,7 @@ impl Gateway {
         anyhow::bail!("the gateway did not start");
     }
 
-    fn headers(&self) -> Vec<(String, String)> {
+    pub(crate) fn headers(&self) -> Vec<(String, String)> {
         vec![
             ("bartizan-client-id".to_owned(), self.token.0.clone()),
             ("bartizan-client-secret".to_owned(), self.token.1.clone()),
@@ -213,7 +216,7 @@ async fn memory() -> Result<()> {
     Ok(())
 }
 
-fn upstream(modern: bool, tools: usize) -> Result<(Process, u16)> {
+pub(crate) fn upstream(modern: bool, tools: usize) -> Result<(Process, u16)> {
     let own = std::env::current_exe()?;
     let tools = tools.to_string();
     let mut args = vec!["upstream", "--tools", &tools];
