@@ -221,6 +221,14 @@ async fn p14_a_server_without_a_login_names_the_address_in_both_eras() {
     let legacy = LegacyClient::connect(&office.product.url(), Identity::bearer(&token)).await.unwrap();
     let listed = legacy.call("portal_list_servers", json!({})).await.unwrap();
     assert!(listed.text().contains(&format!("\"url\":\"{url}\"")), "{}", listed.result);
+    // Switching it on names the address too.
+    let on = json!({"server_id": "notes", "action": "toggle"});
+    let wanted = json!({"server_id": "notes", "on": true, "status": "login_needed", "url": url});
+    let switched = modern(&office.product, &token).call("portal_toggle_single_server", on.clone()).await.unwrap();
+    assert_eq!(switched.result["structuredContent"], wanted, "{}", switched.result);
+    let switched = legacy.call("portal_toggle_single_server", on).await.unwrap();
+    assert_eq!(switched.result["structuredContent"], wanted, "{}", switched.result);
+    assert!(switched.text().contains(&url), "{}", switched.result);
     // A signed-out browser signs in first and comes back to the page.
     let fresh = person("ana", &office.upstream);
     let trace = fresh.open(&url).await.unwrap();
