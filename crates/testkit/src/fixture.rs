@@ -126,6 +126,17 @@ impl Fixture {
         Ok(Self { address, shared, end: end.clone(), _guard: end.drop_guard() })
     }
 
+    /// Changes what tools it lists, from the next list on: a rug pull. The function is told the
+    /// number of the list since the start, from 1.
+    pub fn rewrite_tools(&self, rewrite: impl Fn(u64, &mut Vec<Value>) + Send + Sync + 'static) {
+        self.shared.rewrite_tools(Arc::new(rewrite));
+    }
+
+    /// Tells everybody that its tools have changed.
+    pub fn tell_tools(&self) {
+        self.shared.tell_tools();
+    }
+
     /// The address of its endpoint.
     pub fn url(&self) -> String {
         format!("http://{}/mcp", self.address)

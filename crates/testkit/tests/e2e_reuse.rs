@@ -24,7 +24,11 @@ async fn behind(options: Options) -> (Fixture, Product) {
     let fixture = Fixture::start(options).await.unwrap();
     let mut reads = fixture::tool_names();
     reads.extend(fixture.tool_names().into_iter().filter(|name| name.starts_with("extra_")));
-    let product = Product::serve(Config::new().server(http_server("fx", &fixture.url(), &reads))).await.unwrap();
+    let mut server = http_server("fx", &fixture.url(), &reads);
+    // Lists change in the middle; what becomes of changes is not the matter here.
+    server["on_new"] = json!("allow");
+    server["on_change"] = json!("alert");
+    let product = Product::serve(Config::new().server(server)).await.unwrap();
     (fixture, product)
 }
 
