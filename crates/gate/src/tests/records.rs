@@ -272,3 +272,41 @@ async fn o7_draining_waits_for_running_calls() {
     assert_eq!(end(handle).await.text(), "at last");
     assert_eq!(bench.events_of("call").await.len(), 1);
 }
+
+#[tokio::test]
+async fn l3_arguments_and_results_are_kept_of_the_named_server_only() {
+    use bartizan_audit::{Bodies, BodyReader};
+    use bartizan_model::role::{Role, RoleSet};
+    let bench = Bench::with(BOTH, |_| {}).await;
+    let vault = bartizan_vault::Vault::new(bartizan_vault::KeyRing::ephemeral().unwrap()).unwrap();
+    let clock: std::sync::Arc<dyn bartizan_model::Clock> = bench.clock.clone();
+    let bodies = Bodies::new(["old".to_owned()], [], bench.store.clone(), vault, clock);
+    bench.tool(&modern("alice"), "old_echo", json!({"text": "before"})).await.json();
+    drop(bench.gate.clone().with_bodies(bodies.clone()));
+    let reply = bench.tool(&modern("alice"), "old_echo", json!({"text": "kept"})).await;
+    bench.tool(&modern("alice"), "new_echo", json!({"text": "not kept"})).await.json();
+    let events = bench.events().await;
+    assert_eq!(events.len(), 3);
+    let read = |at: usize| {
+        let reader = BodyReader {
+            kind: bartizan_model::PrincipalKind::User,
+            who: bartizan_model::event::Who::default(),
+            roles: RoleSet::NONE.with(Role::Auditor),
+        };
+        let id = events[at]["id"].as_str().unwrap().to_owned();
+        let (bodies, audit) = (bodies.clone(), bench.audit.clone());
+        async move { bodies.read(&audit, &id, reader).await.unwrap() }
+    };
+    let mut body = None;
+    for _ in 0..500 {
+        body = read(1).await;
+        if body.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let body = body.expect("sealed behind the call");
+    assert_eq!(body.arguments, Some(json!({"text": "kept"})));
+    assert_eq!(body.result, Some(reply.json().clone()));
+    assert_eq!((read(0).await, read(2).await), (None, None), "off is off");
+}
