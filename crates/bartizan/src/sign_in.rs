@@ -13,7 +13,9 @@ use bartizan_config::Live;
 use bartizan_config::agents::Agent;
 use bartizan_config::resources::{Client, IdentityProvider, Resources, SubjectToken};
 use bartizan_config::settings::SignIn;
-use bartizan_console::{Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, SelectionPages, UpstreamAccounts};
+use bartizan_console::{
+    ApprovalPages, Brand, ClientAddress, ConsoleDeps, HomeAsk, PortalView, SelectionPages, UpstreamAccounts,
+};
 use bartizan_egress::Egress;
 use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
@@ -52,6 +54,8 @@ pub(crate) struct SignInDeps {
     pub(crate) upstream: UpstreamAccounts,
     /// Choosing servers of a portal.
     pub(crate) selection: SelectionPages,
+    /// Answering and asking.
+    pub(crate) approvals: ApprovalPages,
     pub(crate) people: Arc<People>,
     pub(crate) gate: Gate,
     /// Puts what must not be lost on record.
@@ -187,6 +191,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         brand: Brand::default(),
         upstream: Some(upstream),
         selection: Some(deps.selection),
+        approvals: Some(deps.approvals),
         jwks: Arc::new(move || {
             let signer = signer.clone();
             Box::pin(async move {

@@ -13,6 +13,7 @@ use bartizan_identity::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
+use crate::approvals::ApprovalPages;
 use crate::selection::{Selection, SelectionError, SelectionPages};
 use crate::sign_out::Left;
 use crate::upstream::{Upstream, UpstreamAccounts, Visit};
@@ -111,6 +112,10 @@ pub(crate) trait Backend: Upstream + Send + Sync + 'static {
         accounts: bool,
     ) -> impl Future<Output = Result<Left, PageProblem>> + Send;
 
+    /// Answering and asking; `None` where that is not possible.
+    fn approvals(&self) -> Option<&ApprovalPages> {
+        None
+    }
     /// What a link to the selection page shows; `None` where there is no such page.
     fn selection(
         &self,
@@ -145,6 +150,8 @@ pub(crate) struct Real {
     pub(crate) jwks: KeySource,
     /// Absent where nobody is sent to the selection page.
     pub(crate) selection: Option<SelectionPages>,
+    /// Absent where nobody is asked.
+    pub(crate) approvals: Option<ApprovalPages>,
 }
 
 impl Backend for Real {
@@ -282,6 +289,10 @@ impl Backend for Real {
 
     async fn sign_out_everywhere(&self, visit: Visit<'_>, accounts: bool) -> Result<Left, PageProblem> {
         self.leave(visit, accounts).await
+    }
+
+    fn approvals(&self) -> Option<&ApprovalPages> {
+        self.approvals.as_ref()
     }
 
     async fn selection(&self, visit: Visit<'_>, handle: &str) -> Option<Result<Selection, SelectionError>> {

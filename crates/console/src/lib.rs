@@ -8,6 +8,7 @@
 //! of ours, and that it carries the token of the session. `headers` is the only place that
 //! makes a page or a redirect, so no page goes without its policy.
 
+mod approvals;
 mod assets;
 mod backend;
 mod body;
@@ -33,9 +34,10 @@ use axum::Router;
 use bartizan_identity::{AuthorizationServer, BrowserSessions, Login};
 use bartizan_model::Clock;
 
+pub use approvals::{ApprovalPages, EntrySource, WhoSource};
 pub use backend::KeySource;
-pub use same_origin::is_own;
 pub use console::{Brand, ClientAddress, HomeAsk, HomeSource, PortalView};
+pub use same_origin::is_own;
 pub use selection::{Choose, Look, Selection, SelectionAnswer, SelectionError, SelectionLine, SelectionPages};
 pub use upstream::{ServerSource, UpstreamAccounts};
 
@@ -63,13 +65,16 @@ pub struct ConsoleDeps {
     pub upstream: Option<UpstreamAccounts>,
     /// Choosing servers of a portal (P36); `None` where that is not possible.
     pub selection: Option<SelectionPages>,
+    /// Answering and asking (W12, A16); `None` where that is not possible.
+    pub approvals: Option<ApprovalPages>,
 }
 
 /// The pages and endpoints. Requests must have passed the check of their `Host`; each
 /// should carry its [`ClientAddress`] as an extension. `Origin` is checked here, by route:
 /// the endpoints for clients take every one, forms only our own.
 pub fn router(deps: ConsoleDeps) -> Router {
-    let ConsoleDeps { server, login, sessions, home, clock, public_url, brand, jwks, upstream, selection } = deps;
-    let backend = backend::Real { server, login, sessions, jwks, upstream, selection };
+    let ConsoleDeps { server, login, sessions, home, clock, public_url, brand, jwks, upstream, selection, approvals } =
+        deps;
+    let backend = backend::Real { server, login, sessions, jwks, upstream, selection, approvals };
     routes::routes(console::Console::new(backend, home, clock, &public_url, brand))
 }

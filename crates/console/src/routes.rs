@@ -1,6 +1,7 @@
 //! The routes, one file per subject.
 
 mod account;
+mod approvals;
 mod authorize;
 mod break_glass;
 mod connect;
@@ -48,6 +49,9 @@ pub(crate) fn routes<B: Backend>(console: Console<B>) -> Router {
         .route("/login/demo", post(login::demo))
         .route("/login/break-glass", get(break_glass::ask).post(break_glass::sign_in))
         .route("/account", get(account::show).post(account::change))
+        .route("/approvals", get(approvals::list).post(approvals::answer_several))
+        .route("/approvals/{id}", get(approvals::show).post(approvals::answer))
+        .route("/request-access", get(approvals::ask_page).post(approvals::ask))
         .route("/connect", get(connect::next))
         .route("/connect/{server}", get(connect::ask).post(connect::leave))
         .route("/connect/{server}/done", get(connect::done))

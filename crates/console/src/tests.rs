@@ -1,6 +1,7 @@
 //! The router over a backend that says whatever a test wants.
 
 mod account;
+mod approvals;
 mod client_endpoints;
 mod connect;
 mod consent;

@@ -46,7 +46,7 @@ impl Gate {
 
 impl Caller {
     /// A person in front of a page, as a client of this revision.
-    fn of_page(
+    pub(crate) fn of_page(
         principal: &Arc<Principal>,
         circumstances: &Circumstances,
         ip: Option<IpAddr>,

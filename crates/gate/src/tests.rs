@@ -13,6 +13,7 @@ mod limits;
 mod listens;
 mod lists;
 mod mock;
+mod quarantine;
 mod records;
 mod revocations;
 mod rounds;

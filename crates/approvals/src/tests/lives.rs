@@ -13,7 +13,8 @@ async fn w12_the_text_is_made_of_the_complete_real_arguments() {
         "{{\"to\":\"<script>alert(1)</script>\u{202e}\u{1b}[2J\",\"n\":1e400,\"big\":\"{}END\"}}",
         "x".repeat(1 << 20)
     );
-    let id = bench.approvals.ask(crate::CallQuestion { digest: "d", ..question(&ann, &rule(), &arguments) }).await.unwrap();
+    let id =
+        bench.approvals.ask(crate::CallQuestion { digest: "d", ..question(&ann, &rule(), &arguments) }).await.unwrap();
     let record = bench.approvals.get(&id).await.unwrap().unwrap();
     assert_eq!(record.details.arguments.as_deref(), Some(&*arguments));
     let text = record.details.text();

@@ -45,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) connect_url: Option<String>,
     /// What a link to the selection page is; `None` for no such page.
     pub(crate) selection: Option<Result<Selection, SelectionError>>,
+    /// Answering and asking; `None` for no such pages.
+    pub(crate) approvals: Option<crate::ApprovalPages>,
     /// The check of the token in forms is off.
     pub(crate) any_token: bool,
 }
@@ -171,6 +173,10 @@ impl Upstream for Fake {
 }
 
 impl Backend for Fake {
+    fn approvals(&self) -> Option<&crate::ApprovalPages> {
+        self.approvals.as_ref()
+    }
+
     async fn selection(&self, _visit: Visit<'_>, handle: &str) -> Option<Result<Selection, SelectionError>> {
         self.did(format!("look {handle}"));
         self.selection.clone()

@@ -110,6 +110,38 @@ async fn look(folder: &str, scenes: Vec<Value>) -> Value {
 }
 
 #[tokio::test]
+async fn w12_the_pages_of_approvals_can_be_used_by_everybody() {
+    use super::approvals::{Desk, HOSTILE, user};
+    if !tools::ready("w12_the_pages_of_approvals_can_be_used_by_everybody", &[Part::Npm, Part::Browser]) {
+        return;
+    }
+    let desk = Desk::new().await;
+    let (bob, ada) = (user("bob@example.com", &[]), user("ada@example.com", &[]));
+    let hostile = desk.ask(&bob, HOSTILE).await;
+    let long = desk.ask(&bob, &format!("{{\"v\":\"{}\"}}", "word ".repeat(2_000))).await;
+    let (entry, own) = (desk.ask_entry(&bob).await, desk.ask(&ada, "{}").await);
+    let fake = desk.fake();
+    let mine = |path: &str| get(path, Some(COOKIE));
+    let mut shown = Vec::new();
+    for (name, path) in [
+        ("approvals", "/approvals".to_owned()),
+        ("approval-hostile", format!("/approvals/{hostile}")),
+        ("approval-long", format!("/approvals/{long}")),
+        ("approval-entry", format!("/approvals/{entry}")),
+        ("approval-own", format!("/approvals/{own}")),
+        ("request-access", "/request-access?server=pay".to_owned()),
+        ("problem-link", format!("/approvals/{hostile}?link=forged")),
+    ] {
+        let answer = answer(&fake, mine(&path)).await;
+        assert!(answer["body"].as_str().unwrap().contains("<main"), "{name} is not a page: {answer}");
+        shown.push(json!({"name": name, "path": path, "answer": answer}));
+    }
+    let told = look("pages-approvals", shown).await;
+    assert_eq!(told["scenes"], 7);
+    assert_eq!(told["problems"], json!([]), "{:#}", told["problems"]);
+}
+
+#[tokio::test]
 async fn p56_every_page_can_be_used_by_everybody() {
     if !tools::ready("p56_every_page_can_be_used_by_everybody", &[Part::Npm, Part::Browser]) {
         return;

@@ -76,6 +76,7 @@ pub(crate) async fn app(url: &str) -> (Router, Arc<Mutex<Vec<String>>>, TempDir)
             jwks,
             upstream: None,
             selection: None,
+            approvals: None,
         }),
         events,
         dir,
