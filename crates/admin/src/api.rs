@@ -13,7 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH}
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::change::{About, Edit, Engine, What};
+use crate::change::{About, Edit, Engine, Keep, What};
 use crate::openapi;
 use crate::respond::{Refusal, Reply};
 use crate::secrets::{self, SecretSet};
@@ -229,7 +229,7 @@ impl Api {
             answer: shown(state, kind, &id, StatusCode::CREATED).map(|reply| reply.to_text()).unwrap_or_default(),
         };
         let edit = Edit { kind, id: id.clone(), expect: Some(Expect::Absent), what: What::Put(object) };
-        let keep: Option<&(dyn Fn(&State, i64) -> Answer + Sync)> = key.as_ref().map(|_| &keep as _);
+        let keep: Option<Keep<'_>> = key.as_ref().map(|_| &keep as _);
         match self.0.engine.change(&[edit], &caller.about, keep).await {
             Ok(outcome) => shown(&outcome.state, kind, &id, StatusCode::CREATED),
             Err(error) => {
@@ -268,7 +268,8 @@ impl Api {
         let stored = state.objects.values().filter(|object| object.kind == kind && !base.has(kind, &object.id));
         items.extend(stored.map(|object| (object.id.clone(), of_store(object))));
         items.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut items: Vec<_> = items.into_iter().filter(|(id, _)| after.as_ref().is_none_or(|after| id > after)).collect();
+        let mut items: Vec<_> =
+            items.into_iter().filter(|(id, _)| after.as_ref().is_none_or(|after| id > after)).collect();
         let next = if items.len() > limit { items.get(limit - 1).map(|(id, _)| id.clone()) } else { None };
         items.truncate(limit);
         let items: Vec<Value> = items.into_iter().map(|(_, item)| item).collect();
@@ -310,7 +311,8 @@ impl Api {
         let mut items = Vec::with_capacity(versions.len());
         for version in versions {
             let made = resource::revisions(store, version.since_rev, 1).await.map_err(failed)?;
-            let object = reader.object(kind, id.to_owned(), version.since_rev, &version.body, version.secret_id).await?;
+            let object =
+                reader.object(kind, id.to_owned(), version.since_rev, &version.body, version.secret_id).await?;
             let made = made.first().map(revision).unwrap_or_default();
             items.push(json!({"revision": version.since_rev, "until": version.until_rev, "made": made,
                 "object": object.public()}));
@@ -329,9 +331,8 @@ impl Api {
         let state = engine.reader.state().await?;
         let overlaid = crate::overlay::overlay(&(engine.base)(), &state.list(), engine.clock.now_ms());
         let refused = overlaid.map(|overlaid| overlaid.refused).unwrap_or_default();
-        let item = |one: &crate::overlay::Refused| {
-            json!({"kind": one.kind.as_str(), "id": one.id, "problems": one.problems})
-        };
+        let item =
+            |one: &crate::overlay::Refused| json!({"kind": one.kind.as_str(), "id": one.id, "problems": one.problems});
         Ok(Reply::ok(json!({"items": refused.iter().map(item).collect::<Vec<_>>()})))
     }
 }
@@ -418,7 +419,8 @@ fn precondition(headers: &HeaderMap, may_be_new: bool) -> Result<Expect, Refusal
         }
         (None, Some(tag)) if tag == "*" && may_be_new => Ok(Expect::Absent),
         _ => {
-            let message = "send `If-Match` with the ETag of the version you have seen, or `If-None-Match: *` for a new one";
+            let message =
+                "send `If-Match` with the ETag of the version you have seen, or `If-None-Match: *` for a new one";
             Err(Refusal::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", message))
         }
     }
@@ -451,7 +453,9 @@ fn reason(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 /// `limit` and `after` of a query.
 fn page(query: &str) -> Result<(usize, Option<String>), Refusal> {
     let (mut limit, mut after) = (1_000, None);
-    for (name, value) in query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, ""))) {
+    for (name, value) in
+        query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
+    {
         match name {
             "limit" => match value.parse() {
                 Ok(number @ 1..=1_000) => limit = number,

@@ -28,12 +28,14 @@ const NAMED: usize = 500;
 const READ_ONLY: [&str; 3] = [SUMMARY, "managed_by", "revision"];
 
 /// Puts an event on record, durably.
-pub type Record =
-    Arc<dyn Fn(AuditEvent) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+pub type Record = Arc<dyn Fn(AuditEvent) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 /// What the files say now.
 pub type BaseSource = Arc<dyn Fn() -> Arc<Base> + Send + Sync>;
 /// Told when this process changed something, so that it need not wait for the feed.
 pub type Changed = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// Makes the answer that is kept with a change, of the objects after it and the revision.
+pub type Keep<'a> = &'a (dyn Fn(&State, i64) -> Answer + Sync);
 
 /// Who changes something, and why.
 #[derive(Clone, Debug)]
@@ -145,12 +147,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`AdminError`]; then nothing changed.
-    pub async fn change(
-        &self,
-        edits: &[Edit],
-        about: &About,
-        answer: Option<&(dyn Fn(&State, i64) -> Answer + Sync)>,
-    ) -> Result<Outcome, AdminError> {
+    pub async fn change(&self, edits: &[Edit], about: &About, answer: Option<Keep<'_>>) -> Result<Outcome, AdminError> {
         for _ in 0..TRIES {
             let state = self.reader.state().await?;
             match self.commit(self.prepare(state, edits, about).await?, about, answer).await {
@@ -321,7 +318,7 @@ impl Engine {
         &self,
         prepared: Prepared,
         about: &About,
-        answer: Option<&(dyn Fn(&State, i64) -> Answer + Sync)>,
+        answer: Option<Keep<'_>>,
     ) -> Result<Outcome, AdminError> {
         let Prepared { done, mut state, changes, after, .. } = prepared;
         if changes.is_empty() {

@@ -20,7 +20,7 @@ mod table;
 mod tests;
 
 pub use api::{Api, Browser, Identified, Identify, NotIdentified, PATH, RolesOf};
-pub use change::{About, BaseSource, Changed, Done, Edit, Engine, Outcome, Record, What};
+pub use change::{About, BaseSource, Changed, Done, Edit, Engine, Keep, Outcome, Record, What};
 pub use difference::{Member, is_about_secrets, members};
 pub use openapi::document;
 pub use overlay::{Base, Overlaid, Refused, overlay};

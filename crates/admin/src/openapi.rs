@@ -58,7 +58,8 @@ fn operation(row: &Endpoint) -> Value {
         members.insert("x-roles".to_owned(), json!(roles));
     }
     if let Some(schema) = request(row.action) {
-        let media = if matches!(row.action, Action::Patch(_)) { "application/merge-patch+json" } else { "application/json" };
+        let media =
+            if matches!(row.action, Action::Patch(_)) { "application/merge-patch+json" } else { "application/json" };
         members.insert("requestBody".to_owned(), json!({"required": true, "content": {media: {"schema": schema}}}));
     }
     operation
@@ -105,9 +106,7 @@ fn operation_id(row: &Endpoint) -> String {
 
 fn parameters(row: &Endpoint) -> Value {
     let mut all = Vec::new();
-    let header = |name: &str, required: bool, text: &str, schema: Value| {
-        json!({"name": name, "in": "header", "required": required, "description": text, "schema": schema})
-    };
+    let header = |name: &str, required: bool, text: &str, schema: Value| json!({"name": name, "in": "header", "required": required, "description": text, "schema": schema});
     if row.path.contains("{id}") {
         all.push(json!({"name": "id", "in": "path", "required": true,
             "schema": {"type": "string", "minLength": 1, "maxLength": 128}}));
@@ -156,7 +155,8 @@ fn request(action: Action) -> Option<Value> {
 
 fn answers(row: &Endpoint) -> Value {
     let one = |kind: Kind| json!({"$ref": format!("#/components/schemas/{}Shown", kind.schema_name())});
-    let content = |text: &str, schema: Value| json!({"description": text, "content": {"application/json": {"schema": schema}}});
+    let content =
+        |text: &str, schema: Value| json!({"description": text, "content": {"application/json": {"schema": schema}}});
     let any = || json!({"type": "object"});
     let items = |schema: Value| {
         json!({"type": "object", "required": ["items"], "properties": {
@@ -211,8 +211,11 @@ fn schemas() -> Value {
             properties.insert("managed_by".into(), json!({"type": "string", "enum": ["api", "file"]}));
             properties.insert("revision".into(), json!({"type": "integer"}));
             if !kind.secrets().is_empty() {
-                properties.insert(SUMMARY.into(), json!({"type": "object",
-                    "additionalProperties": {"type": ["boolean", "integer"]}}));
+                properties.insert(
+                    SUMMARY.into(),
+                    json!({"type": "object",
+                    "additionalProperties": {"type": ["boolean", "integer"]}}),
+                );
             }
         }
         all.insert(format!("{}Shown", kind.schema_name()), shown);
@@ -224,20 +227,26 @@ fn schemas() -> Value {
             (kind.plural().to_owned(), json!({"type": "array", "items": item}))
         })
         .collect();
-    all.insert("ObjectSet".into(), json!({"type": "object", "required": ["objects"], "additionalProperties": false,
+    all.insert(
+        "ObjectSet".into(),
+        json!({"type": "object", "required": ["objects"], "additionalProperties": false,
         "properties": {
             "objects": {"type": "object", "properties": lists, "additionalProperties": false},
             "revision": {"type": "integer", "description": "Only if this is the revision of the whole still"},
-            "git_revision": {"type": "string"}, "reason": {"type": "string"}}}));
+            "git_revision": {"type": "string"}, "reason": {"type": "string"}}}),
+    );
     let problem = json!({"type": "object", "required": ["pointer", "code", "message"], "properties": {
         "object": {"type": "string"}, "pointer": {"type": "string"}, "code": {"type": "string"},
         "message": {"type": "string"}, "suggestion": {"type": "string"}}});
     all.insert("Problem".into(), problem);
-    all.insert("Refusal".into(), json!({"type": "object", "required": ["error"], "properties": {"error": {
+    all.insert(
+        "Refusal".into(),
+        json!({"type": "object", "required": ["error"], "properties": {"error": {
         "type": "object", "required": ["code", "message", "request_id"], "properties": {
             "code": {"type": "string", "enum": CODES}, "message": {"type": "string"},
             "request_id": {"type": "string"},
-            "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}}}}}}));
+            "problems": {"type": "array", "items": {"$ref": "#/components/schemas/Problem"}}}}}}),
+    );
     all.into()
 }
 
@@ -247,7 +256,9 @@ fn moved(schema: &Value) -> Value {
         Value::Object(members) => members
             .iter()
             .map(|(key, value)| match (key.as_str(), value) {
-                ("$ref", Value::String(text)) => (key.clone(), text.replace("#/$defs/", "#/components/schemas/").into()),
+                ("$ref", Value::String(text)) => {
+                    (key.clone(), text.replace("#/$defs/", "#/components/schemas/").into())
+                }
                 // Formats of Rust's integers say nothing to others.
                 _ => (key.clone(), moved(value)),
             })
@@ -278,7 +289,11 @@ mod tests {
     fn p54_every_endpoint_and_every_reference_is_there() {
         let document = document();
         for row in table() {
-            let pointer = format!("/paths/{}/{}", format!("{PATH}{}", row.path).replace('/', "~1"), row.method.as_str().to_ascii_lowercase());
+            let pointer = format!(
+                "/paths/{}/{}",
+                format!("{PATH}{}", row.path).replace('/', "~1"),
+                row.method.as_str().to_ascii_lowercase()
+            );
             let operation = document.pointer(&pointer).unwrap_or_else(|| panic!("{pointer} is missing"));
             assert_eq!(operation.get("x-roles").is_some(), row.roles.is_some(), "{pointer}");
             assert_eq!(operation.get("requestBody").is_some(), row.action.has_body(), "{pointer}");

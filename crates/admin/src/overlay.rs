@@ -149,9 +149,7 @@ fn stand_in(object: &Object, reasons: &[Problem]) -> Option<Value> {
     let harmless = reasons.iter().all(|reason| matches!(reason.code, "unknown_server" | "unknown_portal"));
     match object.kind {
         Kind::Portal => Some(json!({"id": object.id, "servers": [], "policies": []})),
-        Kind::Policy if !harmless => {
-            Some(json!({"id": object.id, "cedar": "forbid(principal, action, resource);"}))
-        }
+        Kind::Policy if !harmless => Some(json!({"id": object.id, "cedar": "forbid(principal, action, resource);"})),
         _ => None,
     }
 }

@@ -43,13 +43,12 @@ pub(crate) fn difference(before: &Overlaid, after: &Overlaid, now_ms: i64) -> Ve
     let questions = questions(before, after);
     let mut lines = Vec::new();
     let anybody = [(None, principal(PrincipalKind::User, SOMEBODY, None))];
-    let named = subjects.into_iter().take(SUBJECTS).filter_map(|subject| Some((Some(subject.clone()), parse(&subject)?)));
+    let named =
+        subjects.into_iter().take(SUBJECTS).filter_map(|subject| Some((Some(subject.clone()), parse(&subject)?)));
     for (subject, principal) in anybody.into_iter().chain(named) {
         for question in &questions {
-            let (was, is) = (
-                question.ask(&before.snapshot, &principal, now_ms),
-                question.ask(&after.snapshot, &principal, now_ms),
-            );
+            let (was, is) =
+                (question.ask(&before.snapshot, &principal, now_ms), question.ask(&after.snapshot, &principal, now_ms));
             if was == is {
                 continue;
             }
@@ -89,7 +88,8 @@ impl Question {
     }
 
     fn ask(&self, snapshot: &Snapshot, principal: &Principal, now_ms: i64) -> bool {
-        let context = RequestContext { era: Era::Modern, ip: None, client: None, client_version: None, session: None, now_ms };
+        let context =
+            RequestContext { era: Era::Modern, ip: None, client: None, client_version: None, session: None, now_ms };
         let query = |action, portal, server, name, class| {
             let query = Query { principal, action, portal, server, name, class, context: &context, args: None };
             snapshot.policies.list_decision(&query).allow

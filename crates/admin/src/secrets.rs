@@ -36,8 +36,11 @@ impl SecretSet {
 
     /// As text to be sealed.
     pub(crate) fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let map: BTreeMap<&str, (i64, &str)> =
-            self.0.iter().map(|(pointer, entry)| (pointer.as_str(), (entry.version, entry.value.expose().as_str()))).collect();
+        let map: BTreeMap<&str, (i64, &str)> = self
+            .0
+            .iter()
+            .map(|(pointer, entry)| (pointer.as_str(), (entry.version, entry.value.expose().as_str())))
+            .collect();
         Zeroizing::new(serde_json::to_vec(&map).unwrap_or_default())
     }
 
@@ -283,8 +286,10 @@ mod tests {
         assert_eq!(public_old[SUMMARY]["auth_credentials_version"], 1);
         assert!(public_old.get("auth_credentials").is_none());
 
-        let same = |secret: Value| json!({"server_id": "a", "hostname": "https://a.example/mcp",
-            "auth_type": "bearer", "auth_credentials": secret});
+        let same = |secret: Value| {
+            json!({"server_id": "a", "hostname": "https://a.example/mcp",
+            "auth_type": "bearer", "auth_credentials": secret})
+        };
         for kept in [same("".into()), same("hunter2".into()), {
             let mut absent = same("".into());
             absent.as_object_mut().unwrap().shift_remove("auth_credentials");

@@ -145,7 +145,11 @@ fn wanted(request: &Value) -> Result<Vec<Wanted>, AdminError> {
         }
     }
     let Some(Value::Object(lists)) = request.get("objects") else {
-        return Err(AdminError::Invalid(vec![Problem::new("/objects", "missing_key", "a mapping of lists is missing")]));
+        return Err(AdminError::Invalid(vec![Problem::new(
+            "/objects",
+            "missing_key",
+            "a mapping of lists is missing",
+        )]));
     };
     let mut all = Vec::new();
     for (name, list) in lists {

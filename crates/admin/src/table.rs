@@ -52,10 +52,7 @@ impl Action {
 
     /// Whether the request has a body.
     pub fn has_body(self) -> bool {
-        matches!(
-            self,
-            Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_)
-        )
+        matches!(self, Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_))
     }
 }
 
@@ -78,7 +75,9 @@ pub struct Endpoint {
 fn readers(kind: Kind) -> &'static [Role] {
     match kind {
         Kind::Server | Kind::Portal | Kind::RateLimit => &[Owner, Governance, Security, Auditor, Operator],
-        Kind::Policy | Kind::Grant | Kind::AlertDestination | Kind::AlertRule => &[Owner, Governance, Security, Auditor],
+        Kind::Policy | Kind::Grant | Kind::AlertDestination | Kind::AlertRule => {
+            &[Owner, Governance, Security, Auditor]
+        }
         Kind::IdentityProvider | Kind::Client | Kind::Agent | Kind::Role => &[Owner, Security, Auditor],
     }
 }
@@ -107,7 +106,13 @@ pub fn table() -> Vec<Endpoint> {
         row(Method::GET, "/me", Action::Me, None, "Who is asking, and with which roles"),
         row(Method::GET, "/openapi.json", Action::OpenApi, None, "This document"),
         row(Method::GET, "/refused", Action::Refused, Some(OVERVIEW), "Objects that are not in use, and why"),
-        row(Method::GET, "/revisions", Action::Revisions, Some(OVERVIEW), "Who changed the objects and why, newest first"),
+        row(
+            Method::GET,
+            "/revisions",
+            Action::Revisions,
+            Some(OVERVIEW),
+            "Who changed the objects and why, newest first",
+        ),
         row(Method::GET, "/export", Action::Export, Some(&[Owner]), "All objects, without secrets"),
         row(Method::POST, "/plan", Action::Plan, Some(&[Owner]), "What applying a set of objects would change"),
         row(Method::POST, "/apply", Action::Apply, Some(&[Owner]), "Makes the objects exactly this set"),

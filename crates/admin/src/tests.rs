@@ -98,7 +98,13 @@ pub(crate) async fn desk_over(files: Resources) -> Desk {
 }
 
 impl Desk {
-    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&Value>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
         let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         self.send_raw(method, path, headers, body).await
     }

@@ -338,8 +338,14 @@ pub fn split(resources: &Resources) -> Vec<(Kind, String, Json)> {
     add(Kind::AlertDestination, json(&resources.alerts.destinations));
     add(Kind::AlertRule, json(&resources.alerts.rules));
     let mut roles = resources.roles.clone();
-    let names =
-        [RoleName::Owner, RoleName::Governance, RoleName::Security, RoleName::Auditor, RoleName::Operator, RoleName::Author];
+    let names = [
+        RoleName::Owner,
+        RoleName::Governance,
+        RoleName::Security,
+        RoleName::Auditor,
+        RoleName::Operator,
+        RoleName::Author,
+    ];
     for name in names {
         let members = std::mem::take(role(&mut roles, name));
         if !members.is_empty() {
@@ -369,7 +375,8 @@ mod tests {
 
     #[test]
     fn p3_an_unknown_member_is_named_with_its_path() {
-        let found = check(Kind::Server, &json!({"server_id": "a", "hostnam": "https://x", "auth_config": {"scops": []}}));
+        let found =
+            check(Kind::Server, &json!({"server_id": "a", "hostnam": "https://x", "auth_config": {"scops": []}}));
         let named: Vec<_> = found.iter().map(|one| (pointer(&one.path), one.code, one.suggestion.clone())).collect();
         assert_eq!(named.len(), 2, "{found:?}");
         assert!(named.contains(&("/hostnam".into(), "unknown_key", Some("did you mean `hostname`?".into()))));

@@ -122,8 +122,12 @@ async fn u9_plan_apply_and_export_of_a_folder() -> Result<()> {
         {"action": "allow", "include": [{"groups": ["staff"]}]},
     ]);
     write(&folder, "servers.yaml", &json!({"servers": [server]}))?;
-    write(&folder, "rest.yaml", &json!({"roles": {"auditor": ["group:audit"]}, "grants": [
-        {"id": "g", "principals": ["group:staff"], "server": "fx", "classes": ["write"]}]}))?;
+    write(
+        &folder,
+        "rest.yaml",
+        &json!({"roles": {"auditor": ["group:audit"]}, "grants": [
+        {"id": "g", "principals": ["group:staff"], "server": "fx", "classes": ["write"]}]}),
+    )?;
 
     let planned = product.command(&["plan", "-f", &shown]).await?;
     for part in ["+ server/fx", "+ grant/g", "+ role/auditor", "group:staff gains server fx: write tools"] {

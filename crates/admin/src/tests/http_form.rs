@@ -12,7 +12,10 @@ async fn p54_versions_are_compared_and_never_lost() {
     let first = made.etag().to_owned();
     let got = desk.own("GET", "/servers/a", &[], None).await;
     assert_eq!(got.etag(), first);
-    assert_eq!(desk.own("GET", "/servers/a", &[("if-none-match", &first)], None).await.status, StatusCode::NOT_MODIFIED);
+    assert_eq!(
+        desk.own("GET", "/servers/a", &[("if-none-match", &first)], None).await.status,
+        StatusCode::NOT_MODIFIED
+    );
 
     let blind = desk.own("PUT", "/servers/a", &[], Some(&server("a"))).await;
     assert_eq!((blind.status, blind.code()), (StatusCode::PRECONDITION_REQUIRED, "precondition_required"));
@@ -21,7 +24,12 @@ async fn p54_versions_are_compared_and_never_lost() {
     // What was read and sent back changes nothing: no revision, no event (a Terraform-style loop has no diff).
     let events = desk.event_count();
     let same = desk.own("PUT", "/servers/a", &[("if-match", &first)], Some(&got.body)).await;
-    assert_eq!((same.status, same.etag(), desk.event_count()), (StatusCode::OK, first.as_str(), events), "{}", same.body);
+    assert_eq!(
+        (same.status, same.etag(), desk.event_count()),
+        (StatusCode::OK, first.as_str(), events),
+        "{}",
+        same.body
+    );
     assert_eq!(same.body, got.body);
 
     let mut named = got.body.clone();
@@ -154,7 +162,12 @@ async fn p54_bad_requests_are_named_and_change_nothing() {
         (b"{\"server_id\": \"../a\", \"hostname\": \"https://a.example\"}", "invalid"),
     ] {
         let answer = desk.send_raw("POST", "/servers", &owner, Bytes::from_static(body)).await;
-        assert_eq!((answer.status, answer.code()), (StatusCode::BAD_REQUEST, code), "{}", String::from_utf8_lossy(body));
+        assert_eq!(
+            (answer.status, answer.code()),
+            (StatusCode::BAD_REQUEST, code),
+            "{}",
+            String::from_utf8_lossy(body)
+        );
     }
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let answer = desk.send_raw("POST", "/servers", &owner, Bytes::from(deep)).await;

@@ -18,7 +18,8 @@ async fn p3_an_unknown_field_is_a_400_that_names_it() {
     let refused = desk.own("POST", "/servers", &[], Some(&body)).await;
     assert_eq!((refused.status, refused.code()), (StatusCode::BAD_REQUEST, "invalid"));
     let problems = refused.body["error"]["problems"].as_array().unwrap();
-    let named: Vec<_> = problems.iter().map(|one| (one["pointer"].as_str().unwrap(), one["code"].as_str().unwrap())).collect();
+    let named: Vec<_> =
+        problems.iter().map(|one| (one["pointer"].as_str().unwrap(), one["code"].as_str().unwrap())).collect();
     assert_eq!(named.len(), 2, "all at once: {named:?}");
     assert!(named.contains(&("/hostnam", "unknown_key")) && named.contains(&("/auth_config/scops", "unknown_key")));
     assert!(refused.body.to_string().contains("did you mean `hostname`?"));
@@ -30,7 +31,8 @@ async fn p54_the_would_be_whole_is_checked() {
     let portal = json!({"id": "hr", "servers": ["wiki", "mail"], "policies": [{"action": "allow", "include": [{"everyone": true}]}]});
     let refused = desk.own("POST", "/portals", &[], Some(&portal)).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST);
-    let pointers: Vec<_> = refused.body["error"]["problems"].as_array().unwrap().iter().map(|one| one["pointer"].clone()).collect();
+    let pointers: Vec<_> =
+        refused.body["error"]["problems"].as_array().unwrap().iter().map(|one| one["pointer"].clone()).collect();
     assert_eq!(pointers, [json!("/servers/0"), json!("/servers/1")], "{}", refused.body);
     for id in ["wiki", "mail"] {
         assert_eq!(desk.own("POST", "/servers", &[], Some(&server(id))).await.status, StatusCode::CREATED);
@@ -46,7 +48,10 @@ async fn p54_the_would_be_whole_is_checked() {
     let fewer = json!({"id": "hr", "servers": ["mail"]});
     let changed = desk.own("PUT", "/portals/hr", &[("if-match", made.etag())], Some(&fewer)).await;
     assert_eq!((changed.status, &changed.body["servers"]), (StatusCode::OK, &json!(["mail"])));
-    assert_eq!(desk.own("DELETE", "/servers/wiki", &[("if-match", wiki.etag())], None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        desk.own("DELETE", "/servers/wiki", &[("if-match", wiki.etag())], None).await.status,
+        StatusCode::NO_CONTENT
+    );
 }
 
 #[tokio::test]
@@ -83,7 +88,11 @@ async fn p5_no_answer_returns_a_secret_of_any_kind() {
     let webhook = format!("whsec_{}", "aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==");
     let mut all = vec![
         (Kind::Server, "wiki", with),
-        (Kind::AlertDestination, "hook", json!({"id": "hook", "webhook": {"url": "https://h.example", "secret": webhook}})),
+        (
+            Kind::AlertDestination,
+            "hook",
+            json!({"id": "hook", "webhook": {"url": "https://h.example", "secret": webhook}}),
+        ),
     ];
     for kind in [Kind::IdentityProvider, Kind::Agent] {
         let (id, object) = sample(kind);
@@ -128,19 +137,25 @@ async fn l10_an_earlier_version_comes_back_with_its_secret() {
     let patch = json!({"name": "B", "auth_credentials": "two"});
     let second = desk.own("PATCH", "/servers/a", &[("if-match", made.etag())], Some(&patch)).await;
     let history = desk.own("GET", "/servers/a/history", &[], None).await;
-    let revisions: Vec<_> = history.body["items"].as_array().unwrap().iter().map(|one| one["revision"].clone()).collect();
+    let revisions: Vec<_> =
+        history.body["items"].as_array().unwrap().iter().map(|one| one["revision"].clone()).collect();
     assert_eq!(revisions, [json!(2), json!(1)]);
     assert_eq!(history.body["items"][1]["made"]["by"], "user:owner");
-    let back = desk.own("POST", "/servers/a/restore", &[("if-match", second.etag())], Some(&json!({"revision": 1}))).await;
+    let back =
+        desk.own("POST", "/servers/a/restore", &[("if-match", second.etag())], Some(&json!({"revision": 1}))).await;
     assert_eq!((back.status, &back.body["name"]), (StatusCode::OK, &json!("")), "{}", back.body);
     let state = desk.engine.reader.state().await.unwrap();
     assert_eq!(state.get(Kind::Server, "a").unwrap().filled()["auth_credentials"], "one");
     // Also what is gone.
-    assert_eq!(desk.own("DELETE", "/servers/a", &[("if-match", back.etag())], None).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        desk.own("DELETE", "/servers/a", &[("if-match", back.etag())], None).await.status,
+        StatusCode::NO_CONTENT
+    );
     let new = [("if-none-match", "*")];
     let back = desk.own("POST", "/servers/a/restore", &new, Some(&json!({"revision": 2}))).await;
     assert_eq!((back.status, &back.body["name"]), (StatusCode::CREATED, &json!("B")), "{}", back.body);
-    let missing = desk.own("POST", "/servers/a/restore", &[("if-match", back.etag())], Some(&json!({"revision": 99}))).await;
+    let missing =
+        desk.own("POST", "/servers/a/restore", &[("if-match", back.etag())], Some(&json!({"revision": 99}))).await;
     assert_eq!(missing.status, StatusCode::NOT_FOUND);
 }
 

@@ -128,7 +128,11 @@ async fn a24_every_endpoint_with_every_role_and_without_any() {
                 assert_eq!(nothing.body["error"]["message"], refused.body["error"]["message"], "{name} as {role}");
                 assert_eq!(nothing.status, refused.status);
             } else {
-                assert_eq!((refused.status, refused.code()), (StatusCode::FORBIDDEN, "role_required"), "{name} as {role}");
+                assert_eq!(
+                    (refused.status, refused.code()),
+                    (StatusCode::FORBIDDEN, "role_required"),
+                    "{name} as {role}"
+                );
             }
         }
         assert_eq!(desk.event_count(), before, "{name}: a refusal changes nothing");
@@ -168,11 +172,12 @@ async fn l10_an_event_says_who_why_what_it_was_and_what_it_is() {
         assert!(!text.contains("hunter2") && !text.contains("s3cr3t-two"), "a secret is on record: {text}");
     }
     // From a page of ours the source is another.
-    let browser = [("cookie", "x"), ("origin", "https://mcp.example.com"), ("x-csrf-token", "t"),
-        ("if-match", changed.etag())];
+    let browser =
+        [("cookie", "x"), ("origin", "https://mcp.example.com"), ("x-csrf-token", "t"), ("if-match", changed.etag())];
     let gone = desk.own("DELETE", &path, &browser, None).await;
     assert_eq!(gone.status, StatusCode::NO_CONTENT, "{}", gone.body);
-    let last: Value = serde_json::from_str(desk.events.lock().unwrap().last().unwrap().change.as_deref().unwrap()).unwrap();
+    let last: Value =
+        serde_json::from_str(desk.events.lock().unwrap().last().unwrap().change.as_deref().unwrap()).unwrap();
     assert_eq!(last["source"], "console");
 }
 

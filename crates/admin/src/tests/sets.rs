@@ -89,9 +89,8 @@ async fn u9_of_concurrent_applies_one_wins_and_the_others_are_told() {
 async fn u9_the_plan_says_what_drifted_and_who_gains_and_loses() {
     let desk = desk().await;
     let allow = |selector: Value| json!([{"action": "allow", "include": [selector]}]);
-    let wiki = |selector: Value| {
-        json!({"server_id": "wiki", "hostname": "https://w.example", "policies": allow(selector)})
-    };
+    let wiki =
+        |selector: Value| json!({"server_id": "wiki", "hostname": "https://w.example", "policies": allow(selector)});
     let grant = json!({"id": "g", "principals": ["group:writers"], "server": "wiki", "classes": ["write"]});
     let first = set(&[(Kind::Server, wiki(json!({"groups": ["staff", "writers"]}))), (Kind::Grant, grant)]);
     apply(&desk.engine, first, &about(), None).await.unwrap();

@@ -301,7 +301,8 @@ mod tests {
         assert_eq!(dotted("/servers/0"), ".servers[0]");
         assert_eq!(dotted("/a~1b/c/12/d"), ".a/b.c[12].d");
         assert_eq!(dotted(""), "");
-        let names = vec![(Kind::Server, "a".to_owned()), (Kind::Server, "b".to_owned()), (Kind::Role, "owner".to_owned())];
+        let names =
+            vec![(Kind::Server, "a".to_owned()), (Kind::Server, "b".to_owned()), (Kind::Role, "owner".to_owned())];
         let problem = |object: &str, pointer: &str| Problem {
             object: Some(object.to_owned()),
             pointer: pointer.to_owned(),

@@ -21,10 +21,8 @@ const LIVE: Statement = Statement::read(
      LEFT JOIN resource r ON r.until_rev IS NULL ORDER BY r.kind, r.id",
 );
 const HEAD: Statement = Statement::read("resource.head", "SELECT coalesce(max(revision), 0) FROM resource_revision");
-const ONE: Statement = Statement::read(
-    "resource.one",
-    "SELECT since_rev FROM resource WHERE kind = $1 AND id = $2 AND until_rev IS NULL",
-);
+const ONE: Statement =
+    Statement::read("resource.one", "SELECT since_rev FROM resource WHERE kind = $1 AND id = $2 AND until_rev IS NULL");
 const END: Statement = Statement::write(
     "resource.end",
     "UPDATE resource SET until_rev = $3 WHERE kind = $1 AND id = $2 AND until_rev IS NULL",
