@@ -422,6 +422,8 @@ impl Inner {
         }
         let due = stored.due_ms().is_some_and(|due| due <= self.deps.clock.now_ms());
         if !due {
+            // Whoever renewed it, here or elsewhere: the failures before that are over.
+            self.failing.invalidate(&place.name);
             return self.keep(place, principal, version, &stored, generation);
         }
         let (version, stored) = self.refresh(place, version, stored, false).await?;

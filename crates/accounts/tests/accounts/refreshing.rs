@@ -280,7 +280,7 @@ async fn p20_a_day_of_tokens_that_last_a_minute_loses_nobody() {
             fake.set().instead.remove("/token");
             // After a long one a process may be pausing before its next attempt for a minute.
             long = long && now < down_until + 61_000;
-            match chance.below(150) {
+            match if long { u64::MAX } else { chance.below(150) } {
                 0 => {
                     long = chance.below(6) == 0;
                     let for_ms = if long { 90_000 } else { 2_000 + chance.below(6_000) };
