@@ -1,6 +1,8 @@
 //! `bartizan explain` (U6): the stages of a call and the rule that decides, from the
 //! configuration alone. What servers offer is not asked: the tool is taken to exist.
 
+mod circumstances;
+
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +10,12 @@ use std::sync::Arc;
 use bartizan_catalog::{PortalSpec, ServerSpec, Snapshot, exposed_name};
 use bartizan_config::Loaded;
 use bartizan_config::resources::{Resources, ServerStatus};
-use bartizan_model::{Clock, Era, PortalId, Principal, PrincipalKind, ReasonCode};
+use bartizan_model::{PortalId, Principal, PrincipalKind, ReasonCode};
 use bartizan_policy::{Action, Explanation, Query, RequestContext};
 use bartizan_wire::{Limits, RawJson};
 use serde_json::{Value, json};
+
+pub(crate) use circumstances::Circumstances;
 
 use crate::cli::Explain;
 use crate::commands::check;
@@ -29,7 +33,7 @@ pub(crate) async fn run(arguments: &Explain, out: Out) -> Done {
     };
     let args = arguments.args.as_deref().map(read_args).transpose()?;
     let question = Question::new(arguments, &snapshot, &loaded.resources, args)?;
-    let answer = question.answer(&snapshot, &*clock());
+    let answer = question.answer(&snapshot);
     out.either(&answer.value(&question, &loaded), || answer.text(&question, &loaded));
     Ok(if answer.allowed() { OK } else { FINDINGS })
 }
@@ -62,6 +66,7 @@ struct Question {
     args: Option<String>,
     ip: Option<std::net::IpAddr>,
     client: Option<String>,
+    known: circumstances::Known,
 }
 
 impl Question {
@@ -89,17 +94,19 @@ impl Question {
         };
         let (server, tool) = find_tool(&arguments.tool, snapshot, resources, portal.as_deref())
             .ok_or_else(|| wrong(format!("`{}` names no server; write SERVER.TOOL", arguments.tool)))?;
-        Ok(Self { principal, portal, server, tool, args, ip: arguments.ip, client: arguments.client.clone() })
+        let known = arguments.circumstances.of(&principal, resources, clock().now_ms()).map_err(wrong)?;
+        let client = arguments.client.clone();
+        Ok(Self { principal, portal, server, tool, args, ip: arguments.ip, client, known })
     }
 
-    fn answer(&self, snapshot: &Snapshot, clock: &dyn Clock) -> Answer {
+    fn answer(&self, snapshot: &Snapshot) -> Answer {
         let context = RequestContext {
-            era: Era::Modern,
+            era: self.known.era(),
             ip: self.ip,
             client: self.client.as_deref(),
-            client_version: None,
-            session: None,
-            now_ms: clock.now_ms(),
+            client_version: self.known.client_version(),
+            session: Some(self.known.session()),
+            now_ms: self.known.now_ms(),
         };
         let query = Query {
             principal: &self.principal,
@@ -125,6 +132,12 @@ impl Question {
                 rule: explanation.decision.rule.as_deref().map(str::to_owned),
                 ..Stage::of("authorize", explanation.decision.allow, explanation.decision.code)
             });
+        }
+        let decision = &explanation.decision;
+        if stages.iter().all(|stage| stage.pass) && !decision.approvals.is_empty() {
+            let detail = Some("unless this call was approved already".to_owned());
+            let rule = decision.rule.as_deref().map(str::to_owned);
+            stages.push(Stage { rule, detail, ..Stage::of("approve", false, Some(ReasonCode::ApprovalRequired)) });
         }
         Answer { stages, explanation, visible }
     }
