@@ -344,8 +344,8 @@ impl Filling {
             }};
         }
         match &mut self.link {
-            Link::Sqlite(c) => drop(bound!().execute(c).await?),
-            Link::Postgres(c) => drop(bound!().execute(c).await?),
+            Link::Sqlite(c) => bound!().execute(c).await.map(|_| ())?,
+            Link::Postgres(c) => bound!().execute(c).await.map(|_| ())?,
         }
         Ok(())
     }
