@@ -174,3 +174,23 @@ fn l14_a_sink_that_falls_behind_is_an_alert_until_it_has_caught_up() {
     assert_eq!(late[0].cause, again[0].cause, "the same sink");
     assert_ne!(late[0].cause, found("export/lag", "archive")[0].cause);
 }
+
+#[test]
+fn l14_a_kill_switch_is_an_alert_until_it_is_lifted() {
+    let (rules, _) = Rules::compile(&config("{}"));
+    let found = |method: &str, target: &str, allow: bool| {
+        let who = Who { principal: "service:bartizan-cli".to_owned(), ..Who::default() };
+        let kind = PrincipalKind::Service;
+        let mut event = AuditEvent::new(EventId::new(1_000), 1_000, EventKind::Admin, kind, who, method);
+        event.target = Some(target.to_owned());
+        event.verdict.allow = allow;
+        let hits = rules.find(&index_row(&event)).into_iter();
+        hits.map(|hit| (hit.rule, hit.cause, hit.resolves)).collect::<Vec<_>>()
+    };
+    let cause = |target: &str| format!(r#"{{"target":"{target}"}}"#);
+    assert_eq!(found("kill/set", "user eve", true), [("kill_switch".to_owned(), cause("user eve"), false)]);
+    assert_eq!(found("kill/lift", "user eve", true), [("kill_switch".to_owned(), cause("user eve"), true)]);
+    // Who only asks for it has lifted nothing, and neither has who was refused.
+    assert_eq!(found("kill/ask_to_lift", "everything", true), []);
+    assert_eq!(found("kill/lift", "user eve", false), []);
+}
