@@ -32,7 +32,7 @@ const ANSWER: usize = 64 << 10;
 
 enum Place {
     File(PathBuf),
-    Webhook { url: Url, key: Key },
+    Webhook { url: Url, key: Box<Key> },
 }
 
 /// One place that checkpoints go to.
@@ -51,6 +51,7 @@ impl Checkpoints {
         if let Some(webhook) = &config.webhook {
             let url = Url::parse(&webhook.url).map_err(|error| error.to_string())?;
             let key = Key::parse(&webhook.secret).map_err(|error| format!("`webhook.secret` {error}"))?;
+            let key = Box::new(key);
             all.push(Self { deps: deps.clone(), place: Place::Webhook { url, key }, name: "checkpoints:webhook" });
         }
         Ok(all)

@@ -70,7 +70,7 @@ pub(crate) enum Target {
     Files(files::Files),
     Otlp(otlp::Otlp),
     Syslog(syslog::Syslog),
-    Http(http::Http),
+    Http(Box<http::Http>),
     S3(s3::S3),
 }
 
@@ -88,7 +88,7 @@ impl Target {
             (Some(files), None, None, None, None) => Ok(Self::Files(files::Files::new(files, from.format))),
             (None, Some(otlp), None, None, None) => otlp::Otlp::new(otlp).map(Self::Otlp),
             (None, None, Some(syslog), None, None) => syslog::Syslog::new(syslog).map(Self::Syslog),
-            (None, None, None, Some(push), None) => http::Http::new(push).map(Self::Http),
+            (None, None, None, Some(push), None) => http::Http::new(push).map(|http| Self::Http(Box::new(http))),
             (None, None, None, None, Some(s3)) => s3::S3::new(s3).map(Self::S3),
             _ => Err("exactly one of `files`, `otlp`, `syslog`, `http` and `s3` must be there".to_owned()),
         }
