@@ -244,8 +244,6 @@ pub struct Audit {
     pub checkpoints: crate::export::Checkpoints,
     /// Where events go (L5).
     pub sinks: Vec<crate::export::Sink>,
-    /// Days that events are kept. Default 365; 0 keeps all (L12).
-    pub retention_days: u32,
     /// Servers whose arguments and results are kept, masked and sealed; `*` for all. None by default (L3).
     pub bodies: Vec<String>,
     /// Days that arguments and results are kept. Default 30 (L3).
@@ -258,7 +256,6 @@ impl Default for Audit {
             mode: AuditMode::default(),
             checkpoints: crate::export::Checkpoints::default(),
             sinks: Vec::new(),
-            retention_days: 365,
             bodies: Vec::new(),
             body_retention_days: 30,
         }
