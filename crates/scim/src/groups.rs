@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use bartizan_store::repo::scim::group::{self, Changed, Group};
+use bartizan_store::{Store, StoreError};
 use serde_json::{Map, Value, json};
 
 use crate::error::ScimError;
 use crate::http::{Conditions, Scim, full, tag};
-use crate::query::{BATCH, Found, MAX_LOOKED_AT, Query};
 use crate::schema::GROUP;
-use crate::{filter, patch, value};
+use crate::search::Kind;
+use crate::{patch, value};
 
 /// Longest name, bytes; as long as a group of a claim may be.
 const MAX_NAME: usize = 256;
@@ -172,62 +173,43 @@ impl Scim {
         }
         Err(ScimError::busy())
     }
+}
 
-    async fn show_with(&self, row: &Group, members: bool) -> Result<Map<String, Value>, ScimError> {
-        let members = if members { Some(self.members(&row.id).await?) } else { None };
-        self.show_group(row, members.as_ref()).await
+impl Kind for Group {
+    const WHAT: &'static str = "group";
+    const NAME: &'static str = "displayName";
+    const RELATED: &'static str = "members";
+
+    fn id(&self) -> &str {
+        &self.id
     }
 
-    pub(crate) async fn find_groups(&self, query: &Query) -> Result<Found, ScimError> {
-        let failed = |e| ScimError::store(&e, "group");
-        let store = &self.deps.store;
-        let shown = query.selection.has("members");
-        let Some(filter) = &query.filter else {
-            let total = group::count(store).await.map_err(failed)?;
-            let mut resources = Vec::new();
-            let most = u32::try_from(query.count).unwrap_or(0);
-            let skip = u64::try_from(query.skip).unwrap_or(u64::MAX);
-            for row in group::page(store, skip, most).await.map_err(failed)? {
-                resources.push(query.selection.apply(self.show_with(&row, shown).await?));
-            }
-            return Ok(Found { total: usize::try_from(total).unwrap_or(usize::MAX), resources });
-        };
-        let members = filter.looks_at("members");
-        let mut found = Found::default();
-        let few = if let Some(id) = filter.must_equal("id") {
-            Some(group::get(store, id).await.map_err(failed)?.into_iter().collect::<Vec<_>>())
-        } else if let Some(name) = filter.must_equal("displayName") {
-            Some(group::by_name(store, name).await.map_err(failed)?.into_iter().collect())
-        } else if let Some(external) = filter.must_equal("externalId") {
-            Some(group::by_external(store, external).await.map_err(failed)?)
-        } else {
-            None
-        };
-        let (mut last, mut looked_at) = (String::new(), 0);
-        loop {
-            let rows = match &few {
-                Some(rows) => rows.clone(),
-                None => group::after(store, &last, BATCH).await.map_err(failed)?,
-            };
-            looked_at += rows.len();
-            if looked_at > MAX_LOOKED_AT {
-                return Err(ScimError::too_many());
-            }
-            for row in &rows {
-                let resource = self.show_with(row, members).await?;
-                if !filter::matches(filter, &resource) {
-                    continue;
-                }
-                if found.total >= query.skip && found.resources.len() < query.count {
-                    let resource = if shown && !members { self.show_with(row, true).await? } else { resource };
-                    found.resources.push(query.selection.apply(resource));
-                }
-                found.total += 1;
-            }
-            match rows.last() {
-                Some(newest) if few.is_none() => last.clone_from(&newest.id),
-                _ => return Ok(found),
-            }
-        }
+    async fn count(store: &Store) -> Result<u64, StoreError> {
+        group::count(store).await
+    }
+
+    async fn page(store: &Store, skip: u64, most: u32) -> Result<Vec<Self>, StoreError> {
+        group::page(store, skip, most).await
+    }
+
+    async fn after(store: &Store, last: &str, most: u32) -> Result<Vec<Self>, StoreError> {
+        group::after(store, last, most).await
+    }
+
+    async fn get(store: &Store, id: &str) -> Result<Option<Self>, StoreError> {
+        group::get(store, id).await
+    }
+
+    async fn named(store: &Store, name: &str) -> Result<Vec<Self>, StoreError> {
+        Ok(group::by_name(store, name).await?.into_iter().collect())
+    }
+
+    async fn by_external(store: &Store, external: &str) -> Result<Vec<Self>, StoreError> {
+        group::by_external(store, external).await
+    }
+
+    async fn show(&self, scim: &Scim, related: bool) -> Result<Map<String, Value>, ScimError> {
+        let members = if related { Some(scim.members(&self.id).await?) } else { None };
+        scim.show_group(self, members.as_ref()).await
     }
 }

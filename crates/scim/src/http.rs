@@ -279,7 +279,7 @@ impl Scim {
     async fn found(&self, kind: &'static ResourceKind, asked: &Asked) -> Result<Response, ScimError> {
         let query = asked.about(kind)?;
         let found =
-            if kind.name == USER.name { self.find_users(&query).await? } else { self.find_groups(&query).await? };
+            if kind.name == USER.name { self.find::<User>(&query).await? } else { self.find::<Group>(&query).await? };
         Ok(json(StatusCode::OK, &answer(found, query.skip)))
     }
 
@@ -303,13 +303,13 @@ impl Scim {
         let (skip, most) = (asked.skip(), asked.most());
         match (&users, &groups) {
             (Err(error), Err(_)) => return Err(error.clone()),
-            (Ok(query), _) => all = self.find_users(query).await?,
+            (Ok(query), _) => all = self.find::<User>(query).await?,
             _ => {}
         }
         if let Ok(mut query) = groups {
             query.skip = skip.saturating_sub(all.total);
             query.count = most.saturating_sub(all.resources.len());
-            let found = self.find_groups(&query).await?;
+            let found = self.find::<Group>(&query).await?;
             all.total += found.total;
             all.resources.extend(found.resources);
         }

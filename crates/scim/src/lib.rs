@@ -16,6 +16,7 @@ mod path;
 mod project;
 mod query;
 mod schema;
+mod search;
 #[cfg(test)]
 mod tests;
 mod users;

@@ -3,13 +3,14 @@
 use bartizan_identity::Action;
 use bartizan_model::check_user_id;
 use bartizan_store::repo::scim::user::{self, User};
+use bartizan_store::{Store, StoreError};
 use serde_json::{Map, Value, json};
 
 use crate::error::ScimError;
 use crate::http::{Conditions, Scim, full, tag};
-use crate::query::{BATCH, Found, MAX_LOOKED_AT, Query};
 use crate::schema::USER;
-use crate::{filter, patch, value};
+use crate::search::Kind;
+use crate::{patch, value};
 
 /// Longest `userName`, characters.
 const MAX_NAME: usize = 256;
@@ -155,57 +156,42 @@ impl Scim {
         }
         Err(ScimError::busy())
     }
+}
 
-    pub(crate) async fn find_users(&self, query: &Query) -> Result<Found, ScimError> {
-        let failed = |e| ScimError::store(&e, "user");
-        let store = &self.deps.store;
-        let shown = query.selection.has("groups");
-        let Some(filter) = &query.filter else {
-            let total = user::count(store).await.map_err(failed)?;
-            let mut resources = Vec::new();
-            let most = u32::try_from(query.count).unwrap_or(0);
-            let skip = u64::try_from(query.skip).unwrap_or(u64::MAX);
-            for row in user::page(store, skip, most).await.map_err(failed)? {
-                resources.push(query.selection.apply(self.show_user(&row, shown).await?));
-            }
-            return Ok(Found { total: usize::try_from(total).unwrap_or(usize::MAX), resources });
-        };
-        let groups = filter.looks_at("groups");
-        let mut found = Found::default();
-        let few = if let Some(id) = filter.must_equal("id") {
-            Some(user::get(store, id).await.map_err(failed)?.into_iter().collect::<Vec<_>>())
-        } else if let Some(name) = filter.must_equal("userName") {
-            Some(user::by_name(store, &name.trim().to_lowercase()).await.map_err(failed)?.into_iter().collect())
-        } else if let Some(external) = filter.must_equal("externalId") {
-            Some(user::by_external(store, external).await.map_err(failed)?)
-        } else {
-            None
-        };
-        let (mut last, mut looked_at) = (String::new(), 0);
-        loop {
-            let rows = match &few {
-                Some(rows) => rows.clone(),
-                None => user::after(store, &last, BATCH).await.map_err(failed)?,
-            };
-            looked_at += rows.len();
-            if looked_at > MAX_LOOKED_AT {
-                return Err(ScimError::too_many());
-            }
-            for row in &rows {
-                let resource = self.show_user(row, groups).await?;
-                if !filter::matches(filter, &resource) {
-                    continue;
-                }
-                if found.total >= query.skip && found.resources.len() < query.count {
-                    let resource = if shown && !groups { self.show_user(row, true).await? } else { resource };
-                    found.resources.push(query.selection.apply(resource));
-                }
-                found.total += 1;
-            }
-            match rows.last() {
-                Some(newest) if few.is_none() => last.clone_from(&newest.id),
-                _ => return Ok(found),
-            }
-        }
+impl Kind for User {
+    const WHAT: &'static str = "user";
+    const NAME: &'static str = "userName";
+    const RELATED: &'static str = "groups";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    async fn count(store: &Store) -> Result<u64, StoreError> {
+        user::count(store).await
+    }
+
+    async fn page(store: &Store, skip: u64, most: u32) -> Result<Vec<Self>, StoreError> {
+        user::page(store, skip, most).await
+    }
+
+    async fn after(store: &Store, last: &str, most: u32) -> Result<Vec<Self>, StoreError> {
+        user::after(store, last, most).await
+    }
+
+    async fn get(store: &Store, id: &str) -> Result<Option<Self>, StoreError> {
+        user::get(store, id).await
+    }
+
+    async fn named(store: &Store, name: &str) -> Result<Vec<Self>, StoreError> {
+        Ok(user::by_name(store, &name.trim().to_lowercase()).await?.into_iter().collect())
+    }
+
+    async fn by_external(store: &Store, external: &str) -> Result<Vec<Self>, StoreError> {
+        user::by_external(store, external).await
+    }
+
+    async fn show(&self, scim: &Scim, related: bool) -> Result<Map<String, Value>, ScimError> {
+        scim.show_user(self, related).await
     }
 }

@@ -110,8 +110,8 @@ async fn a14_parked_calls_of_a_deactivated_person_end() {
     let from = until(&token, Ended::credential(), modern("alice"));
     let bob = modern("bob");
     let mut states = Vec::new();
-    for from in [&from, &bob] {
-        let reply = bench.tool(from, "old_ask", json!({"a": 1})).await.json();
+    for (from, tool) in [(&from, "old_ask"), (&bob, "old_ask_two")] {
+        let reply = bench.tool(from, tool, json!({"a": 1})).await.json();
         states.push(reply["requestState"].as_str().unwrap().to_owned());
     }
     assert_eq!(bench.gate.running(), 2);
@@ -124,13 +124,12 @@ async fn a14_parked_calls_of_a_deactivated_person_end() {
     assert_eq!(events[2]["related"], events[0]["id"]);
     assert!(events[2]["note"].as_str().unwrap().contains("revoked"), "{}", events[2]);
     // Whoever comes back is told, and nothing runs again; others go on.
-    let round = |state: &str| {
-        json!({"name": "old_ask", "arguments": {"a": 1}, "requestState": state,
-            "inputResponses": {"user_name": accept("Bob")}})
-    };
-    assert_eq!(bench.call(&modern("alice"), "tools/call", round(&states[0])).await.error_code(), -32603);
-    assert_eq!(bench.call(&bob, "tools/call", round(&states[1])).await.text(), "Hello Bob");
-    assert_eq!(bench.mock("old").state.executed("ask"), 2);
+    let round = |tool: &str, state: &str, answers: Value| json!({"name": tool, "arguments": {"a": 1}, "requestState": state, "inputResponses": answers});
+    let late = round("old_ask", &states[0], json!({"user_name": accept("Bob")}));
+    assert_eq!(bench.call(&modern("alice"), "tools/call", late).await.error_code(), -32603);
+    let answers = json!({"one": accept("a"), "two": accept("b")});
+    assert_eq!(bench.call(&bob, "tools/call", round("old_ask_two", &states[1], answers)).await.text(), "a b");
+    assert_eq!(bench.mock("old").state.executed("ask"), 1);
 }
 
 /// The attack: without something to end it, a parked call of somebody who has left is there
