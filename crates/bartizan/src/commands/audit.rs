@@ -30,8 +30,18 @@ pub(crate) async fn run(command: &AuditCommand, out: Out) -> Done {
             Ok(OK)
         }
         AuditCommand::Search(arguments) => find(arguments, out).await,
-        AuditCommand::Verify { place, checkpoint, key, elsewhere } => {
+        AuditCommand::Verify { key: Some(key), bundle: Some(bundle), .. } => verify::bundle(bundle, key, out),
+        AuditCommand::Verify { place, checkpoint, key, elsewhere, .. } => {
             verify::run(place, checkpoint.as_deref(), key.as_deref(), elsewhere, out).await
+        }
+        AuditCommand::Export { place, since, until, out: file } => {
+            let wrong = |text: &str| Failure::cannot_run("bad_argument", format!("`{text}` is not a time"));
+            let since_ms = time(since).ok_or_else(|| wrong(since))?;
+            let until_ms = match until {
+                Some(text) => time(text).ok_or_else(|| wrong(text))?,
+                None => clock().now_ms().saturating_add(1),
+            };
+            verify::export(place, since_ms, until_ms, file, out).await
         }
         AuditCommand::Key(config) => verify::key(&config.config, out).await,
         AuditCommand::Checkpoints { place, after } => verify::checkpoints(place, *after).await,

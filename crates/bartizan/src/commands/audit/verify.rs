@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bartizan_audit::{CheckpointKey, Evidence, PublicKey, Report, verify_evidence};
+use bartizan_audit::{CheckpointKey, Evidence, PublicKey, Report, export_bundle, verify_bundle, verify_evidence};
 use bartizan_store::Store;
 use bartizan_store::repo::audit_checkpoint;
 use bartizan_vault::{KeyRing, Vault};
@@ -98,6 +98,42 @@ pub(super) async fn checkpoints(place: &RecordArg, mut after: i64) -> Done {
         }
     }
     Ok(if any { OK } else { FINDINGS })
+}
+
+/// Writes the bundle of a time range.
+pub(super) async fn export(place: &RecordArg, since_ms: i64, until_ms: i64, file: &Path, out: Out) -> Done {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let places = Places::of_argument(place)?;
+    let store = places.open().await?;
+    let wrong = |error: std::io::Error| Failure::cannot_run("unwritable_file", format!("{}: {error}", file.display()));
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file).map_err(wrong)?;
+    let mut writer = std::io::BufWriter::new(made);
+    let count = export_bundle(&places.audit(), &store, since_ms, until_ms, &mut writer).await.map_err(failure)?;
+    writer.flush().map_err(wrong)?;
+    out.either(&json!({"records": count, "file": file}), || format!("{count} records in {}\n", file.display()));
+    Ok(if count > 0 { OK } else { FINDINGS })
+}
+
+/// Checks a bundle; neither the record nor a configuration is needed.
+pub(super) fn bundle(file: &Path, key: &Path, out: Out) -> Done {
+    let wrong = |why: String| Failure::cannot_run("unreadable_file", format!("{}: {why}", file.display()));
+    let key = PublicKey::parse(&read(key)?).map_err(|error| Failure::cannot_run("bad_key", error.to_string()))?;
+    let opened = std::fs::File::open(file).map_err(|error| wrong(error.to_string()))?;
+    let report = verify_bundle(&mut std::io::BufReader::new(opened), &key).map_err(failure)?;
+    let mut value = serde_json::to_value(&report).unwrap_or_default();
+    if let Some(members) = value.as_object_mut() {
+        members.insert("whole".into(), report.is_whole().into());
+    }
+    out.either(&value, || {
+        let mut text = format!("{} records, {} checkpoints\n", report.records, report.signed);
+        for finding in &report.findings {
+            text.push_str(&format!("{finding}\n"));
+        }
+        text.push_str(if report.is_whole() { "the bundle is whole\n" } else { "THE BUNDLE IS NOT WHOLE\n" });
+        text
+    });
+    Ok(if report.is_whole() { OK } else { FINDINGS })
 }
 
 fn print(report: &Report, with_outside: bool, out: Out) {
