@@ -189,7 +189,12 @@ impl Node {
             servers: Arc::new(move |id| servers.load().servers.get(id).cloned()),
             record: Arc::clone(&record),
         });
-        let accounts = accounts.with_signer(signer.clone());
+        let agents = input.people.agents();
+        let owner = move |id: &str| {
+            let all = agents();
+            all.iter().find(|agent| agent.id == id).map(|agent| agent.owner.as_str().into())
+        };
+        let accounts = accounts.with_signer(signer.clone()).with_owners(Arc::new(owner));
         let step_ups = StepUps::new(store.clone(), &vault, Arc::clone(&clock), &input.public_url)
             .with_keys(identity.grant_keys());
         let kept = accounts.clone();
