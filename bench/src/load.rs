@@ -46,10 +46,7 @@ pub(crate) async fn connect(port: u16) -> Result<SendRequest<Full<Bytes>>> {
     Ok(sender)
 }
 
-pub(crate) async fn send(
-    connection: &mut SendRequest<Full<Bytes>>,
-    shot: &Shot,
-) -> Result<(Response<()>, Bytes)> {
+pub(crate) async fn send(connection: &mut SendRequest<Full<Bytes>>, shot: &Shot) -> Result<(Response<()>, Bytes)> {
     connection.ready().await?;
     let response: Response<Incoming> = connection.send_request(shot.request()?).await?;
     let (head, body) = response.into_parts();

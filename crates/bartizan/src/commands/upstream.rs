@@ -136,7 +136,8 @@ impl Walk<'_> {
     /// past the gateway.
     async fn guarded(&self, report: &mut Report) -> Result<(), Ended> {
         let asks: Arc<str> = "service:bartizan".into();
-        let target = Target { spec: Arc::clone(self.spec), principal: Arc::clone(&asks), caller: asks, authority: None };
+        let target =
+            Target { spec: Arc::clone(self.spec), principal: Arc::clone(&asks), caller: asks, authority: None };
         let profile = Arc::new(ClientProfile::plain(Revision::V2025_11_25));
         match self.upstreams.discover(&target, &profile).await {
             Ok(_) => {
