@@ -84,10 +84,9 @@ pub(super) async fn append_in(tx: &mut Tx, now: i64, change: &Change<'_>) -> Res
         return Ok(());
     }
     let head = tx.fetch_optional(&TAKE, &[Arg::Int(count)]).await?.ok_or(StoreError::Data("definition_head"))?;
-    let mut seq = head.int(0, "definition_head.seq")? - count;
+    let first = head.int(0, "definition_head.seq")? - count + 1;
     let mut prev = head.text(1, "definition_head.hash")?;
-    for edit in change.edits {
-        seq += 1;
+    for (seq, edit) in (first..).zip(change.edits) {
         let mut line = Line {
             seq,
             at_ms: now,
