@@ -183,7 +183,10 @@ impl Inner {
         sure: bool,
     ) -> Result<Client, AccountError> {
         if place.config.client_id.is_some() {
-            return self.known_client(place.config, metadata, ClientKind::Configured).await?.ok_or(AccountError::LoginNeeded);
+            return self
+                .known_client(place.config, metadata, ClientKind::Configured)
+                .await?
+                .ok_or(AccountError::LoginNeeded);
         }
         if self.has_document(metadata) {
             return Ok(self.by_document());
