@@ -46,7 +46,7 @@ pub(crate) enum Command {
     /// Print the JSON schema of the configuration file, for editors.
     Schema,
     /// Show what would happen to a call, stage by stage, and the rule that decides.
-    Explain(Explain),
+    Explain(Box<Explain>),
     /// Explain a code that a refusal or a finding carries.
     ExplainCode(ExplainCode),
     /// Work with upstream servers.
