@@ -240,7 +240,8 @@ impl Person {
     }
 
     /// What the browser did so far, one entry per time it was opened:
-    /// `{clicks, pages: [{url, title, heading}], ended, text?, error?}`.
+    /// `{clicks, pages: [{url, title, heading}], ended, session?, text?, error?}`; `session` is
+    /// the value of bartizan's cookie.
     pub fn trace(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.folder.path().join("trace")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -11,7 +11,8 @@
 // BARTIZAN_PURPOSE  what the person says an access is for (default: an incident)
 // BARTIZAN_PRESS    selector of one more button, which is pressed once
 // BARTIZAN_SHOTS    folder for a picture of each page of bartizan
-// BARTIZAN_TRACE    file that gets one JSON line: {clicks, pages: [{url, title, heading}], ended}
+// BARTIZAN_TRACE    file that gets one JSON line: {clicks, pages: [{url, title, heading}], ended, session},
+//                   `session` is the value of bartizan's cookie
 //
 // Clients start it through open.mjs, the system's browser (`BROWSER`).
 import { appendFileSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
@@ -108,6 +109,7 @@ try {
       continue;
     }
     trace.ended = page.url();
+    trace.session = (await context.cookies()).find(({ name }) => name === "bartizan")?.value;
     trace.text = (await page.locator("body").innerText().catch(() => "")).slice(0, 2000);
     break;
   }
