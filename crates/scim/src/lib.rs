@@ -44,17 +44,17 @@ pub struct ScimDeps {
     pub record: Recorder,
 }
 
-/// For fuzzing: reads a filter and a path of a PATCH operation, and applies the filter to a
-/// resource.
+/// For fuzzing: reads a filter of users, and takes the same text as the path of a change of a
+/// user. Whether the filter fits the user; `None` when one of them is refused.
 #[doc(hidden)]
-pub fn fuzz(filter: &str, resource: &str) {
+pub fn fuzz(filter: &str, user: &str) -> Option<bool> {
     let kind = &schema::USER;
     let parsed = filter::parse(filter, kind);
     let _ = path::parse(filter, kind);
-    if let (Ok(parsed), Ok(serde_json::Value::Object(resource))) = (parsed, serde_json::from_str(resource)) {
-        let Ok(mut content) = value::normalise(kind, resource) else { return };
-        let _ = filter::matches(&parsed, &content);
-        let operations = serde_json::json!([{"op": "replace", "path": filter, "value": "x"}]);
-        let _ = patch::apply(kind, &mut content, operations.as_array().map(Vec::as_slice).unwrap_or_default());
-    }
+    let Ok(serde_json::Value::Object(user)) = serde_json::from_str(user) else { return None };
+    let mut content = value::normalise(kind, user).ok()?;
+    let fits = parsed.ok().map(|parsed| filter::matches(&parsed, &content));
+    let operations = [serde_json::json!({"op": "replace", "path": filter, "value": "x"})];
+    let _ = patch::apply(kind, &mut content, &operations);
+    fits
 }
