@@ -13,8 +13,10 @@ use serde_json::json;
 
 use crate::call::{CallReply, Endpoint, Unknown};
 use crate::exchange::{Exchange, Route};
-use kept::{Keep, Kept, uri_id};
+use kept::{Keep, Kept, Source, uri_id};
 
+/// Longest result that is looked through at once, bytes.
+const INLINE: usize = 256 << 10;
 /// Member of `_meta` that says what was left out.
 const META: &str = "bartizan/result";
 
@@ -25,11 +27,22 @@ pub(crate) async fn apply(x: &mut Exchange, result: RawJson) -> RawJson {
     if result.len() <= budget.tokens {
         return result;
     }
-    let total = shape::tokens(&result);
-    if total <= budget.tokens {
-        return result;
-    }
-    let cut = shape::cut(&result, budget.tokens);
+    let whole = result.clone();
+    let shaped = move || {
+        let total = shape::tokens(&whole);
+        let cut = (total > budget.tokens).then(|| shape::cut(&whole, budget.tokens));
+        (total, cut)
+    };
+    // Long ones are not looked through where others wait.
+    let (total, cut) = if result.len() <= INLINE {
+        shaped()
+    } else {
+        match tokio::task::spawn_blocking(shaped).await {
+            Ok(shaped) => shaped,
+            Err(_) => return failed(x),
+        }
+    };
+    let Some(cut) = cut else { return result };
     let (mode, result) = match budget.mode {
         LongResults::Page if offers_pages => match pages(x, &result, &cut, budget.tokens).await {
             Some(paged) => ("page", paged),
@@ -47,6 +60,12 @@ pub(crate) async fn apply(x: &mut Exchange, result: RawJson) -> RawJson {
         None => note,
     });
     result
+}
+
+/// What could not be cut is not given whole.
+fn failed(x: &Exchange) -> RawJson {
+    let text = "The result is longer than allowed, and could not be cut.";
+    crate::portal_tools::failure(text, x.era() == bartizan_model::Era::Modern)
 }
 
 /// The budget of the call, and whether pages can be asked for.
@@ -78,11 +97,12 @@ fn cut_result(cut: &shape::Cut, total: usize) -> RawJson {
 
 /// The first page, with a handle for the next.
 async fn pages(x: &Exchange, result: &RawJson, cut: &shape::Cut, tokens: usize) -> Option<RawJson> {
-    let pages = shape::pages(result, tokens);
+    // Data beside the text has its share of the first page.
+    let pages = shape::pages(result, tokens.saturating_sub(cut.structured_tokens()).max(tokens / 2));
     let (first, more) = pages.split_first().filter(|(_, more)| !more.is_empty())?;
-    let kept = Kept::of(x)?;
+    let (kept, source) = (Kept::of(x)?, Source::of(x)?);
     let id = kept.put(&Keep::pages(more)).await?;
-    let handle = kept.handle(&id, 0)?;
+    let handle = kept.handle(&id, 0, &source)?;
     let note = format!(
         "[Page 1 of {}. For the next call portal_next_page with {{\"handle\": \"{handle}\"}}; it is kept for ten minutes.]",
         pages.len()
@@ -98,10 +118,13 @@ pub(crate) async fn next_page(x: &Exchange) -> Result<RawJson, &'static str> {
     let handle = handle.and_then(|handle| handle.as_string().map(std::borrow::Cow::into_owned));
     let handle = handle.ok_or("`handle` must be the text that the page before gave.")?;
     let kept = Kept::of(x).ok_or(GONE)?;
-    let (id, part) = kept.open(&handle).ok_or(GONE)?;
+    let (id, part, source) = kept.open(&handle).ok_or(GONE)?;
+    if !source.may_still(x).await {
+        return Err(GONE);
+    }
     let (page, parts) = kept.get(&id, part).await.ok_or(GONE)?;
     let (number, pages) = (part + 2, parts + 1);
-    let next = if part + 1 < parts { kept.handle(&id, part + 1) } else { None };
+    let next = if part + 1 < parts { kept.handle(&id, part + 1, &source) } else { None };
     let note = match &next {
         Some(handle) => format!("[Page {number} of {pages}. Next: portal_next_page with {{\"handle\": \"{handle}\"}}]"),
         None => format!("[Page {number} of {pages}, the last.]"),
@@ -117,9 +140,9 @@ pub(crate) async fn next_page(x: &Exchange) -> Result<RawJson, &'static str> {
 
 /// A link to the whole result.
 async fn spill(x: &Exchange, result: &RawJson, cut: &shape::Cut, total: usize) -> Option<RawJson> {
-    let kept = Kept::of(x)?;
+    let (kept, source) = (Kept::of(x)?, Source::of(x)?);
     let (mime, whole) = shape::whole(result);
-    let id = kept.put(&Keep::whole(mime, &whole)).await?;
+    let id = kept.put(&Keep::whole(mime, &source, &whole)).await?;
     let uri = kept::uri(&id);
     let note = format!("The result has about {total} tokens. The whole of it is kept for ten minutes at {uri}");
     let mut content = vec![text(&note)];
@@ -157,7 +180,10 @@ pub(crate) async fn read(x: &Exchange, id: &str) -> Result<RawJson, CallReply> {
     let uri = kept::uri(id);
     let gone = |event_id: EventId| CallReply::NotFound { what: Unknown::Resource(uri.clone()), event_id };
     let kept = Kept::of(x).ok_or_else(|| gone(x.id))?;
-    let (mime, whole) = kept.whole(id).await.ok_or_else(|| gone(x.id))?;
+    let (mime, source, whole) = kept.whole(id).await.ok_or_else(|| gone(x.id))?;
+    if !source.may_still(x).await {
+        return Err(gone(x.id));
+    }
     let mut result = json!({"contents": [{"uri": uri, "mimeType": mime, "text": whole}]});
     if let (bartizan_model::Era::Modern, Some(members)) = (x.era(), result.as_object_mut()) {
         members.insert("resultType".to_owned(), "complete".into());

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, Snapshot, pin};
-use bartizan_config::resources::ServerStatus;
 use bartizan_model::{Era, EventId, PortalId, ReasonCode};
 use bartizan_registry::Whose;
 use bartizan_upstream::Discovered;
@@ -49,7 +48,7 @@ pub(crate) async fn run(gate: &Arc<Inner>, endpoint: &Endpoint, caller: &Caller)
     admit::run(gate, endpoint, caller, method).await?;
     let mut servers = gate.servers_for(&snapshot, endpoint, caller, now_ms);
     let off = |spec: &ServerSpec| endpoint.portal().is_some() && caller.selection.off.contains(&spec.id);
-    servers.retain(|spec| spec.status == ServerStatus::Enabled && !off(spec));
+    servers.retain(|spec| gate.is_on(spec, now_ms) && !off(spec));
     match endpoint {
         Endpoint::Server(_) => {
             let spec = servers.first().ok_or_else(missing)?;

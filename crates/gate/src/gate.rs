@@ -437,7 +437,9 @@ pub(crate) fn may_use(
         context: &caller.context(now_ms),
         args: None,
     };
-    snapshot.policies.list_decision(&query).allow
+    let portal = endpoint.portal().and_then(|id| snapshot.portals.get(id));
+    let opens = portal.is_none_or(|portal| portal.opens(&spec.id, &caller.principal));
+    opens && snapshot.policies.list_decision(&query).allow
 }
 
 impl Caller {
@@ -505,6 +507,11 @@ impl Inner {
         }
     }
 
+    /// Whether a server is on now: switched on, and not stopped (G24).
+    pub(crate) fn is_on(&self, spec: &ServerSpec, now_ms: i64) -> bool {
+        spec.status == ServerStatus::Enabled && !self.kills.known().hides_server(&spec.id, now_ms)
+    }
+
     /// Lines of `portal_list_servers`.
     pub(crate) fn server_lines(
         &self,
@@ -519,7 +526,8 @@ impl Inner {
         let line = |spec: &Arc<ServerSpec>| {
             let known = health.iter().find(|health| health.server == spec.id);
             let (state, details) = self.statuses.of(spec);
-            let status = match (ServerLine::off(spec.status), known) {
+            let killed = (!self.is_on(spec, now_ms)).then_some("killed");
+            let status = match (ServerLine::off(spec.status).or(killed), known) {
                 (Some(off), _) => off,
                 _ if state != ServerState::Waiting => state.word(),
                 (None, None) => "waiting",
@@ -530,8 +538,8 @@ impl Inner {
             ServerLine {
                 id: spec.id.clone(),
                 name: spec.name.to_string(),
-                on: spec.status == ServerStatus::Enabled && !caller.selection.off.contains(&spec.id),
-                status: if caller.selection.off.contains(&spec.id) && spec.status == ServerStatus::Enabled {
+                on: self.is_on(spec, now_ms) && !caller.selection.off.contains(&spec.id),
+                status: if caller.selection.off.contains(&spec.id) && self.is_on(spec, now_ms) {
                     "off"
                 } else {
                     status

@@ -43,9 +43,9 @@ pub enum KillScope {
     Server,
     /// One tool, `SERVER/TOOL` with its original name.
     Tool,
-    /// One person.
+    /// One person, with the agents they answer for.
     User,
-    /// Everybody in a group.
+    /// Everybody in a group; agents only where the group is their own.
     Group,
     /// One client: by its OAuth id, or by the name it gives itself.
     Client,
@@ -201,12 +201,14 @@ impl Active {
         let everything = self.find(KillScope::Everything, "", now_ms);
         let portal = || self.find(KillScope::Portal, caller.portal?.as_str(), now_ms);
         let named = || self.find(own?, &principal.id, now_ms);
+        // Whoever answers for an agent takes it along.
+        let owner = || self.find(KillScope::User, &fold_user_id(caller.owner?), now_ms);
         let group = || principal.groups.iter().find_map(|group| self.find(KillScope::Group, group, now_ms));
         let client = || {
             let ids = [caller.client_id, caller.client];
             ids.into_iter().flatten().find_map(|client| self.find(KillScope::Client, client, now_ms))
         };
-        everything.or_else(portal).or_else(named).or_else(group).or_else(client)
+        everything.or_else(portal).or_else(named).or_else(owner).or_else(group).or_else(client)
     }
 
     fn stops_target(&self, server: &ServerId, tool: Option<&str>, now_ms: i64) -> Option<&Arc<str>> {
@@ -248,6 +250,8 @@ struct Stopped<'a> {
     portal: Option<&'a PortalId>,
     client_id: Option<&'a str>,
     client: Option<&'a str>,
+    /// Who answers for an agent.
+    owner: Option<&'a str>,
 }
 
 impl<'a> Stopped<'a> {
@@ -257,6 +261,7 @@ impl<'a> Stopped<'a> {
             portal: endpoint.portal(),
             client_id: caller.circumstances.client_id.as_deref(),
             client: caller.client.as_deref(),
+            owner: caller.circumstances.owner.as_deref(),
         }
     }
 }

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, uri};
-use bartizan_config::resources::ServerStatus;
 use bartizan_model::{Era, ServerId, ToolClass};
 use bartizan_policy::{Action, Query};
 use bartizan_upstream::{ListKind, ServerNote};
@@ -26,6 +25,7 @@ use tokio::time::Instant;
 use crate::admit;
 use crate::call::{CallReply, Caller, Endpoint, Unknown};
 use crate::gate::{Access, Inner, access};
+use crate::kills;
 use crate::revocation::Lapse;
 use crate::rewrite;
 use crate::toggles::{Off, Watch, is_session};
@@ -138,6 +138,8 @@ pub(crate) async fn open(
     // one by one.
     if caller.profile.era == Era::Modern {
         admit::run(gate, endpoint, caller, "subscriptions/listen").await?;
+    } else if let Some(stop) = gate.kills.stops(caller, endpoint).await {
+        return Err(CallReply::Refused(kills::refusal(&stop, bartizan_model::EventId::new(now_ms))));
     }
     let (sender, notes) = mpsc::channel(BEHIND);
     let (commands, orders) = mpsc::channel(COMMANDS);
@@ -209,7 +211,7 @@ impl Listener {
         let servers = self.gate.servers_for(&snapshot, &self.endpoint, &self.caller, now_ms);
         let off = |spec: &ServerSpec| self.endpoint.portal().is_some() && self.caller.selection.off.contains(&spec.id);
         let enabled: Vec<&Arc<ServerSpec>> =
-            servers.iter().filter(|spec| spec.status == ServerStatus::Enabled && !off(spec)).collect();
+            servers.iter().filter(|spec| self.gate.is_on(spec, now_ms) && !off(spec)).collect();
         self.hubs.retain(|id, hub| enabled.iter().any(|spec| spec.id == *id && spec.version == hub.spec.version));
         for spec in enabled {
             if !self.hubs.contains_key(&spec.id) {
@@ -239,6 +241,10 @@ impl Listener {
         let hub = self.hubs.get(&server)?;
         let snapshot = self.gate.snapshot.load();
         let spec = snapshot.servers.get(&server)?;
+        let portal = self.endpoint.portal().and_then(|id| snapshot.portals.get(id));
+        if !spec.resources_for(portal.map(|portal| &**portal), &self.caller.principal) {
+            return None;
+        }
         let may = |name: &str| {
             let decision = snapshot.policies.decide(&Query {
                 principal: &self.caller.principal,

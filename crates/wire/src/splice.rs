@@ -76,12 +76,34 @@ pub fn members(obj: &RawJson) -> Vec<(String, RawJson)> {
 
 /// The items of an array in order; empty for other kinds.
 pub fn items(array: &RawJson) -> Vec<RawJson> {
+    first_items(array, usize::MAX)
+}
+
+/// The first items of an array, at most so many; what comes behind is not looked at.
+pub fn first_items(array: &RawJson, most: usize) -> Vec<RawJson> {
     let mut found = Vec::new();
     let mut scan = Scanner::new(array.as_bytes(), HARD_DEPTH);
     let mut first = true;
     if scan.open(b'[').is_ok() {
-        while let Ok(Some(span)) = scan.next_item(&mut first) {
+        while found.len() < most
+            && let Ok(Some(span)) = scan.next_item(&mut first)
+        {
             found.push(RawJson::of(array.bytes(), span));
+        }
+    }
+    found
+}
+
+/// The first members of an object, at most so many; what comes behind is not looked at.
+pub fn first_members(obj: &RawJson, most: usize) -> Vec<(String, RawJson)> {
+    let mut found = Vec::new();
+    let mut scan = Scanner::new(obj.as_bytes(), HARD_DEPTH);
+    let mut first = true;
+    if scan.open(b'{').is_ok() {
+        while found.len() < most
+            && let Ok(Some(member)) = scan.next_member(&mut first)
+        {
+            found.push((decode_lossy(obj.as_bytes(), member.key), RawJson::of(obj.bytes(), member.value)));
         }
     }
     found

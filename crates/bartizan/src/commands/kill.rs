@@ -39,9 +39,7 @@ fn wanted(scope: &str, subject: Option<&str>, reason: &str, time: Option<&str>) 
         return Err(bad(format!("there is no kind `{scope}`; there are {}", words.join(", "))));
     };
     let time = time.map(duration::parse).transpose().map_err(bad)?;
-    let ends = |time: Duration| {
-        clock().now_ms().saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
-    };
+    let ends = |time: Duration| clock().now_ms().saturating_add(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
     Ok(NewKill {
         scope: kind,
         subject: subject.unwrap_or_default().to_owned(),
@@ -59,15 +57,23 @@ struct Desk {
     by: String,
 }
 
+fn by() -> String {
+    format!("os-user:{}", rustix::process::getuid().as_raw())
+}
+
+async fn store_of(config: &Path) -> Result<(Store, Places), Failure> {
+    let places = Places::of(&read_without_secrets(config)?)?;
+    make_private_folder(&places.data_dir)?;
+    Ok((places.open().await?, places))
+}
+
 impl Desk {
     async fn open(config: &Path) -> Result<Self, Failure> {
-        let places = Places::of(&read_without_secrets(config)?)?;
-        make_private_folder(&places.data_dir)?;
-        let store = places.open().await?;
+        let (store, places) = store_of(config).await?;
         let audit = Audit::open(&places.audit(), AuditMode::Strict, Some(store.clone()), clock())
             .map_err(|error| Failure::cannot_run("audit_unavailable", error.to_string()))?;
         let kills = Kills::new(Some(store.clone()), clock());
-        Ok(Self { kills, store, audit, by: format!("os-user:{}", rustix::process::getuid().as_raw()) })
+        Ok(Self { kills, store, audit, by: by() })
     }
 
     async fn record(&self, method: &str, switch: &KillSwitch, reason: &str) -> Result<(), Failure> {
@@ -100,8 +106,14 @@ fn failure(error: KillError) -> Failure {
 }
 
 async fn set(config: &Path, wanted: NewKill, out: Out) -> Done {
-    let desk = Desk::open(config).await?;
-    let switch = desk.kills.set(wanted, &desk.by).await.map_err(failure)?;
+    // Stopping must not wait for a record that cannot be written; that it could not is said.
+    let (store, _) = store_of(config).await?;
+    let switch = Kills::new(Some(store), clock()).set(wanted, &by()).await.map_err(failure)?;
+    let desk = Desk::open(config).await.map_err(|error| {
+        let text =
+            format!("{} is stopped ({}), and that is not on record: {}", what(&switch), switch.id, error.message);
+        Failure::cannot_run("audit_unavailable", text)
+    })?;
     desk.record("kill/set", &switch, &switch.reason).await?;
     out.either(&value(&switch), || format!("{} is stopped: {}\n", what(&switch), switch.id));
     Ok(OK)

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use bartizan_model::ServerId;
+use bartizan_policy::{Action, Query};
 use bartizan_store::repo::kept_result;
 use serde::{Deserialize, Serialize};
 
@@ -47,9 +49,9 @@ impl Keep {
         Self { parts: pages.to_vec() }
     }
 
-    /// A whole text. The first part says what it is.
-    pub(super) fn whole(mime: &str, text: &str) -> Self {
-        let mut parts = vec![mime.to_owned()];
+    /// A whole text. The first part says what it is and where it came from.
+    pub(super) fn whole(mime: &str, source: &Source, text: &str) -> Self {
+        let mut parts = vec![serde_json::to_string(&(mime, source)).unwrap_or_default()];
         let mut rest = text;
         while !rest.is_empty() {
             let (part, more) = rest.split_at(rest.floor_char_boundary(PART));
@@ -60,10 +62,50 @@ impl Keep {
     }
 }
 
+/// The tool that a result came from: who may call it no more may read no more of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Source {
+    server: ServerId,
+    tool: String,
+}
+
+impl Source {
+    /// The tool of a call.
+    pub(super) fn of(x: &Exchange) -> Option<Self> {
+        let route = x.route.as_ref()?;
+        Some(Self { server: route.server()?.id.clone(), tool: route.name.to_string() })
+    }
+
+    /// Whether the caller could still call it here, whatever the arguments.
+    pub(super) async fn may_still(&self, x: &Exchange) -> bool {
+        let Some(spec) = x.snapshot.servers.get(&self.server).filter(|spec| x.gate.is_on(spec, x.at_ms)) else {
+            return false;
+        };
+        if !spec.tool_enabled(&self.tool) || x.is_off(&self.server) {
+            return false;
+        }
+        let class = spec.class_of(&self.tool);
+        let allowed = x.snapshot.policies.list_decision(&Query {
+            principal: &x.caller.principal,
+            action: Action::CallTool,
+            portal: x.endpoint.portal(),
+            server: Some(&self.server),
+            name: &self.tool,
+            class,
+            context: &x.context(),
+            args: None,
+        });
+        allowed.allow
+            && x.caller.scopes.check(class, Some(&self.server)).is_ok()
+            && x.gate.kills.stops_call(&x.caller, &x.endpoint, Some((&self.server, Some(&self.tool)))).await.is_none()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Handle {
     id: String,
     part: usize,
+    source: Source,
 }
 
 /// Where the caller's results are kept.
@@ -120,25 +162,26 @@ impl Kept {
     }
 
     /// A whole text and what it is.
-    pub(super) async fn whole(&self, id: &str) -> Option<(String, String)> {
-        let (mime, parts) = self.get(id, 0).await?;
+    pub(super) async fn whole(&self, id: &str) -> Option<(String, Source, String)> {
+        let (head, parts) = self.get(id, 0).await?;
+        let (mime, source): (String, Source) = serde_json::from_str(&head).ok()?;
         let mut whole = String::new();
         for part in 1..parts {
             whole += &self.get(id, part).await?.0;
         }
-        Some((mime, whole))
+        Some((mime, source, whole))
     }
 
     /// A handle of a page.
-    pub(super) fn handle(&self, id: &str, part: usize) -> Option<String> {
-        let payload = serde_json::to_vec(&Handle { id: id.to_owned(), part }).ok()?;
+    pub(super) fn handle(&self, id: &str, part: usize, source: &Source) -> Option<String> {
+        let payload = serde_json::to_vec(&Handle { id: id.to_owned(), part, source: source.clone() }).ok()?;
         self.gate.handles.seal(&format!("next page of {}", self.owner), &payload).ok()
     }
 
     /// What a handle stands for; only the caller's own opens.
-    pub(super) fn open(&self, handle: &str) -> Option<(String, usize)> {
+    pub(super) fn open(&self, handle: &str) -> Option<(String, usize, Source)> {
         let opened = self.gate.handles.open(&format!("next page of {}", self.owner), handle).ok()?;
         let handle: Handle = serde_json::from_slice(&opened).ok()?;
-        Some((handle.id, handle.part))
+        Some((handle.id, handle.part, handle.source))
     }
 }

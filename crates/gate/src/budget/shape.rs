@@ -11,6 +11,10 @@ const ASCII: usize = 1;
 const OTHER: usize = 4;
 /// Most pages of one result; what is longer ends there, and says so.
 const MOST_PAGES: usize = 2_000;
+/// Most blocks of a result that are looked at, and most members of one object.
+const MOST: usize = 4_096;
+/// Longest page, tokens: sealed, a page of such characters as cost one token each is still one part.
+const LONGEST_PAGE: usize = 90_000;
 /// Longest texts and lists that are left inside structured content, step by step.
 const STEPS: [(usize, usize); 8] = [(8_192, 512), (2_048, 128), (512, 64), (256, 16), (64, 8), (32, 2), (8, 1), (0, 0)];
 
@@ -22,6 +26,13 @@ pub(super) struct Cut {
     pub(super) content: Vec<RawJson>,
     /// What fits of `structuredContent`, if there is any.
     pub(super) structured: Option<RawJson>,
+}
+
+impl Cut {
+    /// Tokens of the data.
+    pub(super) fn structured_tokens(&self) -> usize {
+        self.structured.as_ref().map_or(0, |structured| estimate(structured.as_str()))
+    }
 }
 
 fn quarters(text: &str) -> usize {
@@ -56,7 +67,7 @@ fn beginning(text: &str, tokens: usize) -> &str {
 /// Cuts a result to a budget.
 pub(super) fn cut(result: &RawJson, tokens: usize) -> Cut {
     let [content, structured] = splice::pick(result, ["content", "structuredContent"]);
-    let blocks = content.as_ref().map(splice::items).unwrap_or_default();
+    let blocks = content.as_ref().map(|content| splice::first_items(content, MOST)).unwrap_or_default();
     let needs = structured.as_ref().map_or(0, |structured| estimate(structured.as_str()));
     // Text and data mostly say the same: each gets its half, and what the other leaves.
     let said: usize = blocks.iter().map(|block| estimate(block.as_str())).sum();
@@ -70,7 +81,7 @@ pub(super) fn cut(result: &RawJson, tokens: usize) -> Cut {
 fn fitting(blocks: &[RawJson], tokens: usize) -> Vec<RawJson> {
     let mut left = tokens;
     let mut kept = Vec::new();
-    for block in blocks {
+    for (at, block) in blocks.iter().enumerate() {
         let cost = estimate(block.as_str());
         if cost <= left {
             left -= cost;
@@ -85,7 +96,16 @@ fn fitting(blocks: &[RawJson], tokens: usize) -> Vec<RawJson> {
                 }
                 break;
             }
-            None => kept.push(super::text(&left_out(block))),
+            None => {
+                let instead = super::text(&left_out(block));
+                let cost = estimate(instead.as_str());
+                if cost > left {
+                    kept.push(super::text(&format!("[{} blocks left out]", blocks.len() - at)));
+                    break;
+                }
+                left -= cost;
+                kept.push(instead);
+            }
         }
     }
     kept
@@ -123,9 +143,15 @@ fn shrink(value: &RawJson, tokens: usize) -> RawJson {
     if fits(&value) {
         return value;
     }
+    match value.kind() {
+        JsonKind::Object => {}
+        JsonKind::Array => return RawJson::array([]),
+        JsonKind::String => return RawJson::string(""),
+        _ => return RawJson::null(),
+    }
     // So many members that even empty they are too long.
     let mut left = tokens.saturating_mul(4).saturating_sub(2);
-    let members = splice::members(&value);
+    let members = splice::first_members(&value, MOST);
     let fitting = members.iter().take_while(|(key, value)| {
         let cost = quarters(key) + quarters(value.as_str()) + 4;
         let fits = cost <= left;
@@ -145,12 +171,14 @@ fn shorter(value: &RawJson, longest: usize, most: usize) -> RawJson {
         },
         JsonKind::Array => {
             let items: Vec<RawJson> =
-                splice::items(value).iter().take(most).map(|item| shorter(item, longest, most)).collect();
+                splice::first_items(value, most).iter().map(|item| shorter(item, longest, most)).collect();
             RawJson::array(&items)
         }
         JsonKind::Object => {
-            let members: Vec<(String, RawJson)> =
-                splice::members(value).into_iter().map(|(key, value)| (key, shorter(&value, longest, most))).collect();
+            let members: Vec<(String, RawJson)> = splice::first_members(value, MOST)
+                .into_iter()
+                .map(|(key, value)| (key, shorter(&value, longest, most)))
+                .collect();
             RawJson::object(members.iter().map(|(key, value)| (key.as_str(), value)))
         }
         _ => value.clone(),
@@ -167,7 +195,7 @@ pub(super) fn pages(result: &RawJson, tokens: usize) -> Vec<String> {
             pages.push(format!("[The rest, {} bytes, is too long for pages.]", rest.len()));
             break;
         }
-        let page = beginning(rest, tokens.max(1));
+        let page = beginning(rest, tokens.clamp(1, LONGEST_PAGE));
         pages.push(page.to_owned());
         rest = rest.get(page.len()..).unwrap_or_default();
     }
@@ -177,7 +205,10 @@ pub(super) fn pages(result: &RawJson, tokens: usize) -> Vec<String> {
 /// Everything a result says as one text, and its media type.
 pub(super) fn whole(result: &RawJson) -> (&'static str, String) {
     let [content, structured] = splice::pick(result, ["content", "structuredContent"]);
-    let blocks = content.as_ref().map(splice::items).unwrap_or_default();
+    let blocks = content.as_ref().map(|content| splice::first_items(content, MOST)).unwrap_or_default();
+    if blocks.len() == MOST {
+        return ("application/json", result.as_str().to_owned());
+    }
     let texts: Vec<String> = blocks.iter().filter_map(words).collect();
     match (&structured, blocks.len() == texts.len()) {
         // The text of a block beside data mostly is the data.
@@ -224,6 +255,21 @@ mod tests {
         // A number that is spelled as no library would.
         let odd = RawJson::parse(format!(r#"{{"n":1.000e2,"t":"{}"}}"#, "x".repeat(999)), &Limits::default()).unwrap();
         assert!(shrink(&odd, 20).as_str().contains("1.000e2"));
+    }
+
+    #[test]
+    fn p52_a_flood_of_blocks_or_members_stays_small() {
+        let parse = |text: String| RawJson::parse(text, &Limits::default()).unwrap();
+        for flood in ["{},", r#"{"type":"image","data":"x"},"#, "0,"] {
+            let many = flood.repeat(4_000_000 / flood.len());
+            let result = parse(format!(r#"{{"content":[{many}{{}}],"structuredContent":{{"list":[{many}{{}}]}}}}"#));
+            let cut = cut(&result, 500);
+            let size: usize = cut.content.iter().map(RawJson::len).sum();
+            assert!(size < 6_000 && cut.structured.unwrap().len() < 3_000, "{flood}: {size}");
+        }
+        let members: String = (0..300_000).map(|n| format!("\"k{n}\":[],")).collect();
+        assert!(estimate(shrink(&parse(format!("{{{members}\"z\":0}}")), 100).as_str()) <= 100);
+        assert!(shrink(&parse("9".repeat(100_000)), 100).is_null());
     }
 
     #[test]

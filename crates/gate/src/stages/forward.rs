@@ -97,7 +97,9 @@ pub(crate) async fn run(x: &mut Exchange) -> Result<(), Reject> {
         End::Result(raw) => {
             x.finish.response_bytes = size(&raw);
             let outward = outward(x, &raw);
-            End::Result(budget::apply(x, outward).await)
+            let result = budget::apply(x, outward).await;
+            // Keeping a long result may have taken a while.
+            if x.lapse.has_ended() { End::Abandoned } else { End::Result(result) }
         }
         end => end,
     };

@@ -159,6 +159,34 @@ async fn p52_spill_keeps_the_whole_for_its_owner() {
 }
 
 #[tokio::test]
+async fn p52_what_was_kept_goes_with_the_right_to_the_tool() {
+    let mut bench = bench(json!({"max_result_tokens": 500, "long_results": "spill"})).await;
+    let alice = modern("alice");
+    let result = rows(&bench, &alice, "old_rows", 5_000).await;
+    let uri = result["_meta"]["bartizan/result"]["uri"].as_str().unwrap().to_owned();
+    let read = async |bench: &Bench| {
+        let reply = bench.call(&modern("alice"), "resources/read", json!({"uri": uri})).await;
+        matches!(reply, CallReply::Result(_))
+    };
+    assert!(read(&bench).await);
+    let kill = crate::NewKill {
+        scope: crate::KillScope::Tool,
+        subject: "old/rows".into(),
+        reason: "it tells too much".into(),
+        until_ms: None,
+    };
+    let id = bench.gate.kills().set(kill, "user:sec").await.unwrap().id;
+    assert!(!read(&bench).await);
+    bench.gate.kills().lift(&id, "user:sec", "over").await.unwrap();
+    assert!(read(&bench).await);
+    bench.reload(|r| {
+        let read = r["servers"][0]["classes"]["read"].as_array_mut().unwrap();
+        read.retain(|name| name != "rows");
+    });
+    assert!(!read(&bench).await, "the right to the tool is gone");
+}
+
+#[tokio::test]
 async fn p52_the_least_budget_counts_and_the_narrowest_mode() {
     let bench = Bench::with(BOTH, |r| {
         r["portals"][0]["max_result_tokens"] = json!(5_000);

@@ -31,14 +31,9 @@ fn rules(resources: &mut Value) {
 fn circumstances(resources: &mut Value) {
     rules(resources);
     let everyone = json!([{"everyone": true}]);
-    let allow = |more: Value| {
-        let mut rule = json!({"action": "allow", "include": everyone});
-        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        json!([rule])
-    };
-    resources["servers"][0]["policies"] = allow(json!({
-        "require_mfa": {"max_age": "15m"}, "exclude": [{"country": ["RU"]}]
-    }));
+    resources["servers"][0]["policies"] = json!([{
+        "action": "allow", "include": everyone, "require_mfa": {"max_age": "15m"}, "exclude": [{"country": ["RU"]}]
+    }]);
     resources["servers"][1]["policies"] = json!([
         {"action": "allow", "include": [{"device": ["laptop-7"]}, {"idp_claim": {"name": "division", "value": "R1"}}],
             "require_purpose": true},

@@ -250,3 +250,38 @@ async fn g24_without_the_stage_a_stopped_caller_goes_on() {
     bench.gate.sabotage().skip(crate::Stage::State);
     assert!(matches!(bench.tool(&modern("alice"), "old_echo", json!({})).await, CallReply::Result(_)));
 }
+
+#[tokio::test]
+async fn g24_a_stopped_server_is_not_asked_what_it_can_do() {
+    let bench = Bench::new(BOTH).await;
+    for from in [modern("alice"), legacy("alice")] {
+        let discover = async |from: &From| {
+            let call = from.request("tools/list", json!({}));
+            bench.gate.discover(&call.endpoint, &call.caller).await
+        };
+        assert!(discover(&from).await.unwrap().result.as_str().contains("be kind"));
+        let own = from.clone().at("old");
+        assert!(discover(&own).await.is_ok());
+        let ids = [set(&bench, KillScope::Server, "old").await, set(&bench, KillScope::Server, "new").await];
+        assert!(!discover(&from).await.unwrap().result.as_str().contains("be kind"), "its words are not passed on");
+        assert!(matches!(discover(&own).await, Err(CallReply::NotFound { .. })));
+        let lines = bench.tool(&from, "portal_list_servers", json!({})).await.json();
+        let server = &lines["structuredContent"]["servers"][0];
+        assert_eq!((&server["status"], &server["on"]), (&json!("killed"), &json!(false)), "{lines}");
+        for id in ids {
+            lift(&bench, &id).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn g24_who_answers_for_an_agent_takes_it_along() {
+    let bench = Bench::new(BOTH).await;
+    let ask = async |owner: &str| {
+        let mut call = modern("alice").request("tools/call", json!({"name": "old_echo", "arguments": {}}));
+        call.caller.circumstances.owner = Some(owner.into());
+        killed(&end(bench.gate.call(call)).await)
+    };
+    set(&bench, KillScope::User, "Eve@corp.example").await;
+    assert!(ask("eve@CORP.example").await && !ask("ann@corp.example").await);
+}
