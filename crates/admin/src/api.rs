@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH}
 use http::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::areas::{self, Areas};
 use crate::change::{About, Edit, Engine, Keep, What};
 use crate::openapi;
 use crate::respond::{Refusal, Reply};
@@ -56,7 +57,8 @@ pub enum NotIdentified {
     Unavailable,
 }
 
-type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// What is answered later.
+pub type Answering<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// Identifies the sender of a request. A bearer token that is not good is never made up for by a cookie.
 pub type Identify = Arc<dyn Fn(HeaderMap) -> Answering<Result<Identified, NotIdentified>> + Send + Sync>;
 /// The roles of a principal now.
@@ -70,6 +72,7 @@ struct Inner {
     engine: Engine,
     identify: Identify,
     roles: RolesOf,
+    areas: Areas,
     table: Vec<Endpoint>,
     /// Of a 401: where a client learns how to get a token.
     challenge: String,
@@ -84,13 +87,13 @@ pub(crate) struct Caller {
 
 impl Api {
     /// Over these parts; `public_url` is the installation's.
-    pub fn new(engine: Engine, identify: Identify, roles: RolesOf, public_url: &str) -> Self {
+    pub fn new(engine: Engine, identify: Identify, roles: RolesOf, areas: Areas, public_url: &str) -> Self {
         let base = public_url.trim_end_matches('/');
         let origin_end = base.find("://").and_then(|at| base.get(at + 3..)?.find('/').map(|end| at + 3 + end));
         let (origin, path) = base.split_at(origin_end.unwrap_or(base.len()));
         let metadata = format!("{origin}/.well-known/oauth-protected-resource{path}{PATH}");
         let challenge = format!("Bearer resource_metadata=\"{metadata}\"");
-        Self(Arc::new(Inner { engine, identify, roles, table: table(), challenge }))
+        Self(Arc::new(Inner { engine, identify, roles, areas, table: table(), challenge }))
     }
 
     /// Answers a request whose path begins with [`PATH`].
@@ -118,7 +121,7 @@ impl Api {
             // Whether an object exists is nobody's business who may not read it.
             return Err(if id.is_some() { Refusal::not_found() } else { role_required(row) });
         }
-        if row.action.is_mutation() || row.action.has_body() {
+        if row.action.is_meant() {
             caller.may_send(request.headers())?;
         }
         let id = id.map(decode).transpose()?;
@@ -188,6 +191,11 @@ impl Api {
                 let wanted = body(request)?.get("revision").and_then(Value::as_i64);
                 let wanted = wanted.ok_or_else(|| Refusal::argument("`revision` is the number of the version"))?;
                 self.edit(kind, id, expect, What::Restore(wanted), caller).await
+            }
+            Action::Area(operation) => {
+                let query = parameters(request.uri().query().unwrap_or_default(), operation.parameters())?;
+                let sent = if operation.has_body() { body(request)? } else { Value::Null };
+                areas::act(&self.0.areas, engine, operation, (id, query, sent), caller).await
             }
             Action::Remove(kind) => {
                 let expect = precondition(request.headers(), false)?;
@@ -466,6 +474,20 @@ fn page(query: &str) -> Result<(usize, Option<String>), Refusal> {
         }
     }
     Ok((limit, after))
+}
+
+/// The parameters of a query, of those that are known.
+fn parameters(query: &str, known: &[&str]) -> Result<Vec<(String, String)>, Refusal> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        if !known.contains(&name) || found.iter().any(|(its, _)| its == name) {
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(Refusal::argument(format!("known parameters, each once, are: {known}")));
+        }
+        found.push((name.to_owned(), decode(value)?));
+    }
+    Ok(found)
 }
 
 /// Percent-decoding (RFC 3986, section 2.1).

@@ -121,7 +121,7 @@ pub struct Engine {
     pub(crate) reader: Reader,
     pub(crate) base: BaseSource,
     pub(crate) clock: Arc<dyn Clock>,
-    record: Record,
+    pub(crate) record: Record,
     changed: Option<Changed>,
 }
 

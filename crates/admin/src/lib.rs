@@ -5,6 +5,7 @@
 //! process compiles in the same way ([`overlay()`]).
 
 mod api;
+mod areas;
 mod change;
 mod difference;
 mod openapi;
@@ -19,7 +20,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Api, Browser, Identified, Identify, NotIdentified, PATH, RolesOf};
+pub use api::{Answering, Api, Browser, Identified, Identify, NotIdentified, PATH, RolesOf};
+pub use areas::{AreaAsk, AreaDone, AreaError, Areas, OnRecord, Operation};
 pub use change::{About, BaseSource, Changed, Done, Edit, Engine, Keep, Outcome, Record, What};
 pub use difference::{Member, is_about_secrets, members};
 pub use openapi::document;

@@ -80,7 +80,10 @@ fn kind(action: Action) -> Option<Kind> {
 }
 
 fn tag(action: Action) -> &'static str {
-    kind(action).map_or("administration", Kind::plural)
+    match action {
+        Action::Area(operation) => operation.tag(),
+        _ => kind(action).map_or("administration", Kind::plural),
+    }
 }
 
 fn operation_id(row: &Endpoint) -> String {
@@ -100,6 +103,7 @@ fn operation_id(row: &Endpoint) -> String {
         Action::Remove(_) => "remove",
         Action::History(_) => "history",
         Action::Restore(_) => "restore",
+        Action::Area(operation) => operation.as_str(),
     };
     kind(row.action).map_or_else(|| word.to_owned(), |kind| format!("{word}_{}", kind.as_str()))
 }
@@ -113,6 +117,9 @@ fn parameters(row: &Endpoint) -> Value {
     }
     let tag = json!({"type": "string"});
     match row.action {
+        Action::Area(operation) => all.extend(operation.parameters().iter().map(|name| {
+            json!({"name": name, "in": "query", "required": false, "schema": {"type": "string"}})
+        })),
         Action::List(_) => {
             all.push(json!({"name": "limit", "in": "query", "required": false,
                 "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}));
@@ -146,6 +153,7 @@ fn request(action: Action) -> Option<Value> {
     match action {
         Action::Create(kind) | Action::Put(kind) => Some(object(kind)),
         Action::Patch(_) => Some(json!({"type": "object"})),
+        Action::Area(operation) => operation.request(),
         Action::Restore(_) => Some(json!({"type": "object", "required": ["revision"], "properties": {
             "revision": {"type": "integer", "description": "`revision` of a version in the history"}}})),
         Action::Plan | Action::Apply => Some(json!({"$ref": "#/components/schemas/ObjectSet"})),

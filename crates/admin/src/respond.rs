@@ -12,7 +12,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// Codes of refusals; each has a page (`bartizan explain-code CODE`).
-pub const CODES: [&str; 23] = [
+pub const CODES: [&str; 24] = [
     "unauthenticated",
     "cross_site",
     "role_required",
@@ -36,6 +36,7 @@ pub const CODES: [&str; 23] = [
     "too_large",
     "bad_alert",
     "secret_unreadable",
+    "another_person_needed",
 ];
 
 /// A refusal.

@@ -1,5 +1,6 @@
 //! The API over a real store, with every role.
 
+mod areas;
 mod http_form;
 mod objects;
 mod roles;
@@ -11,15 +12,15 @@ use std::sync::{Arc, Mutex};
 use bartizan_catalog::CompileOptions;
 use bartizan_config::resources::Resources;
 use bartizan_config::settings::File;
-use bartizan_model::event::{AuditEvent, Who};
-use bartizan_model::{ManualClock, Principal, PrincipalKind, Role, RoleSet};
+use bartizan_model::event::{AuditEvent, EventKind, Who};
+use bartizan_model::{EventId, ManualClock, Principal, PrincipalKind, Role, RoleSet};
 use bartizan_store::{Store, StoreUrl};
 use bartizan_vault::{KeyRing, Vault};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{About, Api, Base, Browser, Engine, Identified, NotIdentified, PATH, Reader};
+use crate::{About, Api, AreaAsk, AreaDone, AreaError, Areas, Base, Browser, Engine, Identified, NotIdentified, OnRecord, Operation, PATH, Reader};
 
 pub(crate) const NOW: i64 = 1_700_000_000_000;
 
@@ -93,8 +94,30 @@ pub(crate) async fn desk_over(files: Resources) -> Desk {
         let named = Role::ALL.into_iter().find(|role| role.as_str() == &*principal.id);
         named.map_or(RoleSet::NONE, |role| RoleSet::NONE.with(role))
     });
-    let api = Api::new(engine.clone(), identify, roles, "https://mcp.example.com/");
+    let api = Api::new(engine.clone(), identify, roles, areas(&events), "https://mcp.example.com/");
     Desk { api, engine, events, deaf, store }
+}
+
+/// Says what it was asked. What other crates put on record by themselves it does too.
+fn areas(events: &Arc<Mutex<Vec<AuditEvent>>>) -> Areas {
+    let events = Arc::clone(events);
+    Arc::new(move |ask: AreaAsk| {
+        let events = Arc::clone(&events);
+        Box::pin(async move {
+            if ask.id == "nothing" {
+                return Err(AreaError::NotFound);
+            }
+            let body = json!({"id": ask.id, "body": ask.body, "query": ask.query, "by": ask.principal.key()});
+            let record = matches!(ask.operation, Operation::SetKill | Operation::LiftKill)
+                .then(|| OnRecord { method: "kill/set", target: "everything".to_owned(), note: "why".to_owned() });
+            if record.is_none() && ask.operation.is_mutation() {
+                let kind = ask.principal.kind;
+                let event = AuditEvent::new(EventId::new(NOW), NOW, EventKind::Admin, kind, ask.who, "area");
+                events.lock().unwrap().push(event);
+            }
+            Ok(AreaDone { body, record })
+        })
+    })
 }
 
 impl Desk {

@@ -9,6 +9,7 @@ use bartizan_admin::{
     overlay,
 };
 use bartizan_audit::Audit;
+use bartizan_config::objects::Kind;
 use bartizan_identity::{AuthErrorKind, BrowserSessions, Identity};
 use bartizan_model::{Clock, Principal, PrincipalKind};
 use bartizan_portal::{Web, WebAnswer};
@@ -114,6 +115,17 @@ impl Objects {
             }
             Err(error) => tracing::error!(%error, "putting files and store together ended early"),
         }
+    }
+
+    /// Whether two people approve what a server offers.
+    pub(crate) fn two_persons(&self, server: &str) -> bool {
+        let base = self.base.load();
+        if let Some(found) = base.resources.servers.iter().find(|one| one.server_id.as_str() == server) {
+            return found.two_person_review;
+        }
+        let state = self.state.load();
+        let found = state.get(Kind::Server, server).and_then(|object| object.body.get("two_person_review")?.as_bool());
+        found.unwrap_or_default()
     }
 
     /// Objects that are not in use, one line each.

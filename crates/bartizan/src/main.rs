@@ -7,6 +7,7 @@ use clap::{CommandFactory, Parser};
 
 mod admin;
 mod approvals;
+mod areas;
 mod cli;
 mod codes;
 mod commands;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bartizan_admin::Base;
 use bartizan_accounts::{Accounts, AccountsDeps};
+use bartizan_admin::Base;
 use bartizan_alerts::{Alerts, AlertsDeps, OwnerNotice};
 use bartizan_approvals::{Approvals, ApprovalsDeps};
 use bartizan_assert::{Signer, SignerDeps};
@@ -30,6 +30,7 @@ use bartizan_vault::{KeyRing, Vault};
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Objects;
+use crate::areas::{AreaDeps, areas};
 use crate::figures::{self, Exporter};
 use crate::output::Failure;
 use crate::record::Behind;
@@ -195,15 +196,13 @@ impl Node {
             all.iter().find(|agent| agent.id == id).map(|agent| agent.owner.as_str().into())
         };
         let accounts = accounts.with_signer(signer.clone()).with_owners(Arc::new(owner));
-        let step_ups = StepUps::new(store.clone(), &vault, Arc::clone(&clock), &input.public_url)
-            .with_keys(identity.grant_keys());
+        let step_ups =
+            StepUps::new(store.clone(), &vault, Arc::clone(&clock), &input.public_url).with_keys(identity.grant_keys());
         let kept = accounts.clone();
-        let registry = Registry::new(RegistryDeps {
-            store: store.clone(),
-            audit: Some(audit.clone()),
-            clock: Arc::clone(&clock),
-        });
-        let gate = gate.with_registry(registry.clone()).with_accounts(accounts.clone()).with_selection_page(&input.public_url);
+        let registry =
+            Registry::new(RegistryDeps { store: store.clone(), audit: Some(audit.clone()), clock: Arc::clone(&clock) });
+        let gate =
+            gate.with_registry(registry.clone()).with_accounts(accounts.clone()).with_selection_page(&input.public_url);
         let gate = gate.with_step_ups(Arc::new(Links(step_ups)));
         let approvals = Approvals::new(ApprovalsDeps {
             store: store.clone(),
@@ -234,6 +233,17 @@ impl Node {
             demo_users: input.demo_users,
             signer,
             admin: engine,
+            areas: areas(AreaDeps {
+                kills: gate.kills().clone(),
+                registry: registry.clone(),
+                approvals: approvals.clone(),
+                bodies: behind.bodies(),
+                audit: audit.clone(),
+                store: store.clone(),
+                clock: Arc::clone(&clock),
+                live: Arc::clone(&live),
+                objects: Arc::clone(&objects),
+            }),
             identity: Arc::clone(&identity),
         });
         let portal = Portal::new(PortalDeps {

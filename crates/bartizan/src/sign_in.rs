@@ -20,8 +20,8 @@ use bartizan_egress::Egress;
 use bartizan_gate::{Access, Circumstances, Endpoint, Gate};
 use bartizan_identity::{
     Agents, AtRefresh, AuthorizationServer, AuthorizationServerDeps, BREAK_GLASS_PROVIDER, BreakGlass, BrowserSession,
-    DemoUser, Entrance, Identity, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES, SubjectKind,
-    SubjectProblem, Witness,
+    DemoUser, Entrance, Identity, IdentityEvent, KnownProvider, Login, LoginDeps, Machines, Recorder, SCOPES,
+    SubjectKind, SubjectProblem, Witness,
 };
 use bartizan_model::event::{AuditEvent, EventKind, Outcome, Verdict, Who};
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, Secret, ServerId};
@@ -66,6 +66,8 @@ pub(crate) struct SignInDeps {
     pub(crate) signer: Signer,
     /// Changes objects.
     pub(crate) admin: bartizan_admin::Engine,
+    /// What the administration does in other crates.
+    pub(crate) areas: bartizan_admin::Areas,
     /// Knows tokens.
     pub(crate) identity: Arc<Identity>,
 }
@@ -151,6 +153,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         deps.admin,
         crate::admin::identify(deps.identity, sessions.clone(), &issuer),
         Arc::new(move |principal| roles.load().roles.of(principal)),
+        deps.areas,
         &issuer,
     );
     let (base, hosts) = (issuer.clone(), Arc::clone(&deps.live));
@@ -201,7 +204,11 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
         }),
     });
     let router = crate::scim::beside(router, scim);
-    Pages { web: crate::admin::beside(Arc::new(Site(router)), api), issuer, scopes: SCOPES.iter().map(|(name, _)| *name).collect() }
+    Pages {
+        web: crate::admin::beside(Arc::new(Site(router)), api),
+        issuer,
+        scopes: SCOPES.iter().map(|(name, _)| *name).collect(),
+    }
 }
 
 /// People's accounts with the servers they may have them at: those the gate would let them use.

@@ -244,6 +244,10 @@ impl Portal {
             let from = client_address(peer.ip(), &parts.headers, &inner.settings.trusted_proxies);
             return self.page(pages, parts, body, from).await;
         }
+        if way.0 == route::Path::Administration && host_portal.is_none() && inner.pages.is_some() {
+            let url = format!("{}{}", inner.settings.public_url, route::ADMINISTRATION);
+            return web::metadata(inner.pages.as_ref(), parts, &url);
+        }
         let endpoint = way.0.endpoint(host_portal.clone()).ok_or(ProblemKind::Endpoint);
         if let (Ok(endpoint), Place::Metadata) = (&endpoint, way.1) {
             // Public, and the same for every page that asks.

@@ -14,6 +14,8 @@ pub(crate) enum Path<'a> {
     Root,
     Portal(&'a str),
     Server(&'a str),
+    /// The administration, of which only the metadata is found here.
+    Administration,
     Unknown,
 }
 
@@ -31,6 +33,9 @@ pub(crate) enum Place {
 /// What comes before the path of a resource in the path of its metadata.
 pub(crate) const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
+/// Path of the administration, a resource that people get tokens for like for endpoints.
+pub(crate) const ADMINISTRATION: &str = "/api/v1";
+
 /// The name that Cloudflare's portals use for the same (A1).
 const ALIAS: &str = "/.well-known/cloudflare-access-protected-resource";
 
@@ -41,6 +46,7 @@ pub(crate) fn parse<'a>(path: &'a str, base: &str) -> (Path<'a>, Place) {
         let resource = without(resource, base);
         return match parse_plain(resource) {
             _ if resource.is_empty() => (Path::Root, Place::Metadata),
+            _ if resource == ADMINISTRATION => (Path::Administration, Place::Metadata),
             (path, Place::Mcp) => (path, Place::Metadata),
             _ => (Path::Unknown, Place::Metadata),
         };
@@ -127,6 +133,14 @@ mod tests {
         assert_eq!(of("/mcp", ""), "Root");
         assert_eq!(of("/gw/servers/a/mcp", "/gw"), "Server(\"a\")");
         assert_eq!(of("/gw", "/gw"), "Root");
+        assert_eq!(of("/api/v1", ""), "Administration");
+        assert_eq!(of("/gw/api/v1", "/gw"), "Administration");
+        for other in ["/api", "/api/v1/", "/api/v1/servers", "/api/v2"] {
+            assert_eq!(of(other, ""), "Unknown", "{other}");
+        }
+        // The administration itself is the pages'.
+        assert_eq!(parse("/api/v1", ""), (Path::Unknown, Place::Mcp));
+        assert_eq!(Path::Administration.endpoint(None), None);
         assert_eq!(of("/sse", ""), "Unknown");
         assert_eq!(of("x", ""), "Unknown");
     }
