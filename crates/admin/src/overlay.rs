@@ -149,6 +149,8 @@ fn stand_in(object: &Object, reasons: &[Problem]) -> Option<Value> {
     let harmless = reasons.iter().all(|reason| matches!(reason.code, "unknown_server" | "unknown_portal"));
     match object.kind {
         Kind::Portal => Some(json!({"id": object.id, "servers": [], "policies": []})),
+        // Portals that include it lose what it names, and nothing else.
+        Kind::Bundle => Some(json!({"id": object.id})),
         Kind::Policy if !harmless => Some(json!({"id": object.id, "cedar": "forbid(principal, action, resource);"})),
         _ => None,
     }
@@ -158,6 +160,7 @@ fn length(resources: &Resources, kind: Kind) -> usize {
     match kind {
         Kind::Server => resources.servers.len(),
         Kind::Portal => resources.portals.len(),
+        Kind::Bundle => resources.bundles.len(),
         Kind::IdentityProvider => resources.identity_providers.len(),
         Kind::Client => resources.clients.len(),
         Kind::Agent => resources.agents.len(),

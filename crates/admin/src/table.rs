@@ -6,8 +6,6 @@ use bartizan_config::objects::Kind;
 use bartizan_model::Role::{self, Auditor, Governance, Operator, Owner, Security};
 use http::Method;
 
-use crate::areas::{self, Operation};
-
 /// What an endpoint does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -41,35 +39,20 @@ pub enum Action {
     History(Kind),
     /// An earlier version comes back.
     Restore(Kind),
-    /// What another crate does.
-    Area(Operation),
 }
 
 impl Action {
     /// Whether it can change anything.
     pub fn is_mutation(self) -> bool {
-        match self {
-            Self::Area(operation) => operation.is_mutation(),
-            Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Remove(_) | Self::Restore(_) => true,
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Remove(_) | Self::Restore(_)
+        )
     }
 
     /// Whether the request has a body.
     pub fn has_body(self) -> bool {
-        match self {
-            Self::Area(operation) => operation.has_body(),
-            Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_) => true,
-            _ => false,
-        }
-    }
-
-    /// Whether a browser must show that a page of ours sends it.
-    pub(crate) fn is_meant(self) -> bool {
-        match self {
-            Self::Area(operation) => operation.is_meant(),
-            other => other.is_mutation() || other.has_body(),
-        }
+        matches!(self, Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_))
     }
 }
 
@@ -91,7 +74,9 @@ pub struct Endpoint {
 /// Who may read objects of a kind. An owner may always.
 fn readers(kind: Kind) -> &'static [Role] {
     match kind {
-        Kind::Server | Kind::Portal | Kind::RateLimit => &[Owner, Governance, Security, Auditor, Operator],
+        Kind::Server | Kind::Portal | Kind::Bundle | Kind::RateLimit => {
+            &[Owner, Governance, Security, Auditor, Operator]
+        }
         Kind::Policy | Kind::Grant | Kind::AlertDestination | Kind::AlertRule => {
             &[Owner, Governance, Security, Auditor]
         }
@@ -102,28 +87,23 @@ fn readers(kind: Kind) -> &'static [Role] {
 /// Who may change them. Whoever can say who signs in, or who has a role, can become an owner.
 fn writers(kind: Kind) -> &'static [Role] {
     match kind {
-        Kind::Server | Kind::Portal | Kind::Policy | Kind::Grant => &[Owner, Governance],
+        Kind::Server | Kind::Portal | Kind::Bundle | Kind::Policy | Kind::Grant => &[Owner, Governance],
         Kind::RateLimit => &[Owner, Governance, Security],
         Kind::AlertDestination | Kind::AlertRule => &[Owner, Security],
         Kind::IdentityProvider | Kind::Client | Kind::Agent | Kind::Role => &[Owner],
     }
 }
 
-/// Whoever has to do with the installation as a whole.
-pub(crate) const OVERVIEW: &[Role] = &[Owner, Governance, Security, Auditor, Operator];
-
-pub(crate) fn row(
-    method: Method,
-    path: &str,
-    action: Action,
-    roles: Option<&'static [Role]>,
-    summary: &'static str,
-) -> Endpoint {
-    Endpoint { method, path: path.to_owned(), action, roles, summary }
-}
-
 /// All rows.
 pub fn table() -> Vec<Endpoint> {
+    let row = |method: Method, path: &str, action, roles, summary| Endpoint {
+        method,
+        path: path.to_owned(),
+        action,
+        roles,
+        summary,
+    };
+    const OVERVIEW: &[Role] = &[Owner, Governance, Security, Auditor, Operator];
     let mut all = vec![
         row(Method::GET, "/me", Action::Me, None, "Who is asking, and with which roles"),
         row(Method::GET, "/openapi.json", Action::OpenApi, None, "This document"),
@@ -153,7 +133,6 @@ pub fn table() -> Vec<Endpoint> {
             row(Method::POST, &format!("{one}/restore"), Action::Restore(kind), write, "An earlier version comes back"),
         ]);
     }
-    all.extend(areas::rows());
     all
 }
 
@@ -207,12 +186,9 @@ mod tests {
             let path = row.path.replace("{id}", "a%20b");
             let Found::Row(found, id) = find(&table, &row.method, &path) else { panic!("{path}") };
             assert_eq!((found.action, id.is_some()), (row.action, row.path.contains("{id}")));
-            // What changes something needs a role, except where each approval says who may; and an
-            // owner has all roles, except for the bodies of calls.
-            let by_approval = row.path.starts_with("/approvals/");
-            assert!(!row.action.is_mutation() || row.roles.is_some() || by_approval, "{}", row.path);
-            let bodies = row.action == Action::Area(Operation::Body);
-            assert!(row.roles.is_none_or(|roles| roles.contains(&Owner) != bodies), "{}", row.path);
+            // What changes something needs a role, and an owner has it.
+            assert!(!row.action.is_mutation() || row.roles.is_some(), "{}", row.path);
+            assert!(row.roles.is_none_or(|roles| roles.contains(&Owner)), "{}", row.path);
         }
         assert!(matches!(find(&table, &Method::DELETE, "/servers"), Found::Method(_)));
         for nothing in ["", "/", "/servers/", "/servers/a/", "/servers/a/b", "/serverss", "/me/"] {

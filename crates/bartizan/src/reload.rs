@@ -218,6 +218,7 @@ fn settings(file: &File) -> serde_json::Value {
         for list in [
             "servers",
             "portals",
+            "bundles",
             "policies",
             "grants",
             "rate_limits",

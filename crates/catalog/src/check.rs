@@ -1,5 +1,6 @@
 //! Everything that can be wrong with resources, reported all at once.
 
+mod curation;
 mod hosting;
 mod limits;
 
@@ -57,6 +58,7 @@ pub(crate) fn run(resources: &Resources, options: &CompileOptions) -> Checked {
     let mut checked = Checked::default();
     servers::check(resources, options, &mut checked);
     portals::check(resources, &mut checked);
+    curation::bundles(resources, &mut checked);
     limits::grants(resources, &mut checked);
     limits::policies(resources, &mut checked);
     limits::rate_limits(resources, &mut checked);

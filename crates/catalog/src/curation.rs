@@ -1,6 +1,8 @@
-//! What of a server is switched on, and under which other names (feature row P41).
+//! What of a server is switched on, and under which other names and descriptions (feature
+//! rows P41, P42).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use bartizan_config::resources;
 
@@ -13,12 +15,16 @@ pub(crate) struct Switches {
 struct Entry {
     enabled: bool,
     alias: Option<Box<str>>,
+    description: Option<Arc<str>>,
 }
 
 impl Switches {
     fn new(list: &[resources::Curation], default_disabled: bool) -> Self {
-        let entry =
-            |each: &resources::Curation| Entry { enabled: each.enabled, alias: each.alias.as_deref().map(Box::from) };
+        let entry = |each: &resources::Curation| Entry {
+            enabled: each.enabled,
+            alias: each.alias.as_deref().map(Box::from),
+            description: each.description.as_deref().map(Arc::from),
+        };
         Self {
             entries: list.iter().map(|each| (Box::from(each.name.as_str()), entry(each))).collect(),
             default_disabled,
@@ -31,6 +37,10 @@ impl Switches {
 
     pub(crate) fn alias(&self, name: &str) -> Option<&str> {
         self.entries.get(name).and_then(|entry| entry.alias.as_deref())
+    }
+
+    pub(crate) fn description(&self, name: &str) -> Option<&Arc<str>> {
+        self.entries.get(name).and_then(|entry| entry.description.as_ref())
     }
 }
 

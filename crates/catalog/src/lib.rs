@@ -17,6 +17,7 @@ mod lists;
 mod names;
 pub mod pin;
 mod roles;
+mod shelf;
 mod snapshot;
 mod spec;
 pub mod uri;

@@ -45,6 +45,8 @@ pub(crate) struct Shown {
     pub(crate) exposed: Arc<str>,
     /// The name says less than the original.
     pub(crate) changed: bool,
+    /// In place of the server's own (P42).
+    pub(crate) description: Option<Arc<str>>,
 }
 
 impl Definition {

@@ -81,8 +81,10 @@ impl Snapshot {
             .collect();
         let servers: HashMap<ServerId, Arc<ServerSpec>> =
             order.iter().map(|server| (server.id.clone(), Arc::clone(server))).collect();
-        let portal_order: Vec<Arc<PortalSpec>> =
-            portals(resources).iter().map(|portal| Arc::new(compile_portal(portal, &order, &servers))).collect();
+        let portal_order: Vec<Arc<PortalSpec>> = portals(resources)
+            .iter()
+            .map(|portal| Arc::new(compile_portal(portal, resources, &order, &servers)))
+            .collect();
         Ok(Self {
             version: version(resources),
             portals: portal_order.iter().map(|portal| (portal.id.clone(), Arc::clone(portal))).collect(),
@@ -109,6 +111,7 @@ impl Snapshot {
 
 fn compile_portal(
     portal: &Portal,
+    resources: &Resources,
     order: &[Arc<ServerSpec>],
     servers: &HashMap<ServerId, Arc<ServerSpec>>,
 ) -> PortalSpec {
@@ -116,7 +119,7 @@ fn compile_portal(
         Some(ids) => ids.iter().filter_map(|id| servers.get(id)).map(Arc::clone).collect(),
         None => order.to_vec(),
     };
-    PortalSpec::new(portal, members)
+    PortalSpec::new(portal, members, resources)
 }
 
 /// The portals of the file, or the one that exists without any.
@@ -131,6 +134,9 @@ fn portals(resources: &Resources) -> Vec<Portal> {
         description: String::new(),
         hostname: None,
         servers: None,
+        bundles: None,
+        updated_tools: Vec::new(),
+        updated_prompts: Vec::new(),
         // The policy engine has the matching rule built in.
         policies: Vec::new(),
         read_only: Vec::new(),

@@ -5,14 +5,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bartizan_config::resources::{self, AuthType, Prefix, ServerStatus, Visibility};
-use bartizan_model::{PortalId, Secret, ServerId, ToolClass};
+use bartizan_config::resources::{self, AuthType, Prefix, Resources, ServerStatus, Visibility};
+use bartizan_model::{PortalId, Principal, Secret, ServerId, ToolClass};
 
 use crate::budget::{ByTool, Says};
 use crate::check::strategy::name_of;
 use crate::credential::Credential;
 use crate::curation::Curation;
 use crate::digest::{secret_hex, sha256_hex};
+use crate::lists::Kind;
+use crate::shelf::Shelf;
 
 /// How a server is reached.
 pub enum Transport {
@@ -162,6 +164,61 @@ impl ServerSpec {
     pub fn prompt_alias(&self, name: &str) -> Option<&str> {
         self.curation.prompts.alias(name)
     }
+
+    /// Whether an entry is switched on, by original name, URI or template.
+    fn enabled(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Tools => self.tool_enabled(name),
+            Kind::Prompts => self.prompt_enabled(name),
+            Kind::Resources | Kind::Templates => self.resource_enabled(name),
+        }
+    }
+
+    fn alias(&self, kind: Kind, name: &str) -> Option<&str> {
+        match kind {
+            Kind::Tools => self.tool_alias(name),
+            Kind::Prompts => self.prompt_alias(name),
+            Kind::Resources | Kind::Templates => None,
+        }
+    }
+
+    fn description(&self, kind: Kind, name: &str) -> Option<&Arc<str>> {
+        match kind {
+            Kind::Tools => self.curation.tools.description(name),
+            Kind::Prompts => self.curation.prompts.description(name),
+            Kind::Resources | Kind::Templates => None,
+        }
+    }
+
+    /// Whether an entry is on at an endpoint for anybody at all: it is on at the server, and the
+    /// portal shows it (P2, P41). The server's own endpoint is `None`.
+    pub fn on_at(&self, portal: Option<&PortalSpec>, kind: Kind, name: &str) -> bool {
+        self.enabled(kind, name) && portal.is_none_or(|portal| portal.shelf.shows(kind, &self.id, name, None))
+    }
+
+    /// The same for one principal, which counts where bundles are bound to groups. Whether it may
+    /// be used is still to be decided by the policies.
+    pub fn on_for(&self, portal: Option<&PortalSpec>, kind: Kind, name: &str, principal: &Principal) -> bool {
+        let shown = |portal: &PortalSpec| portal.shelf.shows(kind, &self.id, name, Some(principal));
+        self.enabled(kind, name) && portal.is_none_or(shown)
+    }
+
+    /// Whether an endpoint shows resources of this server to somebody at all (P2).
+    pub fn resources_for(&self, portal: Option<&PortalSpec>, principal: &Principal) -> bool {
+        // Bundles take resources of a server all or none.
+        portal.is_none_or(|portal| portal.shelf.shows(Kind::Resources, &self.id, "", Some(principal)))
+    }
+
+    /// The name that replaces an entry's own at a portal: the portal's alias, or else the
+    /// server's (P42).
+    pub fn alias_at<'a>(&'a self, portal: &'a PortalSpec, kind: Kind, name: &str) -> Option<&'a str> {
+        portal.shelf.alias(kind, &self.id, name).or_else(|| self.alias(kind, name))
+    }
+
+    /// The description that replaces an entry's own at a portal, in the same order (P42).
+    pub(crate) fn description_at<'a>(&'a self, portal: &'a PortalSpec, kind: Kind, name: &str) -> Option<&'a Arc<str>> {
+        portal.shelf.description(kind, &self.id, name).or_else(|| self.description(kind, name))
+    }
 }
 
 /// Secrets stay out of debug output.
@@ -241,11 +298,12 @@ pub struct PortalSpec {
     /// Longest exposed name in characters (P13).
     pub max_tool_name: usize,
     pub(crate) budget: Says,
+    shelf: Shelf,
     members: HashSet<ServerId>,
 }
 
 impl PortalSpec {
-    pub(crate) fn new(portal: &resources::Portal, servers: Vec<Arc<ServerSpec>>) -> Self {
+    pub(crate) fn new(portal: &resources::Portal, servers: Vec<Arc<ServerSpec>>, resources: &Resources) -> Self {
         Self {
             id: portal.id.clone(),
             name: if portal.name.is_empty() { portal.id.as_str().into() } else { portal.name.as_str().into() },
@@ -255,6 +313,7 @@ impl PortalSpec {
             prefix: portal.prefix,
             max_tool_name: portal.max_tool_name,
             budget: Says { tokens: portal.max_result_tokens, mode: portal.long_results },
+            shelf: Shelf::new(portal, resources),
             members: servers.iter().map(|server| server.id.clone()).collect(),
             servers,
         }
@@ -263,5 +322,10 @@ impl PortalSpec {
     /// Whether a server is behind this portal.
     pub fn has(&self, server: &ServerId) -> bool {
         self.members.contains(server)
+    }
+
+    /// Whether the portal has anything of a server for somebody, as far as its bundles go (P2).
+    pub fn opens(&self, server: &ServerId, principal: &Principal) -> bool {
+        self.has(server) && self.shelf.opens(server, principal)
     }
 }

@@ -4,7 +4,7 @@
 mod build;
 mod render;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use bartizan_model::{PortalId, Principal, ServerId, ToolClass};
@@ -129,6 +129,8 @@ pub struct View {
     pub servers: Vec<Arc<ServerSpec>>,
     /// What an administrator should know.
     pub reports: Vec<Report>,
+    /// Servers whose resources the portal does not show (P2).
+    closed: HashSet<ServerId>,
     /// The view is that of a portal: names are prefixed, URIs wrapped.
     portal: bool,
     tools_by_name: HashMap<Arc<str>, usize>,
@@ -199,7 +201,9 @@ impl View {
         } else {
             (self.servers.first()?, exposed.to_owned())
         };
-        let on = server.resource_enabled(&original) && server.resource_enabled(&uri::normal(&original));
+        let on = !self.closed.contains(&server.id)
+            && server.resource_enabled(&original)
+            && server.resource_enabled(&uri::normal(&original));
         on.then_some((server, original))
     }
 

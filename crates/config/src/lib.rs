@@ -7,6 +7,7 @@
 pub mod access;
 pub mod agents;
 pub mod alerts;
+pub mod bundles;
 pub mod checks;
 pub mod diagnostic;
 pub mod environment;

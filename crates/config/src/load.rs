@@ -21,8 +21,8 @@ use crate::validate::Validator;
 /// Largest configuration file, 8 MiB.
 const FILE_LIMIT: u64 = 8 << 20;
 /// Lists that may stand in several files.
-const LISTS: [&str; 8] =
-    ["servers", "portals", "identity_providers", "clients", "agents", "policies", "grants", "rate_limits"];
+const LISTS: [&str; 9] =
+    ["servers", "portals", "bundles", "identity_providers", "clients", "agents", "policies", "grants", "rate_limits"];
 
 /// The file cannot be read at all.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,8 @@ pub enum Kind {
     Server,
     /// Portal.
     Portal,
+    /// Named set of tools for portals.
+    Bundle,
     /// Where people sign in.
     IdentityProvider,
     /// Pre-registered OAuth client.
@@ -84,8 +86,9 @@ static SCHEMA: LazyLock<Json> = LazyLock::new(|| schemars::schema_for!(Everythin
 
 impl Kind {
     /// All kinds, those first that others name.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Server,
+        Self::Bundle,
         Self::Portal,
         Self::IdentityProvider,
         Self::Client,
@@ -103,6 +106,7 @@ impl Kind {
         match self {
             Self::Server => "server",
             Self::Portal => "portal",
+            Self::Bundle => "bundle",
             Self::IdentityProvider => "identity_provider",
             Self::Client => "client",
             Self::Agent => "agent",
@@ -125,6 +129,7 @@ impl Kind {
         match self {
             Self::Server => "servers",
             Self::Portal => "portals",
+            Self::Bundle => "bundles",
             Self::IdentityProvider => "identity_providers",
             Self::Client => "clients",
             Self::Agent => "agents",
@@ -152,6 +157,7 @@ impl Kind {
         match self {
             Self::Server => "Server",
             Self::Portal => "Portal",
+            Self::Bundle => "Bundle",
             Self::IdentityProvider => "IdentityProvider",
             Self::Client => "Client",
             Self::Agent => "Agent",
@@ -170,6 +176,7 @@ impl Kind {
             Self::Server => &[
                 &["auth_credentials"],
                 &["auth_config", "client_secret"],
+                &["auth_config", "private_key"],
                 &["auth_config", "access_key_id"],
                 &["auth_config", "secret_access_key"],
                 &["auth_config", "session_token"],
@@ -263,6 +270,7 @@ pub fn canonical(kind: Kind, object: Json) -> Result<Json, serde_json::Error> {
     match kind {
         Kind::Server => again::<crate::resources::Server>(object),
         Kind::Portal => again::<crate::resources::Portal>(object),
+        Kind::Bundle => again::<crate::bundles::Bundle>(object),
         Kind::IdentityProvider => again::<crate::resources::IdentityProvider>(object),
         Kind::Client => again::<crate::resources::Client>(object),
         Kind::Agent => again::<crate::agents::Agent>(object),
@@ -284,6 +292,7 @@ pub fn push(resources: &mut Resources, kind: Kind, object: Json) -> Result<(), s
     match kind {
         Kind::Server => resources.servers.push(from_value(object)?),
         Kind::Portal => resources.portals.push(from_value(object)?),
+        Kind::Bundle => resources.bundles.push(from_value(object)?),
         Kind::IdentityProvider => resources.identity_providers.push(from_value(object)?),
         Kind::Client => resources.clients.push(from_value(object)?),
         Kind::Agent => resources.agents.push(from_value(object)?),
@@ -328,6 +337,7 @@ pub fn split(resources: &Resources) -> Vec<(Kind, String, Json)> {
         list.iter().filter_map(|one| serde_json::to_value(one).ok()).collect()
     }
     add(Kind::Server, json(&resources.servers));
+    add(Kind::Bundle, json(&resources.bundles));
     add(Kind::Portal, json(&resources.portals));
     add(Kind::IdentityProvider, json(&resources.identity_providers));
     add(Kind::Client, json(&resources.clients));
@@ -387,6 +397,50 @@ mod tests {
         assert!(!check(Kind::Role, &json!({"role": "employee"})).is_empty());
     }
 
+    /// Every text of this schema set, and all else absent.
+    fn every_text(schema: &str) -> Json {
+        let members = definitions()[schema]["properties"].as_object().unwrap();
+        let is_text = |member: &Json| member["type"] == json!("string") || member["type"] == json!(["string", "null"]);
+        members.iter().filter(|(_, member)| is_text(member)).map(|(name, _)| (name.clone(), json!("x"))).collect()
+    }
+
+    #[test]
+    fn p5_whatever_is_resolved_at_load_is_a_secret_of_its_kind_and_nothing_else() {
+        let mut resources = Resources::default();
+        let all = [
+            (
+                Kind::Server,
+                json!({"server_id": "a", "auth_credentials": "x", "auth_config": every_text("AuthConfig"),
+                    "command": {"argv": ["/x"], "env": {"*": "x"}}}),
+            ),
+            (
+                Kind::IdentityProvider,
+                json!({"id": "i", "type": "oidc", "issuer": "https://i.example", "client_id": "c", "client_secret": "x"}),
+            ),
+            (Kind::Client, json!({"client_id": "c", "name": "C", "redirect_uris": [], "client_secret": "x"})),
+            (Kind::Agent, json!({"id": "a", "owner": "ana@example.com", "auth": {"client_secret": "x"}})),
+            (
+                Kind::AlertDestination,
+                json!({"id": "d", "webhook": {"url": "https://h.example", "secret": "x"},
+                    "email": {"server": "h:25", "from": "a@h.example", "to": ["b@h.example"], "password": "x"}}),
+            ),
+        ];
+        for (kind, object) in all {
+            push(&mut resources, kind, object).unwrap();
+        }
+        let (resolved, problems) =
+            crate::secrets::Secrets::resolve(&resources, &Default::default(), std::path::Path::new("/"));
+        assert!(problems.is_empty(), "{problems:?}");
+        let mut resolved: Vec<String> = resolved.paths().map(str::to_owned).collect();
+        let mut known: Vec<String> = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| kind.secrets().iter().map(move |path| format!("{}.{}", kind.path(0, ""), path.join("."))))
+            .collect();
+        resolved.sort();
+        known.sort();
+        assert_eq!(resolved, known);
+    }
+
     #[test]
     fn p54_every_kind_has_a_schema_and_joins_the_resources() {
         for kind in Kind::ALL {
@@ -396,6 +450,7 @@ mod tests {
         let mut resources = Resources::default();
         let objects = [
             (Kind::Server, json!({"server_id": "a", "hostname": "https://a.example/mcp"})),
+            (Kind::Bundle, json!({"id": "b", "tools": [{"server": "a", "tools": ["t"]}]})),
             (Kind::Policy, json!({"id": "p", "cedar": "permit(principal, action, resource);"})),
             (Kind::AlertDestination, json!({"id": "d", "syslog": {"server": "tls://h"}})),
             (Kind::Role, json!({"role": "security", "members": ["group:sec"]})),

@@ -17,6 +17,9 @@ pub struct Resources {
     pub servers: Vec<Server>,
     /// Portals; without any, one portal `default` offers all servers.
     pub portals: Vec<Portal>,
+    /// Named sets of tools that portals include (P2).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<crate::bundles::Bundle>,
     /// Where people sign in (A2).
     pub identity_providers: Vec<IdentityProvider>,
     /// Pre-registered OAuth clients.
@@ -415,9 +418,14 @@ pub struct Curation {
     /// Offered or not.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Another exposed name (needed with `prefix: never` for equal names).
+    /// For tools and prompts: another exposed name (needed with `prefix: never` for equal names), 1–40
+    /// letters and digits with single `_` or `-` between them. A portal's own alias goes before it (P42).
     #[serde(default)]
     pub alias: Option<String>,
+    /// For tools and prompts: the description that portals show in place of the server's own (P42).
+    /// What is reviewed and pinned stays the server's. Absent: the server's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// For tools: longest result, in tokens (P52); at least 50. Absent: as the server says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_result_tokens: Option<u32>,
@@ -469,6 +477,16 @@ pub struct Portal {
     #[serde(default)]
     #[schemars(with = "Option<Vec<crate::schema::IdText>>")]
     pub servers: Option<Vec<ServerId>>,
+    /// Ids of bundles (P2). Absent: everything the servers have on. With a list, even an empty one, only
+    /// what these bundles name, and what the two lists below switch on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundles: Option<Vec<String>>,
+    /// What this portal says of single tools (P2, P42).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub updated_tools: Vec<crate::bundles::PortalCuration>,
+    /// What this portal says of single prompts (P2, P42).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub updated_prompts: Vec<crate::bundles::PortalCuration>,
     /// Who may use the portal. None = nobody.
     #[serde(default)]
     pub policies: Vec<AccessRule>,

@@ -71,6 +71,9 @@ pub struct File {
     pub servers: Vec<Server>,
     /// Portals; without any, one portal `default` offers all servers.
     pub portals: Vec<Portal>,
+    /// Named sets of tools that portals include (P2).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bundles: Vec<crate::bundles::Bundle>,
     /// Where people sign in (A2).
     pub identity_providers: Vec<IdentityProvider>,
     /// Pre-registered OAuth clients.
@@ -100,6 +103,7 @@ impl File {
         Resources {
             servers: self.servers.clone(),
             portals: self.portals.clone(),
+            bundles: self.bundles.clone(),
             identity_providers: self.identity_providers.clone(),
             clients: self.clients.clone(),
             agents: self.agents.clone(),
@@ -117,6 +121,7 @@ impl File {
         let Resources {
             servers,
             portals,
+            bundles,
             identity_providers,
             clients,
             agents,
@@ -129,6 +134,7 @@ impl File {
         Self {
             servers,
             portals,
+            bundles,
             identity_providers,
             clients,
             agents,

@@ -23,7 +23,11 @@ fn whole() -> Value {
             "id": "ci", "owner": "a@b.example", "limits": {"per_minute": 1},
             "auth": {"workload": {"issuer": "https://ci.example", "audience": "a", "claims": {"ref": "main"}}},
         }],
-        "portals": [{"id": "p", "policies": [rule]}],
+        "portals": [{
+            "id": "p", "policies": [rule], "bundles": ["b"], "updated_tools": [{"server": "a", "name": "t"}],
+            "updated_prompts": [{"server": "a", "name": "p"}],
+        }],
+        "bundles": [{"id": "b", "tools": [{"server": "a", "tools": ["t"]}]}],
         "policies": [{"id": "c", "cedar": "permit(principal, action, resource);"}],
         "grants": [{"id": "g", "principals": ["everyone"], "server": "a", "tools": ["t"]}],
         "rate_limits": [{"id": "l", "per": ["user"], "per_minute": 1}],
@@ -58,7 +62,7 @@ fn p3_an_unknown_field_is_named_wherever_it_is() {
     assert_eq!(check(&whole()), [], "the whole file is good");
     let mut places = Vec::new();
     mappings(&whole(), "", &mut places);
-    assert!(places.len() == 31, "{places:?}");
+    assert!(places.len() == 35, "{places:?}");
     for place in places {
         let mut file = whole();
         let mapping = file.pointer_mut(&place).unwrap().as_object_mut().unwrap();

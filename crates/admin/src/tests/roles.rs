@@ -6,14 +6,12 @@ use serde_json::{Value, json};
 use super::{Desk, desk, server};
 use crate::table::{Action, Endpoint, table};
 
-/// The id of something in another crate.
-const SOME: &str = "some-thing";
-
 /// An object that is good by itself, of every kind.
 pub(crate) fn sample(kind: Kind) -> (&'static str, Value) {
     match kind {
         Kind::Server => ("s", server("s")),
         Kind::Portal => ("p", json!({"id": "p", "servers": []})),
+        Kind::Bundle => ("b", json!({"id": "b", "tools": [{"server": "base", "tools": ["t"]}]})),
         Kind::IdentityProvider => (
             "i",
             json!({"id": "i", "issuer": "https://login.example", "client_id": "c", "client_secret": "hunter2",
@@ -62,10 +60,6 @@ async fn good(desk: &Desk, row: &Endpoint) -> (String, Vec<(String, String)>, Op
         let body = matches!(row.action, Action::Plan | Action::Apply)
             .then(|| json!({"objects": {"servers": [server("base"), server("other")]}}));
         return (row.path.clone(), Vec::new(), body);
-        if let Action::Area(operation) = row.action {
-            let sent = operation.has_body().then(|| json!({"reason": "why"}));
-            return (row.path.replace("{id}", SOME), Vec::new(), sent);
-        }
     };
     let (id, object) = sample(kind);
     let path = row.path.replace("{id}", id);
@@ -78,7 +72,9 @@ async fn good(desk: &Desk, row: &Endpoint) -> (String, Vec<(String, String)>, Op
     let changed = || {
         let mut object = object.clone();
         let change = match kind {
-            Kind::Server | Kind::Portal | Kind::IdentityProvider | Kind::Client => ("name", json!("Other")),
+            Kind::Server | Kind::Portal | Kind::Bundle | Kind::IdentityProvider | Kind::Client => {
+                ("name", json!("Other"))
+            }
             Kind::Agent => ("owner", json!("bob@corp.example")),
             Kind::Policy => ("description", json!("Other")),
             Kind::Grant => ("principals", json!(["group:b"])),
@@ -130,8 +126,7 @@ async fn a24_every_endpoint_with_every_role_and_without_any() {
             if row.path.contains("{id}") {
                 assert_eq!((refused.status, refused.code()), (StatusCode::NOT_FOUND, "not_found"), "{name} as {role}");
                 // Whether it exists or not: the same answer.
-                let id = kind(row.action).map_or(SOME, |kind| sample(kind).0);
-                let other = path.replace(&format!("/{id}"), "/nothing");
+                let other = path.replace(&format!("/{}", sample(kind(row.action).unwrap()).0), "/nothing");
                 let nothing = desk.send(row.method.as_str(), &other, &all, body.as_ref()).await;
                 assert_eq!(nothing.body["error"]["message"], refused.body["error"]["message"], "{name} as {role}");
                 assert_eq!(nothing.status, refused.status);

@@ -153,7 +153,7 @@ impl Question {
         if self.server.status == ServerStatus::Disabled {
             return because("the server is disabled");
         }
-        if !self.server.tool_enabled(&self.tool) {
+        if !self.server.on_at(self.portal.as_deref(), bartizan_catalog::Kind::Tools, &self.tool) {
             return because("the tool is switched off");
         }
         if visible {

@@ -1,10 +1,10 @@
-//! Portals (feature rows P1, P12, P13).
+//! Portals (feature rows P1, P2, P12, P13).
 
 use std::collections::HashSet;
 
 use bartizan_config::resources::Resources;
 
-use super::{Checked, is_host, known_server, unique};
+use super::{Checked, curation, is_host, known_server, unique};
 
 pub(super) fn check(resources: &Resources, checked: &mut Checked) {
     let ids = resources.portals.iter().map(|portal| portal.id.as_str());
@@ -51,6 +51,7 @@ pub(super) fn check(resources: &Resources, checked: &mut Checked) {
                 known_server(server.as_str(), place, resources, checked);
             }
         }
+        curation::portal(portal, &path, resources, checked);
         if portal.policies.is_empty() {
             checked.warn(
                 format!("{path}.policies"),

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use bartizan_config::resources::{AuthType, Curation, Resources, Server, Visibility};
 
-use super::{Checked, hosting, strategy, unique};
+use super::{Checked, curation as words, hosting, strategy, unique};
 use crate::credential::Credential;
 use crate::snapshot::CompileOptions;
 
 /// Characters of a name for people (P3).
-const MAX_NAME: usize = 350;
+pub(super) const MAX_NAME: usize = 350;
 
 pub(super) fn check(resources: &Resources, options: &CompileOptions, checked: &mut Checked) {
     let ids = resources.servers.iter().map(|server| server.server_id.as_str());
@@ -194,18 +194,18 @@ fn curation(entries: &[Curation], path: &str, may_alias: bool, checked: &mut Che
         } else if !seen.insert(entry.name.as_str()) {
             checked.error(format!("{place}.name"), "duplicate_name", format!("`{}` has an entry already", entry.name));
         }
+        words::description(entry.description.as_deref(), &place, checked);
+        if !may_alias && entry.description.is_some() {
+            let message = "only tools and prompts have other descriptions";
+            checked.error(format!("{place}.description"), "invalid_description", message);
+        }
         let Some(alias) = &entry.alias else { continue };
         let place = format!("{place}.alias");
         if !may_alias {
             checked.error(place, "invalid_alias", "resources have no aliases");
-        } else if !is_alias(alias) {
-            checked.error_hint(
-                place,
-                "invalid_alias",
-                format!("`{}` is not an alias", alias.chars().take(64).collect::<String>()),
-                "1 to 40 letters and digits, with single `_` or `-` between them",
-            );
-        } else if !aliases.insert(alias.as_str()) || (names.contains(alias.as_str()) && *alias != entry.name) {
+        } else if words::alias(alias, &place, checked)
+            && (!aliases.insert(alias.as_str()) || (names.contains(alias.as_str()) && *alias != entry.name))
+        {
             checked.error(place, "duplicate_alias", format!("`{alias}` is the name of another entry of this server"));
         }
     }

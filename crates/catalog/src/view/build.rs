@@ -9,7 +9,7 @@ use bartizan_model::{PortalId, Principal, ReasonCode, ToolClass};
 use bartizan_policy::{Action, Decision, Query, RequestContext};
 
 use super::{Report, View, ViewPrompt, ViewResource, ViewTemplate, ViewTool, render};
-use crate::lists::{ServerLists, Shown};
+use crate::lists::{Kind, ServerLists, Shown};
 use crate::names::{Given, Namer, RESERVED_NAMES};
 use crate::snapshot::Snapshot;
 use crate::spec::{PortalSpec, ServerSpec};
@@ -38,15 +38,19 @@ pub(super) fn build(
     let mut view = View { portal: spec.is_some(), ..View::default() };
     let offers = offers(snapshot, spec, lists);
     let mut decider = Decider { snapshot, portal, principal, context, kept: HashMap::new() };
-    let visible: Vec<bool> = offers.iter().map(|offer| decider.server(offer.server)).collect();
+    let opens = |server: &ServerSpec| spec.is_none_or(|portal| portal.opens(&server.id, principal));
+    let visible: Vec<bool> = offers.iter().map(|offer| opens(offer.server) && decider.server(offer.server)).collect();
     for (offer, _) in offers.iter().zip(&visible).filter(|(_, visible)| **visible) {
         view.servers_by_id.insert(offer.server.id.clone(), view.servers.len());
+        if !offer.server.resources_for(spec, principal) {
+            view.closed.insert(offer.server.id.clone());
+        }
         view.servers.push(Arc::clone(offer.server));
     }
     tools(&mut view, spec, &offers, &visible, &mut decider);
     prompts(&mut view, spec, &offers, &visible, &mut decider);
-    resources(&mut view, &offers, &visible, &mut decider);
-    templates(&mut view, &offers, &visible, &mut decider);
+    resources(&mut view, spec, &offers, &visible, &mut decider);
+    templates(&mut view, spec, &offers, &visible, &mut decider);
     view
 }
 
@@ -133,8 +137,8 @@ impl Decider<'_> {
 }
 
 /// Whether a URI is on, however it is spelled.
-fn uri_enabled(server: &ServerSpec, text: &str) -> bool {
-    server.resource_enabled(text) && server.resource_enabled(&uri::normal(text))
+fn uri_on(server: &ServerSpec, portal: Option<&PortalSpec>, kind: Kind, text: &str) -> bool {
+    server.on_at(portal, kind, text) && server.on_at(portal, kind, &uri::normal(text))
 }
 
 /// An entry that is switched on, before names and decisions.
@@ -172,11 +176,12 @@ fn entries<'a, D>(
 
 /// Exposed names for entries: the order of creation decides who keeps a plain name, and
 /// what a principal may see does not, so that names are the same for everybody.
-fn names<'a, D>(
-    entries: &[Entry<'a, D>],
+fn names<D>(
+    entries: &[Entry<'_, D>],
     portal: Option<&PortalSpec>,
+    kind: Kind,
     name: impl Fn(&D) -> &Arc<str>,
-    alias: impl Fn(&'a ServerSpec, &str) -> Option<&'a str>,
+    originals: &HashSet<(usize, &str)>,
     reports: &mut Vec<Report>,
 ) -> Vec<Option<Given>> {
     let Some(portal) = portal else {
@@ -184,8 +189,6 @@ fn names<'a, D>(
             |entry: &Entry<'_, D>| Some(Given { name: Arc::clone(name(entry.def)), changed: false, clash: false });
         return entries.iter().map(plain).collect();
     };
-    let originals: HashSet<(usize, &str)> =
-        entries.iter().map(|entry| (entry.server.position, &**name(entry.def))).collect();
     let mut order: Vec<usize> = (0..entries.len()).collect();
     order.sort_by_key(|at| entries.get(*at).map(|entry| entry.server.position));
     let mut namer = Namer::new(portal.prefix, portal.max_tool_name, RESERVED_NAMES);
@@ -193,7 +196,7 @@ fn names<'a, D>(
     for at in order {
         let (Some(entry), Some(slot)) = (entries.get(at), given.get_mut(at)) else { continue };
         let (server, original) = (&entry.server.id, name(entry.def));
-        let mut alias = alias(entry.server, original);
+        let mut alias = entry.server.alias_at(portal, kind, original);
         if alias.is_some_and(|alias| alias != &**original && originals.contains(&(entry.server.position, alias))) {
             reports.push(Report::AliasTaken { server: server.clone(), original: Arc::clone(original) });
             alias = None;
@@ -211,8 +214,26 @@ fn names<'a, D>(
     given
 }
 
-fn shown(server: &ServerSpec, given: &Given) -> Shown {
-    Shown { server: server.id.clone(), exposed: Arc::clone(&given.name), changed: given.changed }
+fn shown(server: &ServerSpec, portal: &PortalSpec, kind: Kind, original: &str, given: &Given) -> Shown {
+    Shown {
+        server: server.id.clone(),
+        exposed: Arc::clone(&given.name),
+        changed: given.changed,
+        description: server.description_at(portal, kind, original).cloned(),
+    }
+}
+
+/// Names of everything the servers offer, also of what is off: no alias takes one of them.
+fn originals<'a, D: 'a>(
+    offers: &'a [Offer<'a>],
+    list: impl Fn(&'a ServerLists) -> &'a [Arc<D>],
+    name: impl Fn(&'a D) -> &'a Arc<str>,
+) -> HashSet<(usize, &'a str)> {
+    let of = |offer: &'a Offer<'a>| {
+        let defs = offer.lists.iter().flat_map(|lists| list(lists));
+        defs.map(|def| (offer.server.position, &**name(def))).collect::<Vec<_>>()
+    };
+    offers.iter().flat_map(of).collect()
 }
 
 fn is_visible(visible: &[bool], offer: usize) -> bool {
@@ -226,19 +247,25 @@ fn tools(
     visible: &[bool],
     decider: &mut Decider<'_>,
 ) {
-    let entries = entries(offers, |lists| &lists.tools, |def| &def.name, ServerSpec::tool_enabled, &mut view.reports);
-    let given = names(&entries, portal, |def| &def.name, ServerSpec::tool_alias, &mut view.reports);
+    let kind = Kind::Tools;
+    let on = |server: &ServerSpec, name: &str| server.on_at(portal, kind, name);
+    let entries = entries(offers, |lists| &lists.tools, |def| &def.name, on, &mut view.reports);
+    let originals = originals(offers, |lists| &lists.tools, |def| &def.name);
+    let given = names(&entries, portal, kind, |def| &def.name, &originals, &mut view.reports);
     let show_ungranted = portal.is_some_and(|portal| portal.show_ungranted);
     for (entry, given) in entries.iter().zip(given) {
         let Some(given) = given.filter(|_| is_visible(visible, entry.offer)) else { continue };
+        if !entry.server.on_for(portal, kind, &entry.def.name, decider.principal) {
+            continue;
+        }
         let class = entry.server.class_of(&entry.def.name);
         let decision = decider.entry(entry.server, Action::CallTool, &entry.def.name, class);
         let ungranted = decision.code == Some(ReasonCode::WriteNotGranted) && show_ungranted;
         if !decision.allow && !ungranted {
             continue;
         }
-        let rendered = if portal.is_some() {
-            let how = shown(entry.server, &given);
+        let rendered = if let Some(portal) = portal {
+            let how = shown(entry.server, portal, kind, &entry.def.name, &given);
             let (def, titled) = (entry.def, entry.def.title.is_some());
             let plain = def.shown(&how, || render::named(def.raw(), def.meta(), &def.name, titled, &how));
             if ungranted { render::ungranted(&plain, &decision) } else { plain }
@@ -264,17 +291,22 @@ fn prompts(
     visible: &[bool],
     decider: &mut Decider<'_>,
 ) {
-    let entries =
-        entries(offers, |lists| &lists.prompts, |def| &def.name, ServerSpec::prompt_enabled, &mut view.reports);
-    let given = names(&entries, portal, |def| &def.name, ServerSpec::prompt_alias, &mut view.reports);
+    let kind = Kind::Prompts;
+    let on = |server: &ServerSpec, name: &str| server.on_at(portal, kind, name);
+    let entries = entries(offers, |lists| &lists.prompts, |def| &def.name, on, &mut view.reports);
+    let originals = originals(offers, |lists| &lists.prompts, |def| &def.name);
+    let given = names(&entries, portal, kind, |def| &def.name, &originals, &mut view.reports);
     for (entry, given) in entries.iter().zip(given) {
         let Some(given) = given.filter(|_| is_visible(visible, entry.offer)) else { continue };
+        if !entry.server.on_for(portal, kind, &entry.def.name, decider.principal) {
+            continue;
+        }
         let decision = decider.entry(entry.server, Action::GetPrompt, &entry.def.name, ToolClass::Read);
         if !decision.allow {
             continue;
         }
-        let rendered = if portal.is_some() {
-            let how = shown(entry.server, &given);
+        let rendered = if let Some(portal) = portal {
+            let how = shown(entry.server, portal, kind, &entry.def.name, &given);
             let (def, titled) = (entry.def, entry.def.title.is_some());
             def.shown(&how, || render::named(def.raw(), def.meta(), &def.name, titled, &how))
         } else {
@@ -291,16 +323,30 @@ fn prompts(
     }
 }
 
-fn resources(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &mut Decider<'_>) {
-    let entries = entries(offers, |lists| &lists.resources, |def| &def.uri, uri_enabled, &mut view.reports);
+fn resources(
+    view: &mut View,
+    portal: Option<&PortalSpec>,
+    offers: &[Offer<'_>],
+    visible: &[bool],
+    decider: &mut Decider<'_>,
+) {
+    let kind = Kind::Resources;
+    let on = |server: &ServerSpec, text: &str| uri_on(server, portal, kind, text);
+    let entries = entries(offers, |lists| &lists.resources, |def| &def.uri, on, &mut view.reports);
     for entry in &entries {
         let decision = decider.uri(entry.server, &entry.def.uri);
-        if !decision.allow || !is_visible(visible, entry.offer) {
+        let shown = entry.server.on_for(portal, kind, &entry.def.uri, decider.principal);
+        if !decision.allow || !shown || !is_visible(visible, entry.offer) {
             continue;
         }
         let (exposed, rendered) = if view.portal {
             let exposed: Arc<str> = uri::wrap(&entry.server.id, &entry.def.uri).into();
-            let how = Shown { server: entry.server.id.clone(), exposed: Arc::clone(&exposed), changed: false };
+            let how = Shown {
+                server: entry.server.id.clone(),
+                exposed: Arc::clone(&exposed),
+                changed: false,
+                description: None,
+            };
             let rendered = entry.def.shown(&how, || render::wrapped(entry.def.raw(), "uri", &exposed));
             (exposed, rendered)
         } else {
@@ -317,16 +363,30 @@ fn resources(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &
     }
 }
 
-fn templates(view: &mut View, offers: &[Offer<'_>], visible: &[bool], decider: &mut Decider<'_>) {
-    let entries = entries(offers, |lists| &lists.templates, |def| &def.uri_template, uri_enabled, &mut view.reports);
+fn templates(
+    view: &mut View,
+    portal: Option<&PortalSpec>,
+    offers: &[Offer<'_>],
+    visible: &[bool],
+    decider: &mut Decider<'_>,
+) {
+    let kind = Kind::Templates;
+    let on = |server: &ServerSpec, text: &str| uri_on(server, portal, kind, text);
+    let entries = entries(offers, |lists| &lists.templates, |def| &def.uri_template, on, &mut view.reports);
     for entry in &entries {
         let decision = decider.uri(entry.server, &entry.def.uri_template);
-        if !decision.allow || !is_visible(visible, entry.offer) {
+        let shown = entry.server.on_for(portal, kind, &entry.def.uri_template, decider.principal);
+        if !decision.allow || !shown || !is_visible(visible, entry.offer) {
             continue;
         }
         let (exposed, rendered) = if view.portal {
             let exposed: Arc<str> = uri::wrap(&entry.server.id, &entry.def.uri_template).into();
-            let how = Shown { server: entry.server.id.clone(), exposed: Arc::clone(&exposed), changed: false };
+            let how = Shown {
+                server: entry.server.id.clone(),
+                exposed: Arc::clone(&exposed),
+                changed: false,
+                description: None,
+            };
             let rendered = entry.def.shown(&how, || render::wrapped(entry.def.raw(), "uriTemplate", &exposed));
             (exposed, rendered)
         } else {

@@ -12,7 +12,7 @@ const UI_MEMBERS: [&str; 2] = ["ui/resourceUri", "openai/outputTemplate"];
 
 /// A tool or prompt under its exposed name. The original name is in
 /// `_meta["bartizan/origin"]`; when the exposed name had to be changed and there is no
-/// title, also in `title`.
+/// title, also in `title`. A description of the administrator takes the place of the server's.
 pub(super) fn named(raw: &RawJson, meta: Option<&RawJson>, original: &str, has_title: bool, how: &Shown) -> RawJson {
     let name = RawJson::string(&how.exposed);
     let original = RawJson::string(original);
@@ -27,14 +27,10 @@ pub(super) fn named(raw: &RawJson, meta: Option<&RawJson>, original: &str, has_t
         }
     };
     let title = (how.changed && !has_title).then_some(("title", Some(&original)));
+    let description = how.description.as_deref().map(RawJson::string);
+    let description = description.as_ref().map(|text| ("description", Some(text)));
     let edits = [("name", Some(&name)), ("_meta", Some(&meta))];
-    match title {
-        None => splice::edit(raw, &edits),
-        Some(title) => {
-            let [name, meta] = edits;
-            splice::edit(raw, &[name, meta, title])
-        }
-    }
+    splice::edit(raw, &edits.into_iter().chain(title).chain(description).collect::<Vec<_>>())
 }
 
 /// The mark of a tool that is listed although nothing grants it.

@@ -194,7 +194,9 @@ fn resource(x: &Exchange, asked: &str, action: Action) -> Result<Route, Reject> 
             return Err(Reject::not_found(unknown(x), decision.code, decision.rule.clone()));
         }
     }
-    if !spec.resource_enabled(&original) || !spec.resource_enabled(&normal) {
+    let portal = x.endpoint.portal().and_then(|id| x.snapshot.portals.get(id));
+    let shown = spec.resources_for(portal.map(|portal| &**portal), &x.caller.principal);
+    if !shown || !spec.resource_enabled(&original) || !spec.resource_enabled(&normal) {
         return Err(Reject::not_found(unknown(x), None, None).noted("switched off"));
     }
     let path: &[&str] = if action == Action::Complete { &["ref", "uri"] } else { &["uri"] };

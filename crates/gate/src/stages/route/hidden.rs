@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bartizan_catalog::{ServerLists, ServerSpec, exposed_name};
+use bartizan_catalog::{Kind, ServerLists, ServerSpec, exposed_name};
 use bartizan_config::resources::{Prefix, ServerStatus};
 use bartizan_model::{ReasonCode, ToolClass};
 use bartizan_policy::{Action, Query};
@@ -40,7 +40,7 @@ pub(super) fn endpoint(x: &Exchange) -> Reject {
 pub(super) fn tool(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
     let what = Unknown::Tool(name.to_owned());
     if let Some((spec, original)) = seen.and_then(|seen| find(x, name, seen, Entry::Tool)) {
-        if !spec.tool_enabled(&original) {
+        if !is_on(x, &spec, Kind::Tools, &original) {
             return Reject::not_found(what, None, None).noted(format!("{original} on {}: switched off", spec.id));
         }
         if x.gate.kills.known().hides_tool(&spec.id, &original, x.gate.clock.now_ms()) {
@@ -57,6 +57,12 @@ pub(super) fn tool(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
     server(x, name, what, seen)
 }
 
+/// Whether server and portal have an entry on for the caller (P2, P41).
+fn is_on(x: &Exchange, spec: &ServerSpec, kind: Kind, original: &str) -> bool {
+    let portal = x.endpoint.portal().and_then(|id| x.snapshot.portals.get(id));
+    spec.on_for(portal.map(|portal| &**portal), kind, original, &x.caller.principal)
+}
+
 /// Whether what a server lists is not offered because nobody approved it (P44).
 fn is_quarantined(seen: Option<&Seen>, spec: &ServerSpec, offered: impl Fn(&ServerLists) -> bool) -> bool {
     let part = seen.and_then(|seen| seen.parts().iter().find(|part| part.spec.id == spec.id));
@@ -67,7 +73,7 @@ fn is_quarantined(seen: Option<&Seen>, spec: &ServerSpec, offered: impl Fn(&Serv
 pub(super) fn prompt(x: &Exchange, name: &str, seen: Option<&Seen>) -> Reject {
     let what = unknown(x);
     if let Some((spec, original)) = seen.and_then(|seen| find(x, name, seen, Entry::Prompt)) {
-        if !spec.prompt_enabled(&original) {
+        if !is_on(x, &spec, Kind::Prompts, &original) {
             return Reject::not_found(what, None, None).noted(format!("{original} on {}: switched off", spec.id));
         }
         if is_quarantined(seen, &spec, |lists| lists.prompts.iter().any(|def| def.name == original)) {
@@ -135,12 +141,12 @@ pub(super) fn find(x: &Exchange, name: &str, seen: &Seen, entry: Entry) -> Optio
         let (spec, lists) = (&part.spec, &part.fetched.value.raw);
         let tools = lists.tools.iter().filter(|_| entry == Entry::Tool);
         let prompts = lists.prompts.iter().filter(|_| entry == Entry::Prompt);
-        let tools = tools.map(|def| (&def.name, spec.tool_alias(&def.name)));
-        let prompts = prompts.map(|def| (&def.name, spec.prompt_alias(&def.name)));
-        for (original, alias) in tools.chain(prompts) {
+        let tools = tools.map(|def| (&def.name, Kind::Tools));
+        let prompts = prompts.map(|def| (&def.name, Kind::Prompts));
+        for (original, kind) in tools.chain(prompts) {
             let exposed = match portal {
                 Some(portal) => {
-                    let shown = alias.unwrap_or(original);
+                    let shown = spec.alias_at(portal, kind, original).unwrap_or(original);
                     exposed_name(&spec.id, shown, portal.prefix, portal.max_tool_name)
                 }
                 None => original.to_string(),
