@@ -50,6 +50,11 @@ impl Rule {
         included.min(required).min(kept)
     }
 
+    /// Include, require, exclude.
+    pub(crate) fn lists(&self) -> (&[Test], &[Test], &[Test]) {
+        (&self.include, &self.require, &self.exclude)
+    }
+
     fn tests(&self) -> impl Iterator<Item = &Test> {
         self.include.iter().chain(&self.require).chain(&self.exclude)
     }
@@ -148,6 +153,16 @@ impl Rules {
     pub(crate) fn only_reads(&self, principal: &Principal, context: &RequestContext<'_>) -> Option<&Arc<str>> {
         let matches = self.read_only.iter().any(|test| test.is(principal, context) != Tri::No);
         self.read_only_rule.as_ref().filter(|_| matches)
+    }
+
+    /// For whom only reading is left.
+    pub(crate) fn read_only(&self) -> &[Test] {
+        &self.read_only
+    }
+
+    /// Name of that list, if it is there.
+    pub(crate) fn read_only_rule(&self) -> Option<&Arc<str>> {
+        self.read_only_rule.as_ref()
     }
 
     /// The rules of the portal that exists when none is configured: every signed-in user.

@@ -1,6 +1,6 @@
 //! Cedar text to statements, with every problem at its line and column.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -33,6 +33,8 @@ pub(crate) struct Compiler {
     plain_schema: Schema,
     servers: HashSet<String>,
     portals: HashSet<String>,
+    /// Servers of each portal that does not have all.
+    members: HashMap<String, HashSet<String>>,
     pub(crate) findings: Vec<Diagnostic>,
     pub(crate) warnings: Vec<Diagnostic>,
 }
@@ -77,6 +79,7 @@ impl Compiler {
             plain_schema: schema(None)?,
             servers: resources.servers.iter().map(|server| server.server_id.as_str().to_owned()).collect(),
             portals,
+            members: members(resources),
             findings: Vec::new(),
             warnings: Vec::new(),
         })
@@ -283,7 +286,7 @@ impl Compiler {
 
     /// Comparisons with names that cannot be.
     fn check_comparisons(&mut self, template: &Template, source: &Source<'_>, start: usize) {
-        let Some(never) = never::find(template, &self.servers, &self.portals) else { return };
+        let Some(never) = never::find(template, &self.servers, &self.portals, &self.members) else { return };
         let (attribute, word) = (never.attribute, never.word.as_str());
         let message = format!("`{attribute}` is never `{word}` here, so the statement never applies");
         let offset = near(source, start, &format!("{word:?}")).map(|at| at + 1).or(Some(start));
@@ -373,6 +376,16 @@ impl Compiler {
             }
         }
     }
+}
+
+fn members(resources: &Resources) -> HashMap<String, HashSet<String>> {
+    let listed = resources.portals.iter().filter_map(|portal| Some((portal, portal.servers.as_ref()?)));
+    listed
+        .map(|(portal, list)| {
+            let own = list.iter().map(|server| server.as_str().to_owned()).collect();
+            (portal.id.as_str().to_owned(), own)
+        })
+        .collect()
 }
 
 /// What only a sign-in tells is absent for many callers, and each of them is refused.

@@ -21,8 +21,9 @@ pub(crate) fn find(resources: &Resources, statements: &[Statement], now_ms: i64)
     let forbids = Forbids::of(statements);
     list::find(resources, &forbids, &mut found);
     grants::find(resources, &forbids, now_ms, &mut found);
-    for statement in statements {
-        if let Some(finding) = one(statement, resources, &forbids) {
+    for (at, statement) in statements.iter().enumerate() {
+        let finding = one(statement, resources, &forbids).or_else(|| twice(at, statements));
+        if let Some(finding) = finding {
             found.push(finding.at(statement.line, statement.column));
         }
     }
@@ -52,6 +53,21 @@ fn one(statement: &Statement, resources: &Resources, forbids: &Forbids<'_>) -> O
     if actions == Action::CallTool.bit() && classes & all_classes() == 0 {
         return dead(format!("{rule} never applies: its conditions leave no class of tools"));
     }
+    if actions == Action::CallTool.bit()
+        && let Some((server, tool, class)) = reviewed(resources, &statement.scope.resource)
+    {
+        if classes & class_bit(class) == 0 {
+            let class = class.as_str();
+            return dead(format!(
+                "{rule} never applies: `{tool}` of server `{server}` is of class `{class}`, which its conditions rule out"
+            ));
+        }
+        if statement.effect == Effect::Permit && class == ToolClass::Read {
+            return dead(format!(
+                "{rule} permits nothing: `{tool}` of server `{server}` is of class `read` and needs no permit"
+            ));
+        }
+    }
     if statement.effect == Effect::Forbid {
         return None;
     }
@@ -76,6 +92,46 @@ fn one(statement: &Statement, resources: &Resources, forbids: &Forbids<'_>) -> O
         "shadowed_rule",
         format!("{rule} permits nothing: {} forbids all of it", forbid.rule),
     ))
+}
+
+/// The tool that a scope names, with its class.
+fn reviewed<'a>(resources: &Resources, scope: &'a ResourceScope) -> Option<(&'a str, &'a str, ToolClass)> {
+    let ResourceScope::One(ResourceKind::Tool, id) = scope else { return None };
+    let (server, tool) = id.split_once('/')?;
+    let found = resources.servers.iter().find(|each| each.server_id.as_str() == server)?;
+    Some((server, tool, found.classes.of(tool)))
+}
+
+/// A statement that says no more than a wider one without conditions. Of two that say the
+/// same, the first stays.
+fn twice(at: usize, statements: &[Statement]) -> Option<Diagnostic> {
+    let statement = statements.get(at)?;
+    let actions = decisive(statement);
+    let call = Action::CallTool.bit();
+    let (verb, alone) = match statement.effect {
+        // One that cannot be evaluated refuses in its own way, and only then.
+        Effect::Forbid => ("forbids", !statement.reads_args()),
+        // What opens doors is about kinds of callers as well as about scopes.
+        Effect::Permit => ("permits", statement.condition.is_none() && actions == call),
+    };
+    if actions == 0 || !alone {
+        return None;
+    }
+    let plain = |each: &Statement| each.condition.is_none() && each.approvals.is_empty();
+    let covers = |wide: &Statement, narrow: &Statement| {
+        plain(wide)
+            && decisive(narrow) & !decisive(wide) == 0
+            && principal_covers(&wide.scope.principal, &narrow.scope.principal)
+            && resource_covers(&wide.scope.resource, &narrow.scope.resource, decisive(narrow))
+    };
+    let (_, wide) = statements.iter().enumerate().find(|(index, other)| {
+        *index != at
+            && other.effect == statement.effect
+            && covers(other, statement)
+            && (*index < at || !covers(statement, other))
+    })?;
+    let message = format!("{} decides nothing: {} {verb} all of it", statement.rule, wide.rule);
+    Some(Diagnostic::new(&*statement.path, "shadowed_rule", message))
 }
 
 fn all_classes() -> u8 {

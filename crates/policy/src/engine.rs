@@ -416,7 +416,7 @@ impl Policies {
         almost.end(run, (ReasonCode::WriteNotGranted, near))
     }
 
-    fn grant_candidates<'s>(&'s self, facts: &Facts<'_>) -> Vec<Candidate<'s>> {
+    pub(crate) fn grant_candidates<'s>(&'s self, facts: &Facts<'_>) -> Vec<Candidate<'s>> {
         let query = facts.query;
         let mut candidates = Vec::new();
         let server = query.server.and_then(|id| self.servers.get(id));
@@ -501,12 +501,12 @@ impl Almost {
 }
 
 /// A grant or permit that may let a call through.
-struct Candidate<'s> {
-    rule: &'s Arc<str>,
-    condition: Option<&'s crate::statement::Condition>,
-    requirement: Option<&'s Requirement>,
-    approvals: &'s [Arc<Approval>],
-    reads_args: bool,
+pub(crate) struct Candidate<'s> {
+    pub(crate) rule: &'s Arc<str>,
+    pub(crate) condition: Option<&'s crate::statement::Condition>,
+    pub(crate) requirement: Option<&'s Requirement>,
+    pub(crate) approvals: &'s [Arc<Approval>],
+    pub(crate) reads_args: bool,
 }
 
 impl<'s> Candidate<'s> {

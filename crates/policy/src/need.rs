@@ -7,6 +7,7 @@ use bartizan_config::resources::RequireMfa;
 use bartizan_model::ReasonCode;
 
 use crate::query::RequestContext;
+use crate::simulate::Unknowns;
 use crate::window::seconds;
 
 /// The one thing that is missing.
@@ -77,6 +78,13 @@ impl Requirement {
         self.mfa.as_ref().is_some_and(|mfa| mfa.max_age_s.is_some())
     }
 
+    /// What it asks for that is not known. Only a person can have it.
+    pub(crate) fn unknown(&self, unknown: Unknowns, person: bool) -> Unknowns {
+        let Some(factor) = self.mfa.as_ref().filter(|_| person) else { return Unknowns::NONE };
+        let acr = if factor.acr.is_some() { Unknowns::ACR } else { Unknowns::NONE };
+        Unknowns::MFA.and(acr).both(unknown)
+    }
+
     /// What is not met.
     pub(crate) fn missing(&self, context: &RequestContext<'_>) -> Missing {
         let session = context.session.unwrap_or_default();
@@ -106,6 +114,10 @@ impl Missing {
 
     pub(crate) fn is_nothing(&self) -> bool {
         self.mfa.is_none() && !self.purpose
+    }
+
+    pub(crate) fn lacks_purpose(&self) -> bool {
+        self.purpose
     }
 
     /// Both.

@@ -1,7 +1,7 @@
 //! Comparisons that cannot hold because the text they name does not exist: an unknown
 //! server, portal or era, or one that the scope or another comparison rules out.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
@@ -19,7 +19,13 @@ pub(crate) struct Never {
 }
 
 /// The first comparison at the top of a statement's conditions that rules out everything.
-pub(crate) fn find(template: &Template, servers: &HashSet<String>, portals: &HashSet<String>) -> Option<Never> {
+/// `members` are the servers of each portal that does not have all.
+pub(crate) fn find(
+    template: &Template,
+    servers: &HashSet<String>,
+    portals: &HashSet<String>,
+    members: &HashMap<String, HashSet<String>>,
+) -> Option<Never> {
     let scope_server = match Scope::read(template).resource {
         ResourceScope::InServer(id, _) | ResourceScope::One(ResourceKind::Server, id) => Some(id.to_string()),
         ResourceScope::One(ResourceKind::Tool | ResourceKind::Prompt | ResourceKind::Resource, id) => {
@@ -27,6 +33,7 @@ pub(crate) fn find(template: &Template, servers: &HashSet<String>, portals: &Has
         }
         _ => None,
     };
+    let (named_server, all_servers, all_portals) = (scope_server.clone(), servers.len(), portals.len());
     let servers = scope_server.map_or_else(|| servers.iter().cloned().collect(), |one| BTreeSet::from([one]));
     let mut domains = [
         ("resource.server", Var::Resource, "server", servers),
@@ -52,7 +59,19 @@ pub(crate) fn find(template: &Template, servers: &HashSet<String>, portals: &Has
             *possible = left;
         }
     }
-    None
+    let [(_, _, _, servers), (attribute, _, _, portals), _] = domains;
+    // Only what was said of both: a portal without servers can be used all the same.
+    if servers.len() == all_servers && named_server.is_none() || portals.len() == all_portals {
+        return None;
+    }
+    let member =
+        |portal: &String| members.get(portal).is_none_or(|own| servers.iter().any(|server| own.contains(server)));
+    if portals.iter().any(member) {
+        return None;
+    }
+    let word = portals.iter().next().cloned().unwrap_or_default();
+    let possible = members.iter().filter(|(_, own)| servers.iter().any(|server| own.contains(server)));
+    Some(Never { attribute, word, possible: possible.map(|(portal, _)| portal.clone()).collect() })
 }
 
 /// The texts one of which an attribute must be for a comparison to hold.

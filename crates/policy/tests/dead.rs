@@ -387,3 +387,162 @@ proptest! {
         }
     }
 }
+
+/// A planted rule that can never decide anything, and its twin that can.
+struct Planted {
+    kind: &'static str,
+    dead: Value,
+    alive: Value,
+    path: &'static str,
+    code: &'static str,
+    /// Line within a Cedar text.
+    line: Option<usize>,
+}
+
+fn planted() -> Vec<Planted> {
+    let rule = |more: Value| {
+        let mut rule = json!({"action": "allow", "include": [{"everyone": true}]});
+        rule.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server(json!([rule]))
+    };
+    let text = |text: &str| open_with(cedar(text), json!([]));
+    let grants = |list: Value| {
+        let mut all = open_with(json!([]), list);
+        all["servers"][0]["classes"] = json!({"read": ["get"], "write": ["set"]});
+        all["servers"][0]["updated_tools"] = json!([{"name": "drop", "enabled": false}]);
+        all
+    };
+    let grant =
+        |id: &str, who: &str, tool: &str| json!({"id": id, "principals": [who], "server": "pay", "tools": [tool]});
+    let until = |expires: &str| {
+        let mut one = grant("g", "group:a", "set");
+        one["expires"] = json!(expires);
+        grants(json!([one]))
+    };
+    let behind = |server: &str| {
+        let mut all = text(&format!(
+            "forbid(principal, action == Action::\"call_tool\", resource in Server::\"{server}\")\n  when {{ context has portal && context.portal == \"small\" }};"
+        ));
+        all["portals"].as_array_mut().unwrap().push(json!({"id": "small", "servers": ["wiki"]}));
+        all
+    };
+    let class = |class: &str| {
+        let mut all = text(&format!(
+            "\nforbid(principal, action == Action::\"call_tool\", resource == Tool::\"pay/set\") when {{ resource.class == \"{class}\" }};"
+        ));
+        all["servers"][0]["classes"] = json!({"write": ["set"]});
+        all
+    };
+    let hours = |from: &str, to: &str| {
+        rule(json!({"require": [{"time": {"from": "08:00", "to": "12:00"}}, {"time": {"from": from, "to": to}}]}))
+    };
+    let new = |kind, dead, alive, path, code, line| Planted { kind, dead, alive, path, code, line };
+    let rules = "servers[0].policies[0]";
+    let group = |name: &str| json!([{"groups": [name]}]);
+    vec![
+        new(
+            "selects nobody",
+            rule(json!({"include": [{"everyone": false}]})),
+            rule(json!({})),
+            rules,
+            "dead_rule",
+            None,
+        ),
+        new(
+            "required and excluded",
+            rule(json!({"require": group("a"), "exclude": group("a")})),
+            rule(json!({"require": group("a"), "exclude": group("b")})),
+            rules,
+            "dead_rule",
+            None,
+        ),
+        new(
+            "inside of a block",
+            server(json!([allow(group("a")), block(group("a"))])),
+            server(json!([allow(group("a")), block(group("b"))])),
+            rules,
+            "shadowed_rule",
+            None,
+        ),
+        new("windows that never meet", hours("13:00", "17:00"), hours("11:00", "17:00"), rules, "dead_rule", None),
+        new(
+            "wrong type of caller",
+            rule(json!({"include": [{"service_token": ["ci"]}]})),
+            rule(json!({"include": [{"emails": ["ci"]}]})),
+            "servers[0].policies[0].include[0]",
+            "selector_never_matches",
+            None,
+        ),
+        new(
+            "expired",
+            until("1970-01-01T00:00:01Z"),
+            until("1970-01-01T00:00:02Z"),
+            "grants[0].expires",
+            "expired_grant",
+            None,
+        ),
+        new(
+            "switched off",
+            grants(json!([grant("g", "group:a", "drop")])),
+            grants(json!([grant("g", "group:a", "set")])),
+            "grants[0].tools[0]",
+            "dead_rule",
+            None,
+        ),
+        new(
+            "inside of a wider grant",
+            grants(json!([grant("g", "user:Ana@x.example", "set"), grant("h", "everyone", "set")])),
+            grants(json!([grant("g", "user:Ana@x.example", "set"), grant("h", "group:a", "set")])),
+            "grants[0]",
+            "shadowed_rule",
+            None,
+        ),
+        new(
+            "no such server",
+            text("\n\nforbid(principal, action, resource in Server::\"payy\");"),
+            text("\n\nforbid(principal, action, resource in Server::\"pay\") when { context.era == \"legacy\" };"),
+            "policies[0].cedar",
+            "unknown_server",
+            Some(3),
+        ),
+        new(
+            "not known in that phase",
+            text("forbid(principal, action == Action::\"use_server\", resource)\nwhen { context.args.amount > 1 };"),
+            text("forbid(principal, action == Action::\"call_tool\", resource)\nwhen { context.args.amount > 1 };"),
+            "policies[0].cedar",
+            "args_without_call",
+            Some(2),
+        ),
+        new("behind another portal", behind("pay"), behind("wiki"), "policies[0].cedar", "dead_rule", Some(2)),
+        new("of another class", class("read"), class("write"), "policies[0].cedar", "dead_rule", Some(2)),
+        new(
+            "inside of a wider statement",
+            text(
+                "forbid(principal is Agent, action, resource is Tool);\nforbid(principal is Agent, action, resource is Tool in Server::\"pay\");",
+            ),
+            text(
+                "forbid(principal is Agent, action, resource is Tool in Server::\"wiki\");\nforbid(principal is Agent, action, resource is Tool in Server::\"pay\");",
+            ),
+            "policies[0].cedar",
+            "shadowed_rule",
+            Some(2),
+        ),
+    ]
+}
+
+#[test]
+fn a22_ten_planted_dead_rules_are_all_reported() {
+    let findings = |value: &Value| match Policies::compile(&resources(value.clone()), 1_500) {
+        Ok(policies) => policies.warnings().to_vec(),
+        Err(findings) => findings,
+    };
+    let all = planted();
+    assert!(all.len() >= 10);
+    for each in all {
+        let found = findings(&each.dead);
+        assert_eq!(found.len(), 1, "{}: {found:#?}", each.kind);
+        assert_eq!((found[0].path.as_str(), found[0].code), (each.path, each.code), "{}: {found:#?}", each.kind);
+        assert_eq!(found[0].position.map(|at| at.line), each.line, "{}: {found:#?}", each.kind);
+        assert_eq!(findings(&each.alive), vec![], "the twin of {}", each.kind);
+    }
+}

@@ -29,6 +29,9 @@ pub(super) fn find(resources: &Resources, forbids: &Forbids<'_>, now_ms: i64, fo
         } else if let Some(by) = shadow(grant, server, forbids) {
             let message = format!("grant `{}` grants nothing: {by}", grant.id);
             found.push(Diagnostic::new(&path, "shadowed_rule", message));
+        } else if let Some(wide) = twice(at, &resources.grants, server, now_ms) {
+            let message = format!("grant `{}` grants nothing: grant `{}` gives all of it", grant.id, wide.id);
+            found.push(Diagnostic::new(&path, "shadowed_rule", message));
         }
     }
 }
@@ -54,6 +57,41 @@ fn tools(resources: &Resources, grant: &Grant, path: &str, found: &mut Vec<Diagn
 fn needless(grant: &Grant, server: &Server) -> bool {
     grant.classes.iter().all(|class| *class == ToolClass::Read)
         && grant.tools.iter().all(|tool| server.classes.of(tool) == ToolClass::Read)
+}
+
+/// Another grant that gives all that a grant gives, without asking for anything. Of two that
+/// give the same, the first stays.
+fn twice<'a>(at: usize, grants: &'a [Grant], server: &Server, now_ms: i64) -> Option<&'a Grant> {
+    // A condition that cannot be evaluated refuses, whatever other grants say.
+    let grant = grants.get(at).filter(|grant| grant.when.is_none())?;
+    let until = |grant: &Grant| grant.expires.as_deref().map_or(Some(i64::MAX), parse_rfc3339);
+    let covers = |wide: &Grant, narrow: &Grant| {
+        let asks = wide.require_mfa.is_some() || wide.require_purpose || wide.require_approval.is_some();
+        let lasts = until(wide).zip(until(narrow)).is_some_and(|(wide, narrow)| wide > now_ms && wide >= narrow);
+        let has = |principal: &String| wide.principals.iter().any(|own| folded(own) == folded(principal));
+        let everyone = wide.principals.iter().any(|own| own == "everyone");
+        wide.server == narrow.server
+            && wide.when.is_none()
+            && !asks
+            && lasts
+            && (everyone || narrow.principals.iter().all(has))
+            && narrow.classes.iter().all(|class| wide.classes.contains(class))
+            && narrow
+                .tools
+                .iter()
+                .all(|tool| wide.tools.contains(tool) || wide.classes.contains(&server.classes.of(tool)))
+    };
+    let wider = |(index, other): &(usize, &Grant)| {
+        *index != at && covers(other, grant) && (*index < at || !covers(grant, other))
+    };
+    grants.iter().enumerate().find(wider).map(|(_, other)| other)
+}
+
+fn folded(principal: &str) -> String {
+    match principal.strip_prefix("user:") {
+        Some(id) => format!("user:{}", fold_user_id(id)),
+        None => principal.to_owned(),
+    }
 }
 
 /// Who takes away all that a grant gives.

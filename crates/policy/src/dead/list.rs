@@ -1,7 +1,7 @@
 //! Short-form rules that never match, or whose matches another rule of the list decides.
 
 use bartizan_config::Diagnostic;
-use bartizan_config::resources::{AccessAction, AccessRule, Resources, Selector};
+use bartizan_config::resources::{AccessAction, AccessRule, Resources, Selector, TimeWindow};
 use bartizan_model::{PrincipalKind, fold_user_id};
 use ipnet::IpNet;
 
@@ -9,15 +9,28 @@ use super::Forbids;
 use crate::query::Action;
 use crate::scope::{PrincipalScope, ResourceKind, ResourceScope, Scope};
 use crate::selector::network;
+use crate::window::Window;
+
+const WEEK_MINUTES: i64 = 7 * 24 * 60;
 
 pub(super) fn find(resources: &Resources, forbids: &Forbids<'_>, found: &mut Vec<Diagnostic>) {
     for (at, portal) in resources.portals.iter().enumerate() {
         let door = Door { kind: ResourceKind::Portal, action: Action::UsePortal, id: portal.id.as_str() };
         door.rules(&portal.policies, &format!("portals[{at}]"), forbids, found);
+        read_only(&portal.read_only, &format!("portals[{at}]"), found);
     }
     for (at, server) in resources.servers.iter().enumerate() {
         let door = Door { kind: ResourceKind::Server, action: Action::UseServer, id: server.server_id.as_str() };
         door.rules(&server.policies, &format!("servers[{at}]"), forbids, found);
+        read_only(&server.read_only, &format!("servers[{at}]"), found);
+    }
+}
+
+/// Selectors of `read_only` that select nobody.
+fn read_only(selectors: &[Selector], path: &str, found: &mut Vec<Diagnostic>) {
+    for (at, _) in selectors.iter().enumerate().filter(|(_, each)| matches!(each, Selector::Everyone(false))) {
+        let path = format!("{path}.read_only[{at}]");
+        found.push(Diagnostic::new(path, "dead_rule", "`everyone: false` selects nobody"));
     }
 }
 
@@ -226,8 +239,22 @@ fn disjoint(one: &Selector, other: &Selector) -> bool {
         }
         (Selector::Country(a), Selector::Country(b)) => !a.iter().any(|a| b.iter().any(|b| a.eq_ignore_ascii_case(b))),
         (Selector::Mfa(a), Selector::Mfa(b)) => a != b,
+        // A caller has one of each.
+        (Selector::Device(a), Selector::Device(b)) | (Selector::ClientId(a), Selector::ClientId(b)) => {
+            !a.iter().any(|a| b.contains(a))
+        }
+        (Selector::Time(a), Selector::Time(b)) => never_together(a, b),
         _ => false,
     }
+}
+
+/// Whether two windows are never open at once. Both come back every week and have edges at
+/// full minutes.
+fn never_together(one: &TimeWindow, other: &TimeWindow) -> bool {
+    let mut wrong = Vec::new();
+    let (one, other) = (Window::compile(one, "", &mut wrong), Window::compile(other, "", &mut wrong));
+    // What is no window was reported before.
+    wrong.is_empty() && !(0..WEEK_MINUTES).map(|minute| minute * 60_000).any(|ms| one.holds(ms) && other.holds(ms))
 }
 
 fn emails(selector: &Selector) -> Option<&Vec<String>> {
