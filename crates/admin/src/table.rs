@@ -6,6 +6,8 @@ use bartizan_config::objects::Kind;
 use bartizan_model::Role::{self, Auditor, Governance, Operator, Owner, Security};
 use http::Method;
 
+use crate::areas::{self, Operation};
+
 /// What an endpoint does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -39,20 +41,35 @@ pub enum Action {
     History(Kind),
     /// An earlier version comes back.
     Restore(Kind),
+    /// What another crate does.
+    Area(Operation),
 }
 
 impl Action {
     /// Whether it can change anything.
     pub fn is_mutation(self) -> bool {
-        matches!(
-            self,
-            Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Remove(_) | Self::Restore(_)
-        )
+        match self {
+            Self::Area(operation) => operation.is_mutation(),
+            Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Remove(_) | Self::Restore(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether the request has a body.
     pub fn has_body(self) -> bool {
-        matches!(self, Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_))
+        match self {
+            Self::Area(operation) => operation.has_body(),
+            Self::Plan | Self::Apply | Self::Create(_) | Self::Put(_) | Self::Patch(_) | Self::Restore(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a browser must show that a page of ours sends it.
+    pub(crate) fn is_meant(self) -> bool {
+        match self {
+            Self::Area(operation) => operation.is_meant(),
+            other => other.is_mutation() || other.has_body(),
+        }
     }
 }
 
@@ -94,16 +111,21 @@ fn writers(kind: Kind) -> &'static [Role] {
     }
 }
 
+/// Whoever has to do with the installation as a whole.
+pub(crate) const OVERVIEW: &[Role] = &[Owner, Governance, Security, Auditor, Operator];
+
+pub(crate) fn row(
+    method: Method,
+    path: &str,
+    action: Action,
+    roles: Option<&'static [Role]>,
+    summary: &'static str,
+) -> Endpoint {
+    Endpoint { method, path: path.to_owned(), action, roles, summary }
+}
+
 /// All rows.
 pub fn table() -> Vec<Endpoint> {
-    let row = |method: Method, path: &str, action, roles, summary| Endpoint {
-        method,
-        path: path.to_owned(),
-        action,
-        roles,
-        summary,
-    };
-    const OVERVIEW: &[Role] = &[Owner, Governance, Security, Auditor, Operator];
     let mut all = vec![
         row(Method::GET, "/me", Action::Me, None, "Who is asking, and with which roles"),
         row(Method::GET, "/openapi.json", Action::OpenApi, None, "This document"),
@@ -133,6 +155,7 @@ pub fn table() -> Vec<Endpoint> {
             row(Method::POST, &format!("{one}/restore"), Action::Restore(kind), write, "An earlier version comes back"),
         ]);
     }
+    all.extend(areas::rows());
     all
 }
 
@@ -186,9 +209,12 @@ mod tests {
             let path = row.path.replace("{id}", "a%20b");
             let Found::Row(found, id) = find(&table, &row.method, &path) else { panic!("{path}") };
             assert_eq!((found.action, id.is_some()), (row.action, row.path.contains("{id}")));
-            // What changes something needs a role, and an owner has it.
-            assert!(!row.action.is_mutation() || row.roles.is_some(), "{}", row.path);
-            assert!(row.roles.is_none_or(|roles| roles.contains(&Owner)), "{}", row.path);
+            // What changes something needs a role, except where each approval says who may; and an
+            // owner has all roles, except for the bodies of calls.
+            let by_approval = row.path.starts_with("/approvals/");
+            assert!(!row.action.is_mutation() || row.roles.is_some() || by_approval, "{}", row.path);
+            let bodies = row.action == Action::Area(Operation::Body);
+            assert!(row.roles.is_none_or(|roles| roles.contains(&Owner) != bodies), "{}", row.path);
         }
         assert!(matches!(find(&table, &Method::DELETE, "/servers"), Found::Method(_)));
         for nothing in ["", "/", "/servers/", "/servers/a/", "/servers/a/b", "/serverss", "/me/"] {

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use super::{Desk, desk, server};
 use crate::table::{Action, Endpoint, table};
 
+/// The id of something in another crate.
+const SOME: &str = "some-thing";
+
 /// An object that is good by itself, of every kind.
 pub(crate) fn sample(kind: Kind) -> (&'static str, Value) {
     match kind {
@@ -59,6 +62,10 @@ async fn good(desk: &Desk, row: &Endpoint) -> (String, Vec<(String, String)>, Op
     let Some(kind) = kind(row.action) else {
         let body = matches!(row.action, Action::Plan | Action::Apply)
             .then(|| json!({"objects": {"servers": [server("base"), server("other")]}}));
+        if let Action::Area(operation) = row.action {
+            let sent = operation.has_body().then(|| json!({"reason": "why"}));
+            return (row.path.replace("{id}", SOME), Vec::new(), sent);
+        }
         return (row.path.clone(), Vec::new(), body);
     };
     let (id, object) = sample(kind);
@@ -126,7 +133,8 @@ async fn a24_every_endpoint_with_every_role_and_without_any() {
             if row.path.contains("{id}") {
                 assert_eq!((refused.status, refused.code()), (StatusCode::NOT_FOUND, "not_found"), "{name} as {role}");
                 // Whether it exists or not: the same answer.
-                let other = path.replace(&format!("/{}", sample(kind(row.action).unwrap()).0), "/nothing");
+                let id = kind(row.action).map_or(SOME, |kind| sample(kind).0);
+                let other = path.replace(&format!("/{id}"), "/nothing");
                 let nothing = desk.send(row.method.as_str(), &other, &all, body.as_ref()).await;
                 assert_eq!(nothing.body["error"]["message"], refused.body["error"]["message"], "{name} as {role}");
                 assert_eq!(nothing.status, refused.status);
