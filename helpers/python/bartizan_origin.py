@@ -14,6 +14,7 @@ import asyncio
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 
@@ -24,7 +25,7 @@ LIFE = 60
 LONGEST = 16_384
 """Longest assertion that is looked at, characters."""
 COOLDOWN = 10
-"""Unknown keys make the set be fetched again, this often at most, seconds."""
+"""Unknown keys make the set be fetched again, this long after the last fetch ended at the earliest, seconds."""
 KEPT = 600
 """A key that the gateway withdrew is forgotten after this, seconds."""
 
@@ -47,8 +48,10 @@ class Guard:
         url = jwks or issuer.rstrip("/") + "/.well-known/jwks.json"
         self._client = jwt.PyJWKClient(url, cache_keys=False, cache_jwk_set=False, timeout=5)
         self._lock, self._fetching = threading.Lock(), threading.Lock()
-        self._keys, self._seen = {}, {}
-        self._good_until = self._next_look = float("-inf")
+        self._kept, self._seen = ({}, float("-inf")), {}
+        self._next_look = float("-inf")
+        # Of its own: requests that wait for keys do not fill the pool that the application works in.
+        self._pool = ThreadPoolExecutor(1, "bartizan-keys")
 
     def verify(self, assertion):
         """The claims of an assertion; Refused for any that is not good, and for a good one the second time."""
@@ -84,18 +87,36 @@ class Guard:
     def _key(self, kid):
         if not isinstance(kid, str) or not kid:
             raise Refused("no key id")
+        key = self._known(kid)
+        if key is not None:
+            # Who has a known key waits for nobody, least of all for a fetch that somebody's invented key began.
+            return key
         with self._fetching:
-            now = time.monotonic()
-            known = now <= self._good_until and kid in self._keys
             # A flood of unknown keys is not passed on to the gateway.
-            if not known and now >= self._next_look:
-                self._next_look = now + 1
-                keys = self._client.get_jwk_set(refresh=True).keys
-                self._keys = {key.key_id: key for key in keys if key.key_id}
-                self._good_until, self._next_look = now + KEPT, now + COOLDOWN
-            if now > self._good_until or kid not in self._keys:
-                raise Refused("unknown key")
-            return self._keys[kid]
+            if self._known(kid) is None and time.monotonic() >= self._next_look:
+                try:
+                    found = self._client.get_jwk_set(refresh=True).keys
+                    keys = {key.key_id: key for key in found if key.key_id}
+                    self._kept = (keys, time.monotonic() + KEPT)
+                finally:
+                    # From its end: who waited for a slow fetch does not begin the next.
+                    self._next_look = time.monotonic() + COOLDOWN
+            key = self._known(kid)
+        if key is None:
+            raise Refused("unknown key")
+        return key
+
+    def _known(self, kid):
+        # One read of the pair: another thread may put a new one in its place.
+        keys, good_until = self._kept
+        return keys.get(kid) if time.monotonic() <= good_until else None
+
+    def _waits(self, assertion):
+        """Whether keys have to be fetched for it."""
+        try:
+            return self._known(jwt.get_unverified_header(assertion).get("kid")) is None
+        except Exception:  # verify says what is wrong with it
+            return False
 
     def _first(self, jti, exp, now):
         with self._lock:
@@ -128,8 +149,11 @@ class Guard:
             found = [value for header, value in scope.get("headers", []) if header.lower() == name]
             claims = None
             if len(found) == 1:
-                # Keys may have to be fetched.
-                claims = await asyncio.to_thread(self.judge, found[0].decode("latin-1"))
+                assertion = found[0].decode("latin-1")
+                if len(assertion) <= LONGEST and self._waits(assertion):
+                    claims = await asyncio.get_running_loop().run_in_executor(self._pool, self.judge, assertion)
+                else:
+                    claims = self.judge(assertion)
             else:
                 self.on_refused("none" if not found else "several")
             if claims is not None:

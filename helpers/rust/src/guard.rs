@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,8 +20,10 @@ const LIFE_S: i64 = 60;
 const LEEWAY_S: i64 = 5;
 /// Longest assertion that is looked at, bytes.
 const LONGEST: usize = 16_384;
-/// Unknown keys make the set be fetched again, this often at most, seconds.
+/// Unknown keys make the set be fetched again, this long after the last fetch ended at the earliest, seconds.
 const COOLDOWN_S: i64 = 10;
+/// Longest that a fetch may take.
+const FETCH: Duration = Duration::from_secs(5);
 /// A key that the gateway withdrew is forgotten after this, seconds.
 const KEPT_S: i64 = 600;
 /// Assertions that are remembered against a second use.
@@ -64,7 +66,9 @@ struct Inner {
     audience: String,
     fetch: Fetch,
     now: Now,
-    keys: tokio::sync::Mutex<Kept>,
+    keys: RwLock<Kept>,
+    /// Held while keys are fetched: before this time (seconds) they are not fetched again.
+    next_look_s: tokio::sync::Mutex<i64>,
     seen: Mutex<Seen>,
 }
 
@@ -72,7 +76,6 @@ struct Inner {
 struct Kept {
     keys: HashMap<String, Key>,
     good_until_s: i64,
-    next_look_s: i64,
 }
 
 #[derive(Deserialize)]
@@ -89,7 +92,7 @@ fn machine_time() -> i64 {
 
 impl Guard {
     /// `issuer` is the gateway's public URL, `audience` the tag of this server; `fetch` brings the text of
-    /// `ISSUER/.well-known/jwks.json`.
+    /// `ISSUER/.well-known/jwks.json`. It is given up after five seconds, so the runtime needs its timer.
     pub fn new<F, O, E>(issuer: &str, audience: &str, fetch: F) -> Self
     where
         F: Fn() -> O + Send + Sync + 'static,
@@ -118,7 +121,8 @@ impl Guard {
             audience: audience.to_owned(),
             fetch,
             now: Box::new(now),
-            keys: tokio::sync::Mutex::default(),
+            keys: RwLock::default(),
+            next_look_s: tokio::sync::Mutex::default(),
             seen: Mutex::new(Seen::new(REMEMBERED)),
         };
         Self { inner: Arc::new(inner) }
@@ -183,18 +187,30 @@ impl Guard {
 
     /// A key of the gateway by its id; nothing an assertion carries or points to is a key.
     async fn key(&self, kid: &str) -> Result<Key, Refused> {
-        let now = (self.inner.now)();
-        // Held while keys are fetched: who comes meanwhile waits for them.
-        let mut kept = self.inner.keys.lock().await;
-        let known = now <= kept.good_until_s && kept.keys.contains_key(kid);
-        // A flood of unknown keys is not passed on to the gateway.
-        if !known && now >= kept.next_look_s {
-            match (self.inner.fetch)().await.and_then(|text| read(&text)) {
-                Some(keys) => *kept = Kept { keys, good_until_s: now + KEPT_S, next_look_s: now + COOLDOWN_S },
-                None => kept.next_look_s = now + 1,
-            }
+        // Who has a known key waits for nobody, least of all for a fetch that somebody's invented key began.
+        if let Ok(key) = self.known(kid) {
+            return Ok(key);
         }
-        if now > kept.good_until_s {
+        let mut next_look_s = self.inner.next_look_s.lock().await;
+        let known = self.known(kid);
+        // A flood of unknown keys is not passed on to the gateway.
+        if known.is_ok() || (self.inner.now)() < *next_look_s {
+            return known;
+        }
+        let text = tokio::time::timeout(FETCH, (self.inner.fetch)()).await.ok().flatten();
+        let now = (self.inner.now)();
+        // From the end of the fetch: who waited for a slow one does not begin the next.
+        *next_look_s = now.saturating_add(COOLDOWN_S);
+        if let Some(keys) = text.and_then(|text| read(&text)) {
+            let kept = Kept { keys, good_until_s: now.saturating_add(KEPT_S) };
+            *self.inner.keys.write().unwrap_or_else(PoisonError::into_inner) = kept;
+        }
+        self.known(kid)
+    }
+
+    fn known(&self, kid: &str) -> Result<Key, Refused> {
+        let kept = self.inner.keys.read().unwrap_or_else(PoisonError::into_inner);
+        if (self.inner.now)() > kept.good_until_s {
             return Err(Refused("no keys"));
         }
         kept.keys.get(kid).cloned().ok_or(Refused("unknown key"))

@@ -199,3 +199,53 @@ async fn p59_without_keys_nobody_gets_in() {
     let token = Gateway::new().sign(&header(), &claims("a"));
     assert_eq!(guard.verify(&token).await.unwrap_err().to_string(), "no keys");
 }
+
+/// A gateway that answers once and is silent from then on.
+fn silent_after_one(gateway: &Gateway) -> (Guard, Arc<AtomicUsize>, Arc<AtomicI64>) {
+    let (fetches, clock) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicI64::new(NOW)));
+    let text = json!({"keys": [gateway.jwk("one")]}).to_string();
+    let (counted, read) = (Arc::clone(&fetches), Arc::clone(&clock));
+    let fetch = move || {
+        let (first, text) = (counted.fetch_add(1, Ordering::SeqCst) == 0, text.clone());
+        async move {
+            if !first {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(text)
+        }
+    };
+    let guard = Guard::with_clock(ISSUER, "tag", fetch, move || read.load(Ordering::SeqCst));
+    (guard, fetches, clock)
+}
+
+#[tokio::test(start_paused = true)]
+async fn p59_an_invented_key_holds_up_nobody_while_the_gateway_is_silent() {
+    let gateway = Gateway::new();
+    let (guard, fetches, clock) = silent_after_one(&gateway);
+    guard.verify(&gateway.sign(&header(), &claims("a"))).await.unwrap();
+    clock.fetch_add(11, Ordering::SeqCst);
+    let invented = gateway.sign(&json!({"alg": "ES256", "kid": "invented"}), &claims("b"));
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let (guard, invented) = (guard.clone(), invented.clone());
+            tokio::spawn(async move { guard.verify(&invented).await })
+        })
+        .collect();
+    while fetches.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    // The timer does not move while somebody works: were this one behind the fetch, it would need five seconds of it.
+    let before = tokio::time::Instant::now();
+    guard.verify(&gateway.sign(&header(), &claims("c"))).await.unwrap();
+    assert_eq!(before.elapsed().as_secs(), 0);
+    // The fetch is given up, once for all who wait; the pause begins at its end.
+    clock.fetch_add(5, Ordering::SeqCst);
+    for one in waiting {
+        assert_eq!(one.await.unwrap().unwrap_err().to_string(), "unknown key");
+    }
+    assert_eq!((before.elapsed().as_secs(), fetches.load(Ordering::SeqCst)), (5, 2));
+    clock.fetch_add(9, Ordering::SeqCst);
+    guard.verify(&invented).await.unwrap_err();
+    assert_eq!(fetches.load(Ordering::SeqCst), 2);
+    guard.verify(&gateway.sign(&header(), &claims("d"))).await.unwrap();
+}
