@@ -47,6 +47,8 @@ pub(crate) enum Command {
     Schema,
     /// Show what would happen to a call, stage by stage, and the rule that decides.
     Explain(Box<Explain>),
+    /// Show which requests on record a draft would decide otherwise. Exit code 1: some.
+    Simulate(Simulate),
     /// Explain a code that a refusal or a finding carries.
     ExplainCode(ExplainCode),
     /// Work with upstream servers.
@@ -223,6 +225,31 @@ pub(crate) struct Explain {
     pub(crate) portal: String,
     #[command(flatten)]
     pub(crate) circumstances: crate::commands::explain::Circumstances,
+}
+
+/// Whose changes are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SimulateBy {
+    /// Each caller's.
+    Principal,
+    /// Each group's.
+    Group,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Simulate {
+    /// Configuration file of the draft.
+    #[arg(value_name = "DRAFT")]
+    pub(crate) draft: PathBuf,
+    /// The installation whose record is read.
+    #[command(flatten)]
+    pub(crate) place: RecordArg,
+    /// Requests of so many past days.
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=3660))]
+    pub(crate) days: u32,
+    /// Count changes of each caller or of each group.
+    #[arg(long, value_enum, default_value_t = SimulateBy::Principal)]
+    pub(crate) by: SimulateBy,
 }
 
 #[derive(Debug, Args)]

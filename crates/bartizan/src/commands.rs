@@ -1,8 +1,8 @@
 //! One module per command.
 
 pub(crate) mod alert;
-pub(crate) mod approval;
 pub(crate) mod apply;
+pub(crate) mod approval;
 pub(crate) mod audit;
 pub(crate) mod backup;
 pub(crate) mod break_glass;
@@ -18,6 +18,7 @@ pub(crate) mod migrate;
 pub(crate) mod reload;
 pub(crate) mod restore;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub(crate) mod status;
 pub(crate) mod stdio;
 pub(crate) mod token;

@@ -89,6 +89,7 @@ async fn dispatch(command: &Command, out: Out) -> Done {
         Command::Apply(arguments) => Box::pin(commands::apply::apply(arguments, out)).await,
         Command::Export(arguments) => Box::pin(commands::apply::export(&arguments.config.config, out)).await,
         Command::Explain(arguments) => commands::explain::run(arguments, out).await,
+        Command::Simulate(arguments) => Box::pin(commands::simulate::run(arguments, out)).await,
         Command::Server(ServerCommand::Classify { config, server_id }) => {
             Box::pin(commands::classify::run(&config.config, server_id, out)).await
         }
