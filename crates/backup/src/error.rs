@@ -44,6 +44,9 @@ pub enum BackupError {
     /// A process works there.
     #[error("a process of this installation is running: stop it first")]
     InUse,
+    /// Processes elsewhere work with the database.
+    #[error("other processes work with this database: {0}; stop them first (one that crashed counts for 15 seconds)")]
+    Replicas(String),
     /// The store failed.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -72,7 +75,7 @@ impl BackupError {
             Self::Chain(_) => "backup_chain",
             Self::MasterKey(_) => "backup_master_key",
             Self::NotEmpty(_) => "not_empty",
-            Self::InUse => "in_use",
+            Self::InUse | Self::Replicas(_) => "in_use",
             Self::Store(StoreError::NewerSchema { .. }) => "backup_newer",
             Self::Store(_) | Self::Audit(_) | Self::Seal => "backup_failed",
         }

@@ -63,3 +63,15 @@ fn bound(line: &[u8]) -> String {
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// A text that nobody vouches for, as it may be printed: what would move the cursor or turn the direction is escaped.
+pub fn shown(text: &str) -> String {
+    text.chars()
+        .take(100)
+        .flat_map(|c| {
+            let plain = c.is_alphanumeric() || c.is_ascii_graphic() || c == ' ';
+            let escaped = (!plain).then(|| c.escape_unicode());
+            escaped.into_iter().flatten().chain(plain.then_some(c))
+        })
+        .collect()
+}

@@ -19,9 +19,9 @@ mod seal;
 mod take;
 
 pub use error::BackupError;
-pub use header::Header;
+pub use header::{Header, shown};
 pub use place::UNFINISHED;
-pub use put::{Target, check, restore};
+pub use put::{Restored, Target, check, restore};
 pub use record::Manifest;
 pub use take::{Source, take};
 

@@ -6,7 +6,7 @@ use bartizan_vault::Vault;
 use zeroize::Zeroizing;
 
 use crate::error::BackupError;
-use crate::header::Header;
+use crate::header::{Header, shown};
 use crate::seal::{CHUNK, LAST, MORE, OVERHEAD, name};
 
 /// Opens a stream that a [`crate::seal::Sealer`] wrote.
@@ -23,8 +23,8 @@ pub(crate) struct Opener<'a, R> {
 impl<'a, R: Read> Opener<'a, R> {
     pub(crate) fn new(from: R, vault: &'a Vault, header: &'a Header) -> Result<Self, BackupError> {
         if !vault.key_ids().any(|id| id.to_string() == header.key_id) {
-            let named = header.key.as_ref().map(|name| format!("{name}, ")).unwrap_or_default();
-            return Err(BackupError::WrongKey(format!("{named}key id {}", header.key_id)));
+            let named = header.key.as_ref().map(|name| format!("{}, ", shown(name))).unwrap_or_default();
+            return Err(BackupError::WrongKey(format!("{named}key id {}", shown(&header.key_id))));
         }
         Ok(Self { from, vault, header, place: 0, open: Zeroizing::default(), used: 0, last: false })
     }

@@ -1,6 +1,7 @@
 //! The folders of an installation, and exchanging what is in them as one.
 
-use std::fs::{self, File, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::error::BackupError;
@@ -43,18 +44,31 @@ pub(crate) fn folders(audit: &Path) -> Result<Vec<String>, BackupError> {
     Ok(names)
 }
 
-/// Whether a process holds one of the writers' folders.
-pub(crate) fn in_use(audit: &Path) -> Result<bool, BackupError> {
-    for writer in folders(audit)? {
-        let path = audit.join(writer).join("lock");
-        let Ok(file) = File::open(&path) else { continue };
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(true),
-            Err(TryLockError::Error(source)) => return Err(BackupError::file(&path, source)),
+/// The writers' folders, held so that no process takes one of them.
+#[derive(Default)]
+pub(crate) struct Held(BTreeMap<String, File>);
+
+impl Held {
+    /// Takes hold of all that there are and that are not held yet: a second time it finds the processes that began
+    /// in the meantime with folders of their own.
+    ///
+    /// # Errors
+    /// [`BackupError::InUse`] when a process holds one, or when nobody can tell.
+    pub(crate) fn take(&mut self, audit: &Path) -> Result<(), BackupError> {
+        for writer in folders(audit)? {
+            if self.0.contains_key(&writer) {
+                continue;
+            }
+            let file = match File::open(audit.join(&writer).join("lock")) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(_) => return Err(BackupError::InUse),
+            };
+            file.try_lock().map_err(|_| BackupError::InUse)?;
+            self.0.insert(writer, file);
         }
+        Ok(())
     }
-    Ok(false)
 }
 
 /// A folder only its owner can enter.
@@ -88,6 +102,8 @@ fn sync(folder: &Path) -> Result<(), BackupError> {
 /// Moves that are made all or none.
 pub(crate) struct Exchange {
     marker: PathBuf,
+    /// Whether the marker is ours: one of an earlier exchange that stopped in the middle stays until one succeeds.
+    fresh: bool,
     done: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -95,11 +111,12 @@ impl Exchange {
     /// Begins. If the machine stops in the middle, the marker stays, and nobody opens what is half there.
     pub(crate) fn begin(data: &Path) -> Result<Self, BackupError> {
         let marker = data.join(UNFINISHED);
-        if !marker.exists() {
+        let fresh = !marker.exists();
+        if fresh {
             private_file(&marker)?.sync_all().map_err(|source| BackupError::file(&marker, source))?;
         }
         sync(data)?;
-        Ok(Self { marker, done: Vec::new() })
+        Ok(Self { marker, fresh, done: Vec::new() })
     }
 
     /// Moves one thing. On an error everything that was moved so far is moved back.
@@ -118,7 +135,7 @@ impl Exchange {
         for (from, to) in self.done.drain(..).rev() {
             whole &= fs::rename(&to, &from).is_ok();
         }
-        if whole {
+        if whole && self.fresh {
             let _ = fs::remove_file(&self.marker);
         }
     }

@@ -1,21 +1,40 @@
 //! The way back: the whole archive is read, written beside, and verified before anything is replaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use bartizan_audit::{Checkpoint, verify};
-use bartizan_store::dump::{Filling, Value};
+use bartizan_store::dump::{Filling, Snapshot, Switches, Value};
 use bartizan_store::{StoreError, StoreUrl};
 use bartizan_vault::Vault;
 
 use crate::Summary;
 use crate::error::BackupError;
-use crate::header::Header;
+use crate::header::{Header, shown};
 use crate::open::Opener;
-use crate::place::{Exchange, UNFINISHED, audit_path, folders, in_use, private_file, private_folder};
+use crate::place::{Exchange, Held, UNFINISHED, audit_path, folders, private_file, private_folder};
 use crate::record::{Manifest, Record, TableHead};
+
+/// A process that said within this time that it works with the database is taken to do so still, milliseconds.
+const LIVE_MS: i64 = 15_000;
+
+/// What was restored, or would be.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// What the archive says of itself.
+    pub manifest: Manifest,
+    /// How much is in it.
+    pub summary: Summary,
+    /// Writers that its rows know of and whose record is not in it: those of processes with other data folders, or
+    /// ones that somebody removed before the copy.
+    pub absent: Vec<String>,
+    /// Kill switches that were set in the database that was replaced, and stay set.
+    pub carried: usize,
+    /// Whether there may be kill switches that could not be taken over.
+    pub switches_lost: bool,
+}
 
 /// Where an archive is restored to.
 pub struct Target<'a> {
@@ -71,10 +90,10 @@ pub async fn restore<R: Read>(
     target: &Target<'_>,
     replace: bool,
     now_ms: i64,
-) -> Result<(Manifest, Summary), BackupError> {
-    if in_use(target.audit)? {
-        return Err(BackupError::InUse);
-    }
+) -> Result<Restored, BackupError> {
+    // To the end: nobody begins with one of these folders while the archive is read.
+    let mut held = Held::default();
+    held.take(target.audit)?;
     if !replace {
         refuse_used(target)?;
     }
@@ -84,26 +103,61 @@ pub async fn restore<R: Read>(
         StoreUrl::Postgres(_) => None,
         _ => Some(StoreUrl::Sqlite(staged.database())),
     };
-    let filling = Some((url.as_ref().unwrap_or(target.url), replace || url.is_some()));
-    let read = read(header, from, vault, &staged, filling, &target.master_keys).await?;
-    exchange(target, &staged, read.filling, now_ms).await?;
-    Ok((read.manifest, read.summary))
+    let into = Into {
+        url: url.as_ref().unwrap_or(target.url),
+        replace: replace || url.is_some(),
+        live_ms: now_ms.saturating_sub(LIVE_MS),
+    };
+    let mut read = read(header, from, vault, &staged, &into, &target.master_keys).await?;
+    let (carried, switches_lost) = switches(target, &mut read.filling).await?;
+    exchange(target, &staged, read.filling, &mut held, now_ms).await?;
+    Ok(Restored { manifest: read.manifest, summary: read.summary, absent: read.absent, carried, switches_lost })
 }
 
 /// Reads an archive to its end and verifies its record, without a database, beside nothing but `scratch`.
 ///
 /// # Errors
 /// What [`restore`] would say of the archive itself.
-pub async fn check<R: Read>(
-    header: &Header,
-    from: R,
-    vault: &Vault,
-    scratch: &Path,
-) -> Result<(Manifest, Summary), BackupError> {
+pub async fn check<R: Read>(header: &Header, from: R, vault: &Vault, scratch: &Path) -> Result<Restored, BackupError> {
     let staged = Staged::new(scratch)?;
     let url = StoreUrl::Sqlite(staged.database());
-    let read = read(header, from, vault, &staged, Some((&url, true)), &[]).await?;
-    Ok((read.manifest, read.summary))
+    let read = read(header, from, vault, &staged, &Into { url: &url, replace: true, live_ms: 0 }, &[]).await?;
+    let Whole { manifest, summary, absent, .. } = read;
+    Ok(Restored { manifest, summary, absent, carried: 0, switches_lost: false })
+}
+
+/// Who was stopped stays stopped: an archive from before the kill does not undo it. How many were taken over, and
+/// whether some may not have been.
+async fn switches(target: &Target<'_>, filling: &mut Filling) -> Result<(usize, bool), BackupError> {
+    let set = match target.url {
+        StoreUrl::Postgres(_) => Ok(filling.replaced_switches()),
+        StoreUrl::Sqlite(path) if path.exists() => of_file(target.url).await,
+        _ => Ok(Switches::default()),
+    };
+    // A database that is broken is a reason to restore, and no obstacle.
+    let Ok(set) = set else { return Ok((0, true)) };
+    let carried = if set.is_empty() { 0 } else { filling.carry(&set).await.map_err(refused)? };
+    Ok((carried, carried < set.len()))
+}
+
+async fn of_file(url: &StoreUrl) -> Result<Switches, StoreError> {
+    let mut old = Snapshot::open(url).await?;
+    let set = old.switches().await;
+    old.close().await?;
+    set
+}
+
+async fn alone(filling: &mut Filling, live_ms: i64) -> Result<(), BackupError> {
+    let others = filling.replicas(live_ms).await?;
+    if others.is_empty() { Ok(()) } else { Err(BackupError::Replicas(others.join(", "))) }
+}
+
+/// The database that is filled.
+struct Into<'a> {
+    url: &'a StoreUrl,
+    replace: bool,
+    /// Processes seen since then are running.
+    live_ms: i64,
 }
 
 fn refuse_used(target: &Target<'_>) -> Result<(), BackupError> {
@@ -120,7 +174,8 @@ fn refuse_used(target: &Target<'_>) -> Result<(), BackupError> {
 struct Whole {
     manifest: Manifest,
     summary: Summary,
-    filling: Option<Filling>,
+    absent: Vec<String>,
+    filling: Filling,
 }
 
 /// Positions of the index are ends of chains that are known to have existed.
@@ -156,20 +211,21 @@ async fn read<R: Read>(
     from: R,
     vault: &Vault,
     staged: &Staged,
-    filling: Option<(&StoreUrl, bool)>,
+    into: &Into<'_>,
     master_keys: &[String],
 ) -> Result<Whole, BackupError> {
     let mut opener = Opener::new(from, vault, header)?;
     let Record::Manifest(manifest) = Record::read(&mut opener)? else {
         return Err(BackupError::Content("it does not begin with what it is"));
     };
-    if !master_keys.is_empty() && !master_keys.contains(&manifest.master_key) {
-        return Err(BackupError::MasterKey(manifest.master_key));
+    let mut needed = std::iter::once(&manifest.master_key).chain(&manifest.older_keys);
+    if !master_keys.is_empty()
+        && let Some(missing) = needed.find(|key| !master_keys.contains(key))
+    {
+        return Err(BackupError::MasterKey(shown(missing)));
     }
-    let mut filling = match filling {
-        Some((url, replace)) => Some(Filling::begin(url, &manifest.versions, replace).await.map_err(refused)?),
-        None => None,
-    };
+    let mut filling = Filling::begin(into.url, &manifest.versions, into.replace).await.map_err(refused)?;
+    alone(&mut filling, into.live_ms).await?;
     let mut counted = Summary::default();
     let mut tables: BTreeMap<String, ()> = BTreeMap::new();
     let mut positions = Positions::default();
@@ -182,16 +238,12 @@ async fn read<R: Read>(
                 }
                 counted.tables += 1;
                 positions.table(&head);
-                if let Some(filling) = &mut filling {
-                    filling.table(&head.name, &head.columns).map_err(refused)?;
-                }
+                filling.table(&head.name, &head.columns).map_err(refused)?;
             }
             Record::Row(values) if counted.tables > 0 && counted.files == 0 => {
                 counted.rows += 1;
                 positions.row(&values);
-                if let Some(filling) = &mut filling {
-                    filling.row(&values).await.map_err(refused)?;
-                }
+                filling.row(&values).await.map_err(refused)?;
             }
             Record::File(head) => {
                 end_file(file.take(), staged)?;
@@ -212,8 +264,8 @@ async fn read<R: Read>(
     if told != counted {
         return Err(BackupError::Content("it holds another number of rows or files than it says"));
     }
-    verified(staged, positions.found).await?;
-    Ok(Whole { manifest, summary: counted, filling })
+    let absent = verified(staged, positions.found).await?;
+    Ok(Whole { manifest, summary: counted, absent, filling })
 }
 
 fn new_file(staged: &Staged, path: &str) -> Result<File, BackupError> {
@@ -243,39 +295,51 @@ fn refused(error: StoreError) -> BackupError {
     }
 }
 
-/// Every chain is whole and goes at least as far as the index knew.
-async fn verified(staged: &Staged, mut checkpoints: Vec<Checkpoint>) -> Result<(), BackupError> {
+/// Every chain is whole and goes at least as far as the index knew. Returns the writers of which there is none.
+async fn verified(staged: &Staged, checkpoints: Vec<Checkpoint>) -> Result<Vec<String>, BackupError> {
     let audit = staged.audit();
     let here = folders(&audit)?;
     // Other processes with data folders of their own have their segments there.
-    checkpoints.retain(|checkpoint| here.contains(&checkpoint.writer));
+    let (checkpoints, absent): (Vec<_>, Vec<_>) =
+        checkpoints.into_iter().partition(|checkpoint| here.contains(&checkpoint.writer));
+    // Not one of them: then it is the record that is missing, and not that of others.
+    if checkpoints.is_empty() && !absent.is_empty() {
+        return Err(BackupError::Chain("its rows know of records, and none of those writers is in it".to_owned()));
+    }
+    let absent: BTreeSet<String> = absent.into_iter().map(|checkpoint| checkpoint.writer).collect();
     let report = tokio::task::spawn_blocking(move || verify(&audit, &checkpoints)).await;
     let report = report.map_err(|_| BackupError::Seal)??;
     if !report.is_whole() {
         let first = report.findings.first().map(ToString::to_string).unwrap_or_default();
         return Err(BackupError::Chain(first));
     }
-    Ok(())
+    Ok(absent.iter().map(|writer| shown(writer)).collect())
 }
 
 /// Everything or nothing: what was there is moved beside, what is new takes its place.
 async fn exchange(
     target: &Target<'_>,
     staged: &Staged,
-    filling: Option<Filling>,
+    mut filling: Filling,
+    held: &mut Held,
     now_ms: i64,
 ) -> Result<(), BackupError> {
     let before = target.data.join(format!("before-restore-{now_ms}"));
+    alone(&mut filling, now_ms.saturating_sub(LIVE_MS)).await?;
     let mut postgres = None;
-    if let Some(filling) = filling {
-        if matches!(target.url, StoreUrl::Sqlite(_)) {
-            filling.commit().await?;
-        } else {
-            postgres = Some(filling);
-        }
+    if matches!(target.url, StoreUrl::Sqlite(_)) {
+        filling.commit().await?;
+    } else {
+        postgres = Some(filling);
     }
     private_folder(&before)?;
     let mut moves = Exchange::begin(target.data)?;
+    // From here on nobody begins; who began while the archive was read is found.
+    if let Err(error) = held.take(target.audit) {
+        moves.undo();
+        let _ = fs::remove_dir(&before);
+        return Err(error);
+    }
     let audit_name = target.audit.file_name().unwrap_or_default();
     if target.audit.exists() {
         moves.shift(target.audit, &before.join(audit_name))?;

@@ -26,6 +26,9 @@ pub struct Manifest {
     pub versions: Vec<i64>,
     /// Name of the master key that sealed; the key itself is nowhere.
     pub master_key: String,
+    /// Names of the older keys beside it, which some of what is sealed may still need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older_keys: Vec<String>,
     /// `sqlite` or `postgres`; an archive of either fits both.
     pub engine: String,
 }

@@ -24,6 +24,8 @@ pub struct Source<'a> {
     pub audit: &'a Path,
     /// Name of the master key.
     pub master_key: String,
+    /// Names of the older master keys that are configured beside it.
+    pub older_keys: Vec<String>,
 }
 
 /// Writes an archive that the first key of `vault` seals; `name` is what the configuration calls it.
@@ -55,8 +57,12 @@ pub async fn take<W: Write>(
     let mut summary = Summary::default();
     let mut snapshot = Snapshot::open(source.url).await?;
     let engine = if matches!(source.url, StoreUrl::Postgres(_)) { "postgres" } else { "sqlite" };
-    let manifest =
-        Manifest { versions: snapshot.versions().await?, master_key: source.master_key.clone(), engine: engine.into() };
+    let manifest = Manifest {
+        versions: snapshot.versions().await?,
+        master_key: source.master_key.clone(),
+        older_keys: source.older_keys.clone(),
+        engine: engine.into(),
+    };
     Record::Manifest(manifest).write(&mut sealer)?;
     for table in snapshot.tables().await? {
         summary.tables += 1;

@@ -16,6 +16,8 @@ use crate::record::{FileHead, Manifest, Record, TableHead};
 use crate::seal::Sealer;
 use crate::{BackupError, Header, Source, Summary, Target, check, restore, take};
 
+mod guards;
+
 struct House {
     folder: TempDir,
     url: StoreUrl,
@@ -67,7 +69,8 @@ impl House {
 
     async fn copy(&self, key: &Vault) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let source = Source { url: &self.url, audit: &self.audit(), master_key: "m".to_owned() };
+        let source =
+            Source { url: &self.url, audit: &self.audit(), master_key: "m".to_owned(), older_keys: Vec::new() };
         take(&source, key, Some("nightly".to_owned()), 1, &mut bytes).await.unwrap();
         bytes
     }
@@ -78,7 +81,7 @@ impl House {
         let audit = self.audit();
         let target =
             Target { url: &self.url, data: self.folder.path(), audit: &audit, master_keys: vec!["m".to_owned()] };
-        restore(&header, from, key, &target, replace, 7).await.map(|(_, summary)| summary)
+        restore(&header, from, key, &target, replace, 7).await.map(|restored| restored.summary)
     }
 
     /// Every file and its bytes.
@@ -242,7 +245,8 @@ async fn o6_another_key_opens_nothing() {
 async fn o6_another_master_key_is_noticed_before_anything_is_replaced() {
     let (house, key) = (House::with("who", "the first").await, vault(1));
     let mut bytes = Vec::new();
-    let source = Source { url: &house.url, audit: &house.audit(), master_key: "another".to_owned() };
+    let source =
+        Source { url: &house.url, audit: &house.audit(), master_key: "another".to_owned(), older_keys: Vec::new() };
     take(&source, &key, None, 1, &mut bytes).await.unwrap();
     assert_eq!(refused(&bytes, &key).await, "backup_master_key");
 }
@@ -297,7 +301,12 @@ async fn o6_no_path_leaves_the_record() {
     ];
     for path in paths {
         let end = Summary { files: 1, ..Summary::default() };
-        let manifest = Manifest { versions: vec![1], master_key: "m".to_owned(), engine: "sqlite".to_owned() };
+        let manifest = Manifest {
+            versions: vec![1],
+            master_key: "m".to_owned(),
+            older_keys: Vec::new(),
+            engine: "sqlite".to_owned(),
+        };
         let file = |path: &str| Record::File(FileHead { path: path.to_owned() });
         let bytes = forged(&key, &[Record::Manifest(manifest.clone()), file(path), Record::End(end)]);
         assert_eq!(refused(&bytes, &key).await, "backup_refused", "{path}");
@@ -313,7 +322,8 @@ async fn o6_content_that_no_backup_has_is_refused() {
     let key = vault(1);
     let versions: Vec<i64> = vec![1];
     let manifest = |versions: &[i64]| {
-        Record::Manifest(Manifest { versions: versions.to_vec(), master_key: "m".to_owned(), engine: String::new() })
+        let (master_key, older_keys) = ("m".to_owned(), Vec::new());
+        Record::Manifest(Manifest { versions: versions.to_vec(), master_key, older_keys, engine: String::new() })
     };
     let table = |name: &str, columns: &[&str]| {
         let columns = columns.iter().map(|column| (*column).to_owned()).collect();

@@ -51,6 +51,27 @@ pub struct Table {
     kinds: Vec<Kind>,
 }
 
+/// Kill switches that are set and not lifted: what a restore does not undo.
+#[derive(Clone, Debug, Default)]
+pub struct Switches {
+    columns: Vec<String>,
+    rows: Vec<Vec<Value>>,
+}
+
+impl Switches {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+const SWITCHES: &str = "kill_switch";
+
 enum Link {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -128,9 +149,33 @@ impl Link {
         }
         Ok(tables)
     }
+
+    async fn switches(&mut self, tables: &[Table]) -> Result<Switches, StoreError> {
+        let Some(table) = tables.iter().find(|table| table.name == SWITCHES) else { return Ok(Switches::default()) };
+        let columns: Vec<String> = table.columns.iter().map(|column| quoted(column)).collect();
+        let sql = format!("SELECT {} FROM {SWITCHES} WHERE lifted_ms IS NULL", columns.join(", "));
+        let sql = AssertSqlSafe(sql);
+        let rows: Result<Vec<Vec<Value>>, StoreError> = match self {
+            Self::Sqlite(c) => sqlx::query(sql).fetch_all(c).await?.iter().map(from_sqlite).collect(),
+            Self::Postgres(c) => {
+                let rows = sqlx::query(sql).fetch_all(c).await?;
+                rows.iter().map(|row| from_postgres(row, &table.kinds)).collect()
+            }
+        };
+        Ok(Switches { columns: table.columns.clone(), rows: rows? })
+    }
 }
 
 impl Snapshot {
+    /// The kill switches that are set.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn switches(&mut self) -> Result<Switches, StoreError> {
+        let tables = self.link.tables().await?;
+        self.link.switches(&tables).await
+    }
+
     /// Takes the moment. The database is not migrated and not changed; writers are not held up.
     ///
     /// # Errors
@@ -244,6 +289,7 @@ pub struct Filling {
     tables: Vec<Table>,
     insert: String,
     kinds: Vec<Kind>,
+    replaced: Switches,
 }
 
 impl Filling {
@@ -271,16 +317,71 @@ impl Filling {
                 Link::Postgres(connection)
             }
         };
-        let mut filling = Self { link, tables: Vec::new(), insert: String::new(), kinds: Vec::new() };
+        let mut filling =
+            Self { link, tables: Vec::new(), insert: String::new(), kinds: Vec::new(), replaced: Switches::default() };
         filling.link.run("BEGIN").await?;
         filling.tables = filling.link.tables().await?;
+        filling.lock().await?;
         if !replace && filling.used().await? {
             return Err(StoreError::Conflict);
         }
+        filling.replaced = filling.link.switches(&filling.tables).await?;
         for table in filling.tables.clone() {
             filling.link.run(&format!("DELETE FROM {}", quoted(&table.name))).await?;
         }
         Ok(filling)
+    }
+
+    /// Nobody reads or writes the tables until the end: a row that another process adds in the meantime would be of
+    /// neither installation.
+    async fn lock(&mut self) -> Result<(), StoreError> {
+        if matches!(self.link, Link::Sqlite(_)) || self.tables.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = self.tables.iter().map(|table| quoted(&table.name)).collect();
+        let locked = self.link.run(&format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", names.join(", "))).await;
+        locked.map_err(|_| StoreError::Data("the database: its tables cannot be locked, something is using them"))
+    }
+
+    /// Names of the processes that said since a time (milliseconds since the epoch) that they work with this
+    /// database. Those that say so between two calls are seen by the second.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn replicas(&mut self, since_ms: i64) -> Result<Vec<String>, StoreError> {
+        let Link::Postgres(c) = &mut self.link else { return Ok(Vec::new()) };
+        // A schema that is older than the register has none.
+        let (known,): (bool,) = sqlx::query_as("SELECT to_regclass('replica') IS NOT NULL").fetch_one(&mut *c).await?;
+        if !known {
+            return Ok(Vec::new());
+        }
+        let sql = "SELECT node FROM replica WHERE seen_ms >= $1 ORDER BY node LIMIT 100";
+        let rows: Vec<(String,)> = sqlx::query_as(sql).bind(since_ms).fetch_all(c).await?;
+        Ok(rows.into_iter().map(|(node,)| node).collect())
+    }
+
+    /// The kill switches that were set in the rows that this replaces.
+    pub fn replaced_switches(&self) -> Switches {
+        self.replaced.clone()
+    }
+
+    /// Sets kill switches that are not among the rows. Returns how many of `switches` are there now; fewer than all
+    /// if the schema is older than they are.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn carry(&mut self, switches: &Switches) -> Result<usize, StoreError> {
+        let table = self.tables.iter().find(|table| table.name == SWITCHES);
+        if !table.is_some_and(|table| switches.columns.iter().all(|column| table.columns.contains(column))) {
+            return Ok(0);
+        }
+        self.table(SWITCHES, &switches.columns)?;
+        // One that is there, lifted or not, is a later state of the same.
+        self.insert.push_str(" ON CONFLICT DO NOTHING");
+        for row in &switches.rows {
+            self.row(row).await?;
+        }
+        Ok(switches.len())
     }
 
     async fn used(&mut self) -> Result<bool, StoreError> {

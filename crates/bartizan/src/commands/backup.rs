@@ -1,11 +1,11 @@
 //! `bartizan backup` (O6).
 
 use std::io::BufWriter;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use bartizan_audit::Audit;
-use bartizan_backup::{BackupError, Source, take};
+use bartizan_backup::{BackupError, Source, shown, take};
 use bartizan_config::Loaded;
 use bartizan_config::settings::{AuditMode, KeySource};
 use bartizan_model::event::{AuditEvent, EventKind, Who};
@@ -29,7 +29,9 @@ pub(crate) async fn run(arguments: &Backup, out: Out) -> Done {
     let master_key = master.current_id().to_string();
     // The copy leaves the house: nothing is copied that is not on record.
     record(&places.audit(), "admin/backup", &arguments.file.display().to_string()).await?;
-    let source = Source { url: &places.url, audit: &places.audit(), master_key };
+    let vault = Vault::new(master).map_err(|_| failure(&BackupError::Seal))?;
+    let older_keys = vault.key_ids().map(|id| id.to_string()).filter(|id| *id != master_key).collect();
+    let source = Source { url: &places.url, audit: &places.audit(), master_key, older_keys };
     let file = Beside::new(&arguments.file)?;
     let to = BufWriter::new(&file.file);
     let made = take(&source, &key, arguments.key.clone(), clock().now_ms(), to).await;
@@ -69,8 +71,10 @@ impl Beside {
         let mut path = target.as_os_str().to_owned();
         path.push(".unfinished");
         let path = PathBuf::from(path);
+        clear(&path)?;
         let mut options = std::fs::OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+        // New, and through no link: whatever somebody put there in the meantime is neither followed nor emptied.
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(|error| broken(&path, &error))?;
         Ok(Self { file, path, target: target.to_owned(), kept: false })
     }
@@ -93,6 +97,20 @@ impl Drop for Beside {
     }
 }
 
+/// Removes what an interrupted backup of the same user left; anything else of that name is not ours to remove.
+fn clear(path: &Path) -> Result<(), Failure> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(broken(path, &error)),
+    };
+    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() {
+        let text = format!("{} is there already, and is no unfinished backup of this user", path.display());
+        return Err(Failure::refused("backup_exists", text));
+    }
+    std::fs::remove_file(path).map_err(|error| broken(path, &error))
+}
+
 fn broken(path: &Path, error: &std::io::Error) -> Failure {
     Failure::cannot_run("backup_file", format!("{}: {error}", path.display()))
 }
@@ -100,7 +118,7 @@ fn broken(path: &Path, error: &std::io::Error) -> Failure {
 /// The key that the configuration calls so.
 pub(super) fn named<'a>(loaded: &'a Loaded, name: &str) -> Result<&'a KeySource, Failure> {
     let found = loaded.file.backup_keys.get(name);
-    found.ok_or_else(|| Failure::refused("unknown_backup_key", format!("{name} is not in backup_keys")))
+    found.ok_or_else(|| Failure::refused("unknown_backup_key", format!("{} is not in backup_keys", shown(name))))
 }
 
 /// A vault of a backup's key.
@@ -142,5 +160,29 @@ pub(super) fn failure(error: &BackupError) -> Failure {
             Failure { code: error.code(), message: error.to_string(), exit: crate::output::CANNOT_RUN }
         }
         _ => Failure { code: error.code(), message: error.to_string(), exit: crate::output::FINDINGS },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn o6_a_backup_empties_no_file_through_a_planted_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, other) = (folder.path().join("copy"), folder.path().join("precious"));
+        let beside = folder.path().join("copy.unfinished");
+        std::fs::write(&other, "precious").unwrap();
+        std::os::unix::fs::symlink(&other, &beside).unwrap();
+        assert_eq!(Beside::new(&target).err().unwrap().code, "backup_exists");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        std::fs::remove_file(&beside).unwrap();
+        // What an interrupted one left makes room, and the new file has the new mode.
+        std::fs::write(&beside, "half").unwrap();
+        let new = Beside::new(&target).ok().unwrap();
+        let found = new.file.metadata().unwrap();
+        assert_eq!((found.len(), found.mode() & 0o777), (0, 0o600));
+        new.keep().ok().unwrap();
+        assert!(target.is_file() && !beside.exists());
     }
 }

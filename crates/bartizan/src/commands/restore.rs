@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::BufReader;
 
-use bartizan_backup::{BackupError, Header, Target, check, restore};
+use bartizan_backup::{BackupError, Header, Restored, Target, check, restore, shown};
 use bartizan_config::settings::KeySource;
 use bartizan_vault::Vault;
 use serde_json::json;
@@ -30,7 +30,7 @@ pub(crate) async fn run(arguments: &Restore, out: Out) -> Done {
             return Err(failure(&BackupError::WrongKey(text)));
         }
     };
-    let (manifest, summary) = if arguments.check {
+    let restored = if arguments.check {
         let scratch = tempfile::tempdir().map_err(|source| {
             failure(&BackupError::File { path: std::env::temp_dir().display().to_string(), source })
         })?;
@@ -48,19 +48,36 @@ pub(crate) async fn run(arguments: &Restore, out: Out) -> Done {
         record(&places.audit(), "admin/restore", &header.archive).await?;
         done
     };
+    let Restored { manifest, summary, absent, carried, switches_lost } = restored;
+    let whole = absent.is_empty();
     let value = json!({"archive": header.archive, "created": rfc3339(header.created_ms), "version": header.version,
-        "engine": manifest.engine, "content": summary, "restored": !arguments.check, "record_whole": true});
+        "engine": manifest.engine, "content": summary, "restored": !arguments.check, "record_whole": whole,
+        "absent_writers": absent, "kill_switches_kept": carried});
     out.either(&value, || {
         format!(
-            "archive  {} of {}\nrows     {} in {} tables\nrecord   {} files, {} bytes, whole\n{}\n",
-            header.archive,
+            "archive  {} of {}\nrows     {} in {} tables\nrecord   {} files, {} bytes, {}\n{}\n",
+            shown(&header.archive),
             rfc3339(header.created_ms),
             summary.rows,
             summary.tables,
             summary.files,
             summary.bytes,
+            if whole { "whole" } else { "without that of some writers" },
             if arguments.check { "nothing was restored, as asked" } else { "restored" }
         )
     });
+    if !whole {
+        let names = absent.join(", ");
+        out.note(&format!("the rows know of writers whose record is not in it, other processes' or removed: {names}"));
+    }
+    if carried > 0 {
+        out.note(&format!("{carried} kill switches that were set before stay set"));
+    }
+    if switches_lost {
+        out.note("kill switches of the replaced database could not be taken over: set again those that you need");
+    }
+    if !arguments.check {
+        out.note("what was revoked, killed or deactivated after the backup was made is as it was then: do it again");
+    }
     Ok(OK)
 }
