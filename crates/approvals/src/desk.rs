@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bartizan_audit::Audit;
-use bartizan_model::{Clock, EventId, Principal, ReasonCode, Role, RoleSet};
+use bartizan_model::{Clock, EventId, Principal, PrincipalKind, ReasonCode, Role, RoleSet, fold_user_id};
 use bartizan_policy::{Approval, Approver, Asks};
 use bartizan_store::Store;
 use bartizan_store::repo::approval::{self, Approval as Row, Asked, WINDOW_MS};
@@ -164,15 +164,22 @@ impl Record {
         self.row.requester == **principal.key()
     }
 
+    /// Whether somebody answers for the agent that asked this: then they would approve their own doing.
+    pub fn is_answered_for_by(&self, principal: &Principal) -> bool {
+        let person = principal.kind == PrincipalKind::User && !self.row.owner.is_empty();
+        person && fold_user_id(&principal.id) == self.row.owner
+    }
+
     /// Whether somebody may answer this.
     ///
     /// # Errors
     /// [`DecideError::Own`] or [`DecideError::Unknown`].
     pub fn allows(&self, decider: &Decider) -> Result<(), DecideError> {
         if let Decider::Person { principal, .. } = decider
-            && self.is_of(principal)
+            && (self.is_of(principal) || self.is_answered_for_by(principal))
         {
-            let confirms = self.approvers.contains(&Approver::Requester);
+            // What an agent asks, nobody confirms for it as itself.
+            let confirms = self.is_of(principal) && self.approvers.contains(&Approver::Requester);
             return if confirms { Ok(()) } else { Err(DecideError::Own) };
         }
         if decider.has_right(&self.approvers) { Ok(()) } else { Err(DecideError::Unknown) }
@@ -234,15 +241,16 @@ impl Approvals {
         approval: &Approval,
         subject: &str,
         digest: &str,
+        definition: &str,
     ) -> Result<Standing, AskError> {
         let now_ms = self.0.clock.now_ms();
         let since = now_ms.saturating_sub(LIFE_MS + PASS_MS);
-        let mut rows = approval::of_call(&self.0.store, requester.key(), subject, digest, since).await?;
+        let mut rows = approval::of_call(&self.0.store, requester.key(), subject, digest, definition, since).await?;
         let (who, longest) = (approvers_text(approval), longest(approval));
         rows.retain(|row| row.approvers == who && row.longest_s == longest);
         let live = |row: &&Row| row.state == "approved" && row.until_ms.is_some_and(|until| until > now_ms);
         let pass = rows.iter().filter(live).find_map(|row| match row.scope.as_deref() {
-            Some("tool") => Some(Pass { id: row.id.clone(), once: false }),
+            Some("tool") if row.definition == definition => Some(Pass { id: row.id.clone(), once: false }),
             Some("once") if row.digest == digest => Some(Pass { id: row.id.clone(), once: true }),
             _ => None,
         });
@@ -272,7 +280,9 @@ impl Approvals {
             let now = details.arguments.as_deref().unwrap_or("{}");
             details.difference = before.map(|before| crate::difference::between(&before, now));
         }
-        let row = self.0.row("call", question.requester, question.approval, question.subject, question.digest);
+        let mut row = self.0.row("call", question.requester, question.approval, question.subject, question.digest);
+        question.definition.clone_into(&mut row.definition);
+        row.owner = question.owner.map(|owner| fold_user_id(owner).into_owned()).unwrap_or_default();
         self.put(row, &details, Some(question.event)).await
     }
 
@@ -455,11 +465,33 @@ impl Approvals {
     /// [`DecideError`].
     pub async fn withdraw(&self, principal: &Principal, id: &str) -> Result<(), DecideError> {
         let record = self.get(id).await?.filter(|record| record.is_of(principal)).ok_or(DecideError::Unknown)?;
-        if !approval::withdraw(&self.0.store, id).await? {
-            return Err(DecideError::Closed(record.row.state));
+        self.end(&record, Actor::of(principal.key()), "taken back".to_owned()).await
+    }
+
+    /// Ends what somebody may end: their own as in [`Self::withdraw`], what they could answer also when it was
+    /// approved already, and what was approved for an agent they answer for.
+    ///
+    /// # Errors
+    /// [`DecideError`].
+    pub async fn withdraw_as(&self, decider: &Decider, id: &str) -> Result<(), DecideError> {
+        let record = self.get(id).await?.ok_or(DecideError::Unknown)?;
+        let own = |record: &Record| match decider {
+            Decider::Person { principal, .. } => record.is_of(principal) || record.is_answered_for_by(principal),
+            Decider::Operator { .. } => false,
+        };
+        if own(&record) || (record.row.state == "approved" && record.allows(decider).is_ok()) {
+            let key = decider.key();
+            let actor = Actor { key: &key, groups: decider.groups() };
+            return self.end(&record, actor, format!("ended, by {}", decider.as_text())).await;
         }
-        let actor = Actor::of(principal.key());
-        let note = "taken back".to_owned();
+        Err(DecideError::Unknown)
+    }
+
+    async fn end(&self, record: &Record, actor: Actor<'_>, note: String) -> Result<(), DecideError> {
+        let id = &record.row.id;
+        if !approval::withdraw(&self.0.store, id).await? {
+            return Err(DecideError::Closed(record.row.state.clone()));
+        }
         let noted = Noted { method: "approval/withdrawn", actor, code: None, related: None, note };
         let kept = self.0.events.write(&record.row, noted).await;
         self.heard();
@@ -541,6 +573,8 @@ impl Inner {
             requester: requester.key().to_string(),
             subject: subject.to_owned(),
             digest: digest.to_owned(),
+            owner: String::new(),
+            definition: String::new(),
             approvers: approvers_text(approval),
             longest_s: longest(approval),
             details: None,

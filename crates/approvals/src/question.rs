@@ -22,6 +22,11 @@ pub struct CallQuestion<'a> {
     pub subject: &'a str,
     /// Digest over method, target, its definition and all arguments.
     pub digest: &'a str,
+    /// Digest over the definition of the target and the version of its server: an answer for the whole tool is good
+    /// for these only.
+    pub definition: &'a str,
+    /// E-mail address of the person who answers for an agent that calls: they are the same side.
+    pub owner: Option<&'a str>,
     /// The event of the call.
     pub event: EventId,
     /// What is shown.

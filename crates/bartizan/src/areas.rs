@@ -230,7 +230,7 @@ impl AreaDeps {
                 Ok(shown(approval_value(&record.map_err(decide_error)?)))
             }
             Operation::WithdrawApproval => {
-                self.approvals.withdraw(&ask.principal, &ask.id).await.map_err(decide_error)?;
+                self.approvals.withdraw_as(&decider, &ask.id).await.map_err(decide_error)?;
                 Ok(shown(json!({"id": ask.id, "state": "withdrawn"})))
             }
             _ => {

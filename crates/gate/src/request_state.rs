@@ -4,7 +4,7 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bartizan_model::ServerId;
-use bartizan_wire::{Params, canonical};
+use bartizan_wire::{Params, RawJson, canonical};
 use serde::{Deserialize, Serialize};
 
 use crate::call::Endpoint;
@@ -162,11 +162,14 @@ pub(crate) fn call_digest(method: &str, params: &Params) -> String {
     part(method.as_bytes());
     part(params.name.as_deref().unwrap_or_default().as_bytes());
     part(params.uri.as_deref().unwrap_or_default().as_bytes());
-    match &params.arguments {
-        Some(arguments) => part(canonical::rfc8785(arguments).as_bytes()),
-        None => part(b""),
-    }
+    part(params.arguments.as_ref().map(exact).unwrap_or_default().as_bytes());
     hex(hash.finish().as_ref())
+}
+
+/// The canonical form in which no two different values look alike: a number that a double would round keeps its
+/// spelling. What has no such form is compared as it was written.
+pub(crate) fn exact(arguments: &RawJson) -> String {
+    canonical::exact(arguments).unwrap_or_else(|_| arguments.as_str().to_owned())
 }
 
 /// Lower-case hex.
@@ -181,7 +184,21 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bartizan_wire::Limits;
+
     use super::*;
+
+    #[test]
+    fn p9_arguments_that_a_double_would_round_are_another_call() {
+        let digest = |arguments: &str| {
+            let raw = format!("{{\"name\":\"t\",\"arguments\":{arguments}}}");
+            let raw = RawJson::parse(raw, &Limits::default()).unwrap();
+            call_digest("tools/call", &Params::parse(&raw).unwrap())
+        };
+        assert_ne!(digest("{\"n\":9007199254740992}"), digest("{\"n\":9007199254740993}"));
+        assert_ne!(digest("{\"n\":1e400}"), digest("{\"n\":1e401}"));
+        assert_eq!(digest("{\"n\":1.0, \"m\":2}"), digest("{\"m\":2,\"n\":1}"));
+    }
 
     #[test]
     fn p9_every_member_of_a_state_is_compared() {

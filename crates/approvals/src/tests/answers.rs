@@ -1,9 +1,11 @@
 //! Who may answer, and what an answer is good for.
 
-use bartizan_model::{EventId, Role};
+use bartizan_model::{EventId, Principal, PrincipalKind, Role};
 use serde_json::json;
 
-use super::bench::{Bench, NOW_MS, SUBJECT, asked, leader, person, question, rule, user, with_role};
+use super::bench::{
+    Bench, DEFINITION, NOW_MS, SUBJECT, asked, entry, entry_question, leader, person, question, rule, user, with_role,
+};
 use crate::{Answer, AskError, DecideError, Decider, LINK_MS, PASS_MS, Standing};
 
 #[tokio::test]
@@ -11,8 +13,9 @@ async fn w12_a_yes_is_for_one_exact_call_of_one_person_and_ten_minutes() {
     let bench = Bench::new().await;
     let (ann, rule) = (user("ann", &[]), rule());
     let bob = user("bob", &[]);
-    let standing =
-        async |who, digest: &'static str| bench.approvals.standing(who, &rule, SUBJECT, digest).await.unwrap();
+    let standing = async |who, digest: &'static str| {
+        bench.approvals.standing(who, &rule, SUBJECT, digest, DEFINITION).await.unwrap()
+    };
     assert_eq!(standing(&ann, "{}").await, Standing::Nothing);
     let id = bench.ask(&ann, "{}").await;
     assert_eq!(bench.ask(&ann, "{}").await, id, "the same question is asked once");
@@ -23,9 +26,12 @@ async fn w12_a_yes_is_for_one_exact_call_of_one_person_and_ten_minutes() {
     // Another argument, another person, another tool, another rule: not this one.
     assert_eq!(standing(&ann, "{\"a\":1}").await, Standing::Nothing);
     assert_eq!(standing(&bob, "{}").await, Standing::Nothing);
-    assert_eq!(bench.approvals.standing(&ann, &rule, "tool:pay/other", "{}").await.unwrap(), Standing::Nothing);
+    assert_eq!(
+        bench.approvals.standing(&ann, &rule, "tool:pay/other", "{}", DEFINITION).await.unwrap(),
+        Standing::Nothing
+    );
     let stricter = asked(json!({"require_approval": {"approvers": "group:bosses"}}));
-    assert_eq!(bench.approvals.standing(&ann, &stricter, SUBJECT, "{}").await.unwrap(), Standing::Nothing);
+    assert_eq!(bench.approvals.standing(&ann, &stricter, SUBJECT, "{}", DEFINITION).await.unwrap(), Standing::Nothing);
     assert!(!bench.approvals.use_up(&crate::Pass { id: "x".into(), once: true }, &ann, EventId::new(1)).await.unwrap());
     bench.clock.advance_ms(PASS_MS - 1);
     assert_eq!(standing(&ann, "{}").await, Standing::Granted(pass.clone()));
@@ -47,7 +53,10 @@ async fn w12_of_many_that_use_it_one_does() {
     let (ann, rule) = (user("ann", &[]), rule());
     let id = bench.ask(&ann, "{}").await;
     bench.approvals.decide(&leader(), &id, &Answer::Call, None, None).await.unwrap();
-    let Standing::Granted(pass) = bench.approvals.standing(&ann, &rule, SUBJECT, "{}").await.unwrap() else { panic!() };
+    let Standing::Granted(pass) = bench.approvals.standing(&ann, &rule, SUBJECT, "{}", DEFINITION).await.unwrap()
+    else {
+        panic!()
+    };
     let mut racing = tokio::task::JoinSet::new();
     for _ in 0..12 {
         let (replica, pass, ann) = (bench.replica(), pass.clone(), ann.clone());
@@ -56,7 +65,7 @@ async fn w12_of_many_that_use_it_one_does() {
     assert_eq!(racing.join_all().await.into_iter().filter(|won| *won).count(), 1);
     assert_eq!(bench.recorded("approval/used").await, 1);
     // Replayed: asked anew.
-    assert_eq!(bench.approvals.standing(&ann, &rule, SUBJECT, "{}").await.unwrap(), Standing::Nothing);
+    assert_eq!(bench.approvals.standing(&ann, &rule, SUBJECT, "{}", DEFINITION).await.unwrap(), Standing::Nothing);
     assert_ne!(bench.ask(&ann, "{}").await, id);
 }
 
@@ -75,15 +84,20 @@ async fn w12_the_whole_tool_for_an_hour_and_no_longer() {
     ));
     bench.approvals.decide(&leader(), &id, &Answer::Tool(3_600), None, None).await.unwrap();
     for digest in ["{}", "{\"other\":1}", "{}"] {
-        let standing = bench.approvals.standing(&ann, &rule, SUBJECT, digest).await.unwrap();
+        let standing = bench.approvals.standing(&ann, &rule, SUBJECT, digest, DEFINITION).await.unwrap();
         let Standing::Granted(pass) = standing else { panic!("{digest}") };
         assert!(bench.approvals.use_up(&pass, &ann, EventId::new(NOW_MS)).await.unwrap());
     }
     assert_eq!(bench.recorded("approval/used").await, 3);
-    assert_eq!(bench.approvals.standing(&user("bob", &[]), &rule, SUBJECT, "{}").await.unwrap(), Standing::Nothing);
+    assert_eq!(
+        bench.approvals.standing(&user("bob", &[]), &rule, SUBJECT, "{}", DEFINITION).await.unwrap(),
+        Standing::Nothing
+    );
     bench.clock.advance_ms(3_600_000);
     assert_ne!(
-        std::mem::discriminant(&bench.approvals.standing(&ann, &rule, SUBJECT, "{\"other\":1}").await.unwrap()),
+        std::mem::discriminant(
+            &bench.approvals.standing(&ann, &rule, SUBJECT, "{\"other\":1}", DEFINITION).await.unwrap()
+        ),
         std::mem::discriminant(&Standing::Granted(crate::Pass { id: String::new(), once: false }))
     );
 }
@@ -120,11 +134,11 @@ async fn w12_only_who_has_the_right_answers_and_never_who_asked() {
     assert!(bench.record().await.iter().any(|line| line.contains("operating system user 7 as governance")));
     let again = bench.approvals.decide(&leader(), &id, &Answer::Call, None, None).await;
     assert_eq!(again.unwrap_err(), DecideError::Closed("rejected".to_owned()));
-    let standing = bench.approvals.standing(&ann, &rule(), SUBJECT, "{}").await.unwrap();
+    let standing = bench.approvals.standing(&ann, &rule(), SUBJECT, "{}", DEFINITION).await.unwrap();
     assert_eq!(standing, Standing::Rejected(Some("no".to_owned())));
     // A no holds for ten minutes; then it may be asked again.
     bench.clock.advance_ms(PASS_MS);
-    assert_eq!(bench.approvals.standing(&ann, &rule(), SUBJECT, "{}").await.unwrap(), Standing::Nothing);
+    assert_eq!(bench.approvals.standing(&ann, &rule(), SUBJECT, "{}", DEFINITION).await.unwrap(), Standing::Nothing);
 }
 
 #[tokio::test]
@@ -138,7 +152,7 @@ async fn w12_what_the_person_confirms_nobody_else_does() {
     }
     bench.approvals.decide(&person("ann", &[]), &id, &Answer::Call, None, None).await.unwrap();
     assert!(matches!(
-        bench.approvals.standing(&ann, &own, SUBJECT, "{}").await.unwrap(),
+        bench.approvals.standing(&ann, &own, SUBJECT, "{}", DEFINITION).await.unwrap(),
         Standing::Granted(crate::Pass { once: true, .. })
     ));
 }
@@ -192,4 +206,57 @@ async fn w12_fatigue_nobody_is_asked_more_than_twenty_times_an_hour() {
     assert_eq!(bench.approvals.to_decide(&leader(), 100).await.unwrap().len(), 21);
     bench.clock.advance_ms(3_580_001);
     bench.ask(&ann, "[]").await;
+}
+
+#[tokio::test]
+async fn w12_who_answers_for_an_agent_does_not_approve_what_it_asks() {
+    let bench = Bench::new().await;
+    let agent = Principal::new(PrincipalKind::Agent, "tidy", []);
+    let rule = rule();
+    let asked = crate::CallQuestion { owner: Some("Ana@Example.com"), ..question(&agent, &rule, "{}") };
+    let id = bench.approvals.ask(asked).await.unwrap();
+    let owner = person("ana@example.com", &["leads"]);
+    assert!(bench.approvals.to_decide(&owner, 10).await.unwrap().is_empty());
+    for answer in [Answer::Call, Answer::Tool(60), Answer::Reject] {
+        let refused = bench.approvals.decide(&owner, &id, &answer, None, None).await;
+        assert_eq!(refused.unwrap_err(), DecideError::Own);
+    }
+    assert_eq!(bench.recorded("approval/refused").await, 3);
+    // Everybody else in the group may.
+    bench.approvals.decide(&leader(), &id, &Answer::Call, None, None).await.unwrap();
+}
+
+#[tokio::test]
+async fn w12_a_yes_to_the_whole_tool_ends_with_its_definition() {
+    let bench = Bench::new().await;
+    let (ann, rule) = (user("ann", &[]), rule());
+    let id = bench.ask(&ann, "{}").await;
+    bench.approvals.decide(&leader(), &id, &Answer::Tool(3_600), None, None).await.unwrap();
+    let standing = async |digest, definition: &'static str| {
+        bench.approvals.standing(&ann, &rule, SUBJECT, digest, definition).await.unwrap()
+    };
+    assert!(matches!(standing("{\"a\":1}", DEFINITION).await, Standing::Granted(_)));
+    assert_eq!(standing("{\"a\":1}", "as changed since").await, Standing::Nothing);
+    assert!(!matches!(standing("{}", "as changed since").await, Standing::Granted(_)));
+}
+
+#[tokio::test]
+async fn w12_who_may_approve_may_also_end_it() {
+    let bench = Bench::new().await;
+    let (ann, call, entry) = (user("ann", &[]), rule(), entry());
+    let tool = bench.ask(&ann, "{}").await;
+    let access = bench.approvals.ask_entry(entry_question(&ann, &entry, "audit")).await.unwrap();
+    bench.approvals.decide(&leader(), &tool, &Answer::Tool(3_600), None, None).await.unwrap();
+    bench.approvals.decide(&leader(), &access, &Answer::Entry(3_600), None, None).await.unwrap();
+    for id in [&tool, &access] {
+        let refused = bench.approvals.withdraw_as(&person("bob", &["others"]), id).await;
+        assert_eq!(refused.unwrap_err(), DecideError::Unknown);
+        bench.approvals.withdraw_as(&leader(), id).await.unwrap();
+        assert_eq!(bench.approvals.get(id).await.unwrap().unwrap().row.state, "withdrawn");
+    }
+    assert_eq!(bench.approvals.standing(&ann, &call, SUBJECT, "{}", DEFINITION).await.unwrap(), Standing::Nothing);
+    assert_eq!(bench.replica().entered(&ann, &entry).await.unwrap(), None);
+    let lines = bench.record().await;
+    let ended = lines.iter().filter(|line| line.contains("\"approval/withdrawn\"") && line.contains("user:lea"));
+    assert_eq!(ended.count(), 2);
 }

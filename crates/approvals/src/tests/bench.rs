@@ -129,6 +129,8 @@ pub(super) fn entry() -> Arc<Approval> {
     asked(json!({"temporary": {"approvers": "group:leads", "for": "30m-2h"}}))
 }
 
+pub(super) const DEFINITION: &str = "as reviewed";
+
 pub(super) const SUBJECT: &str = "tool:pay/transfer";
 
 pub(super) fn question<'a>(who: &'a Principal, approval: &'a Approval, arguments: &'a str) -> CallQuestion<'a> {
@@ -137,6 +139,8 @@ pub(super) fn question<'a>(who: &'a Principal, approval: &'a Approval, arguments
         approval,
         subject: SUBJECT,
         digest: arguments,
+        definition: DEFINITION,
+        owner: None,
         event: EventId::new(NOW_MS),
         details: Details {
             requester: who.key().to_string(),

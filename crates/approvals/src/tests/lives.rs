@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, SUBJECT, entry, entry_question, leader, question, rule, user};
+use super::bench::{Bench, DEFINITION, SUBJECT, entry, entry_question, leader, question, rule, user};
 use crate::{Answer, DecideError, LIFE_MS, Standing};
 
 #[tokio::test]
@@ -60,10 +60,10 @@ async fn w12_a_question_waits_a_day_and_every_process_hears_of_the_answer() {
     let (ann, replica) = (user("ann", &[]), bench.replica());
     let id = bench.ask(&ann, "{}").await;
     // The other process finds it, though it never saw it asked: as after a kill -9.
-    assert_eq!(replica.standing(&ann, &rule(), SUBJECT, "{}").await.unwrap(), Standing::Open(id.clone()));
+    assert_eq!(replica.standing(&ann, &rule(), SUBJECT, "{}", DEFINITION).await.unwrap(), Standing::Open(id.clone()));
     let waiting = tokio::spawn(async move {
         loop {
-            if let Standing::Granted(pass) = replica.standing(&ann, &rule(), SUBJECT, "{}").await.unwrap() {
+            if let Standing::Granted(pass) = replica.standing(&ann, &rule(), SUBJECT, "{}", DEFINITION).await.unwrap() {
                 return pass;
             }
             replica.changed().await;
@@ -76,7 +76,10 @@ async fn w12_a_question_waits_a_day_and_every_process_hears_of_the_answer() {
     bench.clock.advance_ms(LIFE_MS);
     let refused = bench.approvals.decide(&leader(), &late, &Answer::Call, None, None).await;
     assert_eq!(refused.unwrap_err(), DecideError::Closed("expired".to_owned()));
-    assert_eq!(bench.approvals.standing(&user("bob", &[]), &rule(), SUBJECT, "{}").await.unwrap(), Standing::Expired);
+    assert_eq!(
+        bench.approvals.standing(&user("bob", &[]), &rule(), SUBJECT, "{}", DEFINITION).await.unwrap(),
+        Standing::Expired
+    );
     assert_eq!(bench.approvals.expire().await, 2);
 }
 

@@ -164,11 +164,11 @@ pub(crate) async fn answer<B: Backend>(
         Ok(received) => received,
         Err(refusal) => return *refusal,
     };
-    let (principal, decider) = desk.decider(&session);
+    let (_, decider) = desk.decider(&session);
     let seconds = || form.fields.get("seconds").and_then(|text| text.parse::<u32>().ok());
     let answer = match (form.fields.get("decision").unwrap_or_default(), seconds()) {
         ("withdraw", _) => {
-            return match desk.approvals.withdraw(&principal, &id).await {
+            return match desk.approvals.withdraw_as(&decider, &id).await {
                 Ok(()) => console.go("/approvals", Window::Own),
                 Err(error) => console.problem(&problem(&error)),
             };

@@ -108,6 +108,8 @@ impl Desk {
             approval: &asks(),
             subject: "tool:pay/transfer",
             digest: &format!("{}", arguments.len()),
+            definition: "",
+            owner: None,
             event: EventId::new(NOW),
             details,
         };

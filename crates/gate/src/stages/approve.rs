@@ -13,11 +13,10 @@ use bartizan_approvals::{AskError, Details, Pass, Standing};
 use bartizan_catalog::ServerSpec;
 use bartizan_model::{PrincipalKind, ReasonCode};
 use bartizan_policy::{Action, Approval, Approver, Asks};
-use bartizan_wire::canonical;
 
 use super::Stage;
 use crate::exchange::{Exchange, Reject, Route};
-use crate::request_state::{Kind, hex};
+use crate::request_state::{Kind, exact, hex};
 
 /// Lets a call go on that nobody has to approve, or somebody has.
 ///
@@ -80,6 +79,8 @@ struct Subject {
     name: String,
     /// Digest over everything an approval of this exact call is bound to.
     digest: String,
+    /// Digest over what the call would run, whatever its arguments.
+    definition: String,
 }
 
 impl Subject {
@@ -90,19 +91,22 @@ impl Subject {
             _ => "tool",
         };
         let name = format!("{kind}:{}/{}", spec.id, route.name);
-        let mut hash = Context::new(&SHA256);
-        let mut part = |text: &str| {
-            hash.update(&u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(text.as_bytes());
-        };
-        part(x.method());
-        part(&name);
         // Another definition or another server behind the same name is another call.
-        part(route.pin.as_deref().unwrap_or_default());
-        part(&spec.version);
-        part(&x.params.arguments.as_ref().map(canonical::rfc8785).unwrap_or_default());
-        Self { name, digest: hex(hash.finish().as_ref()) }
+        let definition = digest_of(&[x.method(), &name, route.pin.as_deref().unwrap_or_default(), &spec.version]);
+        let arguments = x.params.arguments.as_ref().map(exact).unwrap_or_default();
+        let digest = digest_of(&[&definition, &arguments]);
+        Self { name, digest, definition }
     }
+}
+
+/// SHA-256 over parts with their lengths, lower-case hex.
+fn digest_of(parts: &[&str]) -> String {
+    let mut hash = Context::new(&SHA256);
+    for part in parts {
+        hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hex(hash.finish().as_ref())
 }
 
 /// One rule that wants this call approved.
@@ -115,7 +119,8 @@ async fn call(x: &mut Exchange, approval: &Approval) -> Result<(), Reject> {
         return Err(nobody(Some(&approval.rule)));
     }
     let subject = Subject::of(x, &route, spec);
-    let standing = approvals.standing(&x.caller.principal, approval, &subject.name, &subject.digest).await;
+    let standing =
+        approvals.standing(&x.caller.principal, approval, &subject.name, &subject.digest, &subject.definition).await;
     let id = match standing.map_err(unavailable)? {
         Standing::Open(id) => Some(id),
         Standing::Expired if x.resume.is_some() => return Err(ended(approval, &Standing::Expired)),
@@ -138,6 +143,8 @@ async fn call(x: &mut Exchange, approval: &Approval) -> Result<(), Reject> {
                 approval,
                 subject: &subject.name,
                 digest: &subject.digest,
+                definition: &subject.definition,
+                owner: x.caller.circumstances.owner.as_deref(),
                 event: x.id,
                 details: details(x, &route, spec, approval),
             };
@@ -199,7 +206,8 @@ fn ended(approval: &Approval, standing: &Standing) -> Reject {
 /// How a call stands that is waiting.
 async fn look(x: &Exchange, approval: &Approval, subject: &Subject) -> Result<Option<Pass>, Reject> {
     let approvals = x.gate.approvals.get().ok_or_else(|| nobody(Some(&approval.rule)))?;
-    let standing = approvals.standing(&x.caller.principal, approval, &subject.name, &subject.digest).await;
+    let standing =
+        approvals.standing(&x.caller.principal, approval, &subject.name, &subject.digest, &subject.definition).await;
     match standing.map_err(unavailable)? {
         Standing::Granted(pass) => Ok(Some(pass)),
         Standing::Open(_) => Ok(None),

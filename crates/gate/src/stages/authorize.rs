@@ -3,9 +3,11 @@
 
 mod step_up;
 
+use std::sync::Arc;
+
 use bartizan_catalog::uri;
 use bartizan_model::ReasonCode;
-use bartizan_policy::{Action, Decision, Query};
+use bartizan_policy::{Action, Approval, Decision, Query};
 
 use super::Stage;
 use crate::call::{CallReply, Endpoint};
@@ -90,7 +92,13 @@ fn decide(x: &Exchange) -> Decision {
     let mut normal = ask(&normal);
     if normal.allow {
         let mut decision = decision;
-        decision.approvals.append(&mut normal.approvals);
+        // The same question is one question: a yes to it is used once.
+        for approval in normal.approvals.drain(..) {
+            let same = |known: &Arc<Approval>| known.approvers == approval.approvers && known.asks == approval.asks;
+            if !decision.approvals.iter().any(same) {
+                decision.approvals.push(approval);
+            }
+        }
         return decision;
     }
     normal

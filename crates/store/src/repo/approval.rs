@@ -15,39 +15,39 @@ pub const WINDOW_MS: i64 = 3_600_000;
 const GET: Statement = Statement::read(
     "approval.get",
     "SELECT id, kind, requester, subject, digest, approvers, longest_s, details, state, scope, asked_ms, expires_ms, \
-     decided_ms, decided_by, reason, until_ms, used_ms FROM approval WHERE id = $1",
+     decided_ms, decided_by, reason, until_ms, used_ms, owner, definition FROM approval WHERE id = $1",
 );
 /// What may answer a call: its own question, or an answer for the whole tool.
 const OF_CALL: Statement = Statement::read(
     "approval.of_call",
     "SELECT id, kind, requester, subject, digest, approvers, longest_s, NULL, state, scope, asked_ms, expires_ms, \
-     decided_ms, decided_by, reason, until_ms, used_ms FROM approval \
-     WHERE requester = $1 AND subject = $2 AND (digest = $3 OR scope = 'tool') AND asked_ms > $4 \
+     decided_ms, decided_by, reason, until_ms, used_ms, owner, definition FROM approval \
+     WHERE requester = $1 AND subject = $2 AND (digest = $3 OR (scope = 'tool' AND definition = $5)) AND asked_ms > $4 \
      ORDER BY asked_ms DESC, id DESC LIMIT 50",
 );
 const LAST: Statement = Statement::read(
     "approval.last",
     "SELECT id, kind, requester, subject, digest, approvers, longest_s, details, state, scope, asked_ms, expires_ms, \
-     decided_ms, decided_by, reason, until_ms, used_ms FROM approval \
+     decided_ms, decided_by, reason, until_ms, used_ms, owner, definition FROM approval \
      WHERE requester = $1 AND subject = $2 AND kind = 'call' AND decided_ms IS NOT NULL AND scope IS NOT NULL \
      ORDER BY asked_ms DESC, id DESC LIMIT 1",
 );
 const OF_STATE: Statement = Statement::read(
     "approval.of_state",
     "SELECT id, kind, requester, subject, digest, approvers, longest_s, NULL, state, scope, asked_ms, expires_ms, \
-     decided_ms, decided_by, reason, until_ms, used_ms FROM approval \
+     decided_ms, decided_by, reason, until_ms, used_ms, owner, definition FROM approval \
      WHERE state = $1 AND expires_ms > $2 ORDER BY expires_ms LIMIT $3",
 );
 const NEWEST: Statement = Statement::read(
     "approval.newest",
     "SELECT id, kind, requester, subject, digest, approvers, longest_s, NULL, state, scope, asked_ms, expires_ms, \
-     decided_ms, decided_by, reason, until_ms, used_ms FROM approval \
+     decided_ms, decided_by, reason, until_ms, used_ms, owner, definition FROM approval \
      WHERE requester = $1 ORDER BY asked_ms DESC, id DESC LIMIT $2",
 );
 const ENTERED: Statement = Statement::read(
     "approval.entered",
     "SELECT id, kind, requester, subject, digest, approvers, longest_s, NULL, state, scope, asked_ms, expires_ms, \
-     decided_ms, decided_by, reason, until_ms, used_ms FROM approval \
+     decided_ms, decided_by, reason, until_ms, used_ms, owner, definition FROM approval \
      WHERE kind = 'access' AND state = 'approved' AND until_ms > $1 ORDER BY until_ms LIMIT $2",
 );
 /// In the transaction that inserts, so that it must not be asked of a reader.
@@ -62,8 +62,8 @@ const COUNT: Statement = Statement::write(
 );
 const INSERT: Statement = Statement::write(
     "approval.insert",
-    "INSERT INTO approval (id, kind, requester, subject, digest, approvers, longest_s, details, state, asked_ms, expires_ms) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9, $10)",
+    "INSERT INTO approval (id, kind, requester, subject, digest, approvers, longest_s, details, state, asked_ms, expires_ms, \
+     owner, definition) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'open', $9, $10, $11, $12)",
 );
 const DECIDE: Statement = Statement::write(
     "approval.decide",
@@ -103,10 +103,15 @@ pub struct Approval {
     pub kind: String,
     /// Key of the principal that asked.
     pub requester: String,
+    /// E-mail address of the person who answers for an agent that asked; empty for everybody else.
+    pub owner: String,
     /// What may happen: `tool:SERVER/NAME`, `server:ID`, `portal:ID`.
     pub subject: String,
     /// The exact call; empty for access.
     pub digest: String,
+    /// Digest over what the call would run: the reviewed definition and the version of the server. An answer for
+    /// the whole tool is good for these only; empty for access.
+    pub definition: String,
     /// Who may answer, as JSON.
     pub approvers: String,
     /// The longest an answer may last, seconds; 0 = only this once.
@@ -152,6 +157,8 @@ fn approval(row: &Row) -> Result<Approval, StoreError> {
         reason: row.opt_text(14, "approval.reason")?,
         until_ms: row.opt_int(15, "approval.until_ms")?,
         used_ms: row.opt_int(16, "approval.used_ms")?,
+        owner: row.text(17, "approval.owner")?,
+        definition: row.text(18, "approval.definition")?,
     })
 }
 
@@ -208,6 +215,8 @@ pub async fn ask(store: &Store, new: &Approval, most: i64) -> Result<Asked, Stor
         Arg::Blob(new.details.as_deref().unwrap_or_default()),
         Arg::Int(new.asked_ms),
         Arg::Int(new.expires_ms),
+        Arg::Text(&new.owner),
+        Arg::Text(&new.definition),
     ];
     tx.execute(&INSERT, &args).await?;
     tx.commit().await?;
@@ -223,7 +232,7 @@ pub async fn get(store: &Store, id: &str) -> Result<Option<Approval>, StoreError
 }
 
 /// Questions asked after `since_ms` that are about an exact call, and answers for its whole
-/// tool; the newest first, without details.
+/// tool as it is defined now; the newest first, without details.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -232,9 +241,11 @@ pub async fn of_call(
     requester: &str,
     subject: &str,
     digest: &str,
+    definition: &str,
     since_ms: i64,
 ) -> Result<Vec<Approval>, StoreError> {
-    many(store, &OF_CALL, &[Arg::Text(requester), Arg::Text(subject), Arg::Text(digest), Arg::Int(since_ms)]).await
+    let args = [Arg::Text(requester), Arg::Text(subject), Arg::Text(digest), Arg::Int(since_ms), Arg::Text(definition)];
+    many(store, &OF_CALL, &args).await
 }
 
 /// The last call of a person to a tool that somebody approved.
