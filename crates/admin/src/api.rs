@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bartizan_config::objects::{self, Kind};
 use bartizan_model::event::Who;
-use bartizan_model::{Principal, RoleSet};
+use bartizan_model::{Principal, Role, RoleSet};
 use bartizan_store::repo::resource::{self, Answer, Expect};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
@@ -23,6 +23,8 @@ use crate::table::{Action, Endpoint, Found, find, table};
 
 /// Where the API is, below the public URL.
 pub const PATH: &str = "/api/v1";
+/// Scope that a credential with scopes needs here (A23).
+pub const SCOPE: &str = "mcp:admin";
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What a change is for, at most 500 characters.
 const REASON: HeaderName = HeaderName::from_static("x-bartizan-reason");
@@ -34,6 +36,8 @@ const HISTORY: u32 = 200;
 pub struct Identified {
     /// Who.
     pub principal: Arc<Principal>,
+    /// False when the credential is limited to scopes, and [`SCOPE`] is none of them.
+    pub may_administer: bool,
     /// Set when the credential is the cookie of a browser, which a browser sends by itself.
     pub browser: Option<Browser>,
 }
@@ -139,6 +143,13 @@ impl Api {
                 Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", "try again in a moment")
             }
         })?;
+        if !found.may_administer {
+            // Who let a client use tools did not let it administer.
+            let challenge = format!("{}, error=\"insufficient_scope\", scope=\"{SCOPE}\"", self.0.challenge);
+            let text = "this token was not given the scope `mcp:admin`";
+            let refusal = Refusal::new(StatusCode::FORBIDDEN, "insufficient_scope", text);
+            return Err(Refusal { challenge: Some(challenge), ..refusal });
+        }
         let principal = found.principal;
         let who = Who {
             principal: principal.key().to_string(),
@@ -153,6 +164,7 @@ impl Api {
             reason: reason(headers)?,
             git_revision: None,
             operator: false,
+            owner: (self.0.roles)(&principal).allows(Role::Owner),
         };
         let forged = found.browser.as_ref().is_some_and(|browser| !(browser.same_origin && browser.has_token));
         let token = found.browser.map(|browser| browser.token);

@@ -52,6 +52,8 @@ pub struct About {
     pub git_revision: Option<String>,
     /// The operator of the machine: may name local commands.
     pub operator: bool,
+    /// An owner: may say that what a server offers needs no review.
+    pub owner: bool,
 }
 
 /// What is to be done with one object.
@@ -209,7 +211,7 @@ impl Engine {
     }
 
     /// What an edit wants the object to be, with its secrets apart.
-    async fn wanted(
+    pub(crate) async fn wanted(
         &self,
         edit: &Edit,
         old: Option<&Object>,
@@ -226,6 +228,7 @@ impl Engine {
                 // Former schemas may have been others; secrets go where they went then.
                 wrong.extend(objects::check(edit.kind, &was.body).into_iter().map(|one| Problem::found(one, 0)));
                 refuse_command(&was.body, about, wrong);
+                refuse_trust(edit.kind, old, &was.body, about, wrong);
                 return Ok(Some((was.body, (*was.secrets).clone())));
             }
             What::Put(body) => body.clone(),
@@ -245,6 +248,11 @@ impl Engine {
                 members.entry("trust").or_insert_with(|| "review".into());
             }
         }
+        if !about.operator {
+            let text = "`${…}` stands for nothing here: send the secret itself";
+            let references = secrets::references(edit.kind, &body);
+            wrong.extend(references.iter().map(|pointer| Problem::new(pointer, "secret_needed", text)));
+        }
         let taken = secrets::take(edit.kind, &mut body, old.map(|old| (&old.body, &*old.secrets)), wrong);
         wrong.extend(objects::check(edit.kind, &body).into_iter().map(|one| Problem::found(one, 0)));
         let id = body.get(edit.kind.id_key()).and_then(Value::as_str);
@@ -261,7 +269,10 @@ impl Engine {
             return Ok(None);
         }
         match objects::canonical(edit.kind, body) {
-            Ok(body) => Ok(Some((body, taken))),
+            Ok(body) => {
+                refuse_trust(edit.kind, old, &body, about, wrong);
+                Ok(Some((body, taken)))
+            }
             Err(error) => {
                 wrong.push(Problem::new("", "invalid", error.to_string()));
                 Ok(None)
@@ -378,6 +389,24 @@ fn refuse_command(body: &Value, about: &About, wrong: &mut Vec<Problem>) {
     if !about.operator && body.get("command").is_some_and(|command| !command.is_null()) {
         let text = "a local server stands in the operator's files, or comes with `bartizan apply` on the machine";
         wrong.push(Problem::new("/command", "operator_only", text));
+    }
+}
+
+/// Who may add servers does not thereby speak for what they offer (P44): what skips its review
+/// is for owners. What is so already may stay.
+fn refuse_trust(kind: Kind, old: Option<&Object>, new: &Value, about: &About, wrong: &mut Vec<Problem>) {
+    if kind != Kind::Server || about.operator || about.owner {
+        return;
+    }
+    let skips = |body: &Value, (member, careful): (&str, &str)| {
+        // Absent is the default, of which only that of `trust` skips something.
+        body.get(member).and_then(Value::as_str).map_or(member == "trust", |value| value != careful)
+    };
+    for rule in [("trust", "review"), ("on_new", "hide")] {
+        if skips(new, rule) && !old.is_some_and(|old| skips(&old.body, rule)) {
+            let text = format!("only an owner sets another value than `{}`", rule.1);
+            wrong.push(Problem::new(&format!("/{}", rule.0), "operator_only", text));
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use api::{Answering, Api, Browser, Identified, Identify, NotIdentified, PATH, RolesOf};
+pub use api::{Answering, Api, Browser, Identified, Identify, NotIdentified, PATH, RolesOf, SCOPE};
 pub use areas::{AreaAsk, AreaDone, AreaError, Areas, OnRecord, Operation};
 pub use change::{About, BaseSource, Changed, Done, Edit, Engine, Keep, Outcome, Record, What};
 pub use difference::{Member, is_about_secrets, members};

@@ -146,7 +146,10 @@ fn merge<'a>(
 
 /// What takes the place of a refused object, where leaving it out would allow more.
 fn stand_in(object: &Object, reasons: &[Problem]) -> Option<Value> {
-    let harmless = reasons.iter().all(|reason| matches!(reason.code, "unknown_server" | "unknown_portal"));
+    // What is only about things that are not there allows nothing and forbids nothing, unless it
+    // forbids other things too.
+    let harmless = reasons.iter().all(|reason| matches!(reason.code, "unknown_server" | "unknown_portal"))
+        && object.body.get("cedar").and_then(Value::as_str).is_some_and(bartizan_policy::only_permits);
     match object.kind {
         Kind::Portal => Some(json!({"id": object.id, "servers": [], "policies": []})),
         // Portals that include it lose what it names, and nothing else.

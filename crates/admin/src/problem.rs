@@ -24,12 +24,12 @@ pub struct Problem {
 
 impl Problem {
     /// About the object that was sent.
-    pub(crate) fn new(pointer: &str, code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(pointer: &str, code: &'static str, message: impl Into<String>) -> Self {
         Self { object: None, pointer: pointer.to_owned(), code, message: message.into(), suggestion: None }
     }
 
     /// A finding whose path begins at the object.
-    pub(crate) fn found(found: Diagnostic, path_from: usize) -> Self {
+    pub fn found(found: Diagnostic, path_from: usize) -> Self {
         let path = found.path.get(path_from..).unwrap_or_default();
         Self {
             object: None,

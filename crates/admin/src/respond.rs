@@ -12,8 +12,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NOSNIFF: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// Codes of refusals; each has a page (`bartizan explain-code CODE`).
-pub const CODES: [&str; 24] = [
+pub const CODES: [&str; 25] = [
     "unauthenticated",
+    "insufficient_scope",
     "cross_site",
     "role_required",
     "not_found",

@@ -179,7 +179,7 @@ fn auth_type(body: &Value) -> &str {
 }
 
 /// The member by which secrets would now be sent elsewhere: whoever may not read a secret must
-/// not learn it by changing the address.
+/// not learn it by changing the address. The whole address counts: one host may serve many.
 fn moved(kind: Kind, old: &Value, new: &Value) -> Option<&'static str> {
     let members: &[&'static str] = match kind {
         Kind::Server => &["hostname", "auth_config/token_endpoint", "auth_config/issuer", "command/argv"],
@@ -187,23 +187,19 @@ fn moved(kind: Kind, old: &Value, new: &Value) -> Option<&'static str> {
         Kind::AlertDestination => &["webhook/url", "email/server"],
         _ => &[],
     };
-    let value = |body: &Value, member: &str| body.pointer(&format!("/{member}")).filter(|it| !it.is_null()).map(origin);
+    fn value<'a>(body: &'a Value, member: &str) -> Option<&'a Value> {
+        body.pointer(&format!("/{member}")).filter(|it| !it.is_null())
+    }
     members.iter().copied().find(|member| {
         let before = value(old, member);
         before.is_some() && before != value(new, member) || before.is_none() && value(new, member).is_some()
     })
 }
 
-/// Scheme and authority of a URL; anything else as it is.
-fn origin(value: &Value) -> String {
-    let Some(text) = value.as_str() else { return value.to_string() };
-    match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-            format!("{scheme}://{}", rest.get(..end).unwrap_or(rest)).to_ascii_lowercase()
-        }
-        None => text.to_owned(),
-    }
+/// Secrets that are references, which only files can have: by pointer.
+pub(crate) fn references(kind: Kind, body: &Value) -> Vec<String> {
+    let is_one = |path: &Path| at(body, path).and_then(Value::as_str).is_some_and(|text| text.contains("${"));
+    places(kind, body).iter().filter(|path| is_one(path)).map(|path| pointer(path)).collect()
 }
 
 /// Places where a secret may be: those that are there, and those whose parent is.
@@ -309,14 +305,20 @@ mod tests {
     #[test]
     fn p5_a_kept_secret_does_not_follow_to_another_address() {
         let old = first("hunter2");
-        for hostname in ["https://evil.example/mcp", "http://a.example/mcp", "https://a.example:8443/mcp"] {
+        for hostname in [
+            "https://evil.example/mcp",
+            "http://a.example/mcp",
+            "https://a.example:8443/mcp",
+            "https://a.example/attacker",
+            "https://a.example/mcp?tenant=b",
+        ] {
             let moved = json!({"server_id": "a", "hostname": hostname, "auth_type": "bearer"});
             let (_, secrets, problems) = edit(moved, &old);
             assert_eq!(problems.first().map(|one| one.code), Some("secret_needed"), "{hostname}");
             assert!(secrets.is_empty());
         }
-        let path = json!({"server_id": "a", "hostname": "https://a.example/v2", "auth_type": "bearer"});
-        assert_eq!(edit(path, &old).2, []);
+        let same = json!({"server_id": "a", "name": "B", "hostname": "https://a.example/mcp", "auth_type": "bearer"});
+        assert_eq!(edit(same, &old).2, []);
         let given = json!({"server_id": "a", "hostname": "https://b.example", "auth_type": "bearer",
             "auth_credentials": "new"});
         assert_eq!(edit(given, &old).2, []);

@@ -87,7 +87,8 @@ pub(crate) async fn desk_over(files: Resources) -> Desk {
                 has_token: text("x-csrf-token").as_deref() == Some("t"),
                 token: "t".to_owned(),
             });
-            Ok(Identified { principal, browser })
+            let may_administer = text("x-scope").is_none_or(|scope| scope.contains(crate::SCOPE));
+            Ok(Identified { principal, may_administer, browser })
         })
     });
     let roles = Arc::new(|principal: &Principal| {
@@ -163,6 +164,7 @@ pub(crate) fn about() -> About {
         reason: None,
         git_revision: Some("abc".to_owned()),
         operator: true,
+        owner: false,
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use bartizan_admin::{
-    AdminError, Api, Base, Browser, Engine, Identified, Identify, NotIdentified, PATH, Reader, Record, Refused, State,
-    overlay,
+    AdminError, Api, Base, Browser, Engine, Identified, Identify, NotIdentified, Overlaid, PATH, Problem, Reader,
+    Record, Refused, SCOPE, State, overlay,
 };
 use bartizan_audit::Audit;
 use bartizan_config::objects::Kind;
@@ -71,6 +71,14 @@ impl Objects {
         }))
     }
 
+    /// Takes what the store says into use before anybody is served. Without it the files alone
+    /// would count, and with them none of the policies of the store.
+    pub(crate) async fn begin(&self, node: &Node) -> Result<(), AdminError> {
+        let _turn = self.turn.lock().await;
+        let state = Arc::new(self.reader.state().await?);
+        self.combine(node, self.base.load_full(), state, false).await
+    }
+
     /// Takes what the store says now into use.
     pub(crate) async fn refresh(&self, node: &Node) -> Result<(), AdminError> {
         let _turn = self.turn.lock().await;
@@ -78,7 +86,8 @@ impl Objects {
         if state.revision == self.state.load().revision && node.live.generation() > 1 {
             return Ok(());
         }
-        self.combine(node, self.base.load_full(), state, false).await;
+        // What was in use stays in use when it fails.
+        drop(self.combine(node, self.base.load_full(), state, false).await);
         Ok(())
     }
 
@@ -92,29 +101,20 @@ impl Objects {
                 self.state.load_full()
             }
         };
-        self.combine(node, Arc::new(base), state, true).await;
+        drop(self.combine(node, Arc::new(base), state, true).await);
         node.live.generation()
     }
 
-    async fn combine(&self, node: &Node, base: Arc<Base>, state: Arc<State>, of_file: bool) {
-        let now = node.clock.now_ms();
-        let (files, objects) = (Arc::clone(&base), state.list());
-        let overlaid = tokio::task::spawn_blocking(move || overlay(&files, &objects, now)).await;
-        match overlaid {
-            Ok(Ok(overlaid)) => {
-                for refused in &overlaid.refused {
-                    tracing::error!(object = line(refused), "an object of the store is not in use");
-                }
-                self.base.store(base);
-                self.state.store(state);
-                self.refused.store(Arc::new(overlaid.refused));
-                exchange(node, overlaid.snapshot, &overlaid.resources, of_file);
-            }
-            Ok(Err(found)) => {
-                tracing::error!(problems = found.len(), "files and store together cannot be used; nothing changes");
-            }
-            Err(error) => tracing::error!(%error, "putting files and store together ended early"),
+    async fn combine(&self, node: &Node, base: Arc<Base>, state: Arc<State>, of_file: bool) -> Result<(), AdminError> {
+        let overlaid = together(&base, &state, node.clock.now_ms()).await?;
+        for refused in &overlaid.refused {
+            tracing::error!(object = line(refused), "an object of the store is not in use");
         }
+        self.base.store(base);
+        self.state.store(state);
+        self.refused.store(Arc::new(overlaid.refused));
+        exchange(node, overlaid.snapshot, &overlaid.resources, of_file);
+        Ok(())
     }
 
     /// Whether two people approve what a server offers.
@@ -131,6 +131,23 @@ impl Objects {
     /// Objects that are not in use, one line each.
     pub(crate) fn refused(&self) -> Vec<String> {
         self.refused.load().iter().map(line).collect()
+    }
+}
+
+/// Files and store as one. When they cannot be, that is logged too: not everybody stops for it.
+async fn together(base: &Arc<Base>, state: &State, now_ms: i64) -> Result<Overlaid, AdminError> {
+    let (files, objects) = (Arc::clone(base), state.list());
+    match tokio::task::spawn_blocking(move || overlay(&files, &objects, now_ms)).await {
+        Ok(Ok(overlaid)) => Ok(overlaid),
+        Ok(Err(found)) => {
+            tracing::error!(problems = found.len(), "files and store together cannot be used; nothing changes");
+            Err(AdminError::Invalid(found.into_iter().map(|one| Problem::found(one, 0)).collect()))
+        }
+        Err(error) => {
+            tracing::error!(%error, "putting files and store together ended early");
+            let text = "putting files and store together ended early";
+            Err(AdminError::Invalid(vec![Problem::new("", "invalid", text)]))
+        }
     }
 }
 
@@ -188,7 +205,9 @@ pub(crate) fn identify(identity: Arc<Identity>, sessions: BrowserSessions, publi
         Box::pin(async move {
             match identity.authenticate(&headers).await {
                 Ok(Some(known)) if known.resource.as_deref().is_none_or(|resource| *resource == *url) => {
-                    return Ok(Identified { principal: known.principal, browser: None });
+                    // Service tokens have no scopes: an administrator made them.
+                    let may_administer = known.scopes.as_ref().is_none_or(|scopes| scopes.contains(SCOPE));
+                    return Ok(Identified { principal: known.principal, may_administer, browser: None });
                 }
                 Ok(Some(_)) => return Err(NotIdentified::Unauthenticated),
                 Ok(None) => {}
@@ -204,7 +223,7 @@ pub(crate) fn identify(identity: Arc<Identity>, sessions: BrowserSessions, publi
                 has_token: sessions.check_csrf(&session, token),
                 token: sessions.csrf(&session),
             };
-            Ok(Identified { principal: Arc::new(principal), browser: Some(browser) })
+            Ok(Identified { principal: Arc::new(principal), may_administer: true, browser: Some(browser) })
         })
     })
 }
@@ -227,5 +246,29 @@ impl Web for Beside {
             return Box::pin(async move { api.answer(request, from).await });
         }
         self.pages.answer(request, from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bartizan_catalog::CompileOptions;
+    use bartizan_config::objects;
+    use bartizan_config::resources::Resources;
+    use bartizan_config::settings::File;
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn p54_what_cannot_be_put_together_is_an_error_and_not_the_files_alone() {
+        let mut resources = Resources::default();
+        objects::push(&mut resources, Kind::Server, json!({"server_id": "a", "hostname": "https://a.example/mcp"}))
+            .unwrap();
+        let base =
+            |resources| Arc::new(Base::new(File::default(), resources, CompileOptions { dev: false, hosting: true }));
+        assert!(together(&base(resources.clone()), &State::default(), 0).await.is_ok());
+        objects::push(&mut resources, Kind::Policy, json!({"id": "y", "cedar": "forbid("})).unwrap();
+        let refused = together(&base(resources), &State::default(), 0).await;
+        assert!(matches!(refused, Err(AdminError::Invalid(found)) if !found.is_empty()));
     }
 }

@@ -60,6 +60,13 @@ impl Source<'_> {
     }
 }
 
+/// Whether a text is Cedar that forbids nothing. One that cannot be read may be meant to.
+pub fn only_permits(text: &str) -> bool {
+    PolicySet::from_str(text).is_ok_and(|set| {
+        set.templates().next().is_none() && set.policies().all(|policy| policy.effect() == cedar_policy::Effect::Permit)
+    })
+}
+
 /// Line and column of a byte offset, from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset.min(text.len())).unwrap_or(text);

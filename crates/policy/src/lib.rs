@@ -49,6 +49,7 @@ mod time;
 mod window;
 
 pub use approval::{Approval, Approver, Asks};
+pub use compile::only_permits;
 pub use engine::{ContextUse, Policies};
 pub use explain::{Explanation, RuleKind, RuleVerdict, Verdict};
 pub use need::Need;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::roles::{furnished, sample};
 use super::{desk, desk_over, server};
+use crate::change::{Edit, What};
 use crate::overlay::{Base, overlay};
 use bartizan_catalog::CompileOptions;
 use bartizan_config::settings::File;
@@ -200,4 +201,116 @@ async fn p54_a_stored_object_that_no_longer_fits_lets_nobody_do_more() {
     let overlaid = overlay(&base, &broken, now).unwrap_or_else(|found| panic!("{found:?}"));
     assert_eq!(overlaid.resources.policies[0].cedar, "forbid(principal, action, resource);");
     assert!(overlaid.refused.iter().any(|one| one.kind == Kind::Policy));
+}
+
+#[tokio::test]
+async fn p5_a_private_key_is_in_no_answer_and_no_record() {
+    let desk = furnished().await;
+    let mut wiki = server("wiki");
+    wiki["auth_config"] = json!({"client_id": "c", "private_key": "hunter2"});
+    let state = desk.engine.reader.state().await.unwrap();
+    let edit = Edit { kind: Kind::Server, id: "wiki".into(), expect: None, what: What::Put(wiki) };
+    // Only its place matters here: whether it is a key is another check's.
+    let mut wrong = Vec::new();
+    let (body, secrets) = desk.engine.wanted(&edit, None, &super::about(), &mut wrong).await.unwrap().unwrap();
+    assert_eq!((wrong.len(), body["auth_config"]["private_key"].as_str()), (0, Some("")));
+    assert!(!secrets.is_empty() && state.revision == 1);
+    let mut files = Resources::default();
+    let mut filed = server("filed");
+    filed["auth_config"] = json!({"client_id": "c", "private_key": "hunter2"});
+    objects::push(&mut files, Kind::Server, filed).unwrap();
+    let shown = desk_over(files).await.own("GET", "/servers/filed", &[], None).await;
+    assert_eq!(shown.status, StatusCode::OK);
+    assert!(!shown.body.to_string().contains("hunter2"), "{}", shown.body);
+}
+
+#[tokio::test]
+async fn p5_references_are_no_secrets_over_the_api() {
+    let desk = desk().await;
+    let mut wiki = server("wiki");
+    wiki["auth_type"] = json!("bearer");
+    for (text, status) in [
+        ("${env:HOME}", StatusCode::BAD_REQUEST),
+        ("a${file:/etc/passwd}", StatusCode::BAD_REQUEST),
+        ("a$b{c}", StatusCode::CREATED),
+    ] {
+        wiki["auth_credentials"] = json!(text);
+        let answer = desk.own("POST", "/servers", &[], Some(&wiki)).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        if status == StatusCode::BAD_REQUEST {
+            assert_eq!(answer.body["error"]["problems"][0]["pointer"], "/auth_credentials");
+        }
+    }
+}
+
+#[tokio::test]
+async fn p44_only_an_owner_says_that_a_server_needs_no_review() {
+    let desk = desk().await;
+    let governance = [("x-user", "governance")];
+    for (member, value) in [("trust", "first_sync"), ("on_new", "allow")] {
+        let mut wiki = server("wiki");
+        wiki[member] = json!(value);
+        let refused = desk.send("POST", "/servers", &governance, Some(&wiki)).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{member}");
+        assert!(refused.body.to_string().contains("operator_only"), "{}", refused.body);
+    }
+    let made = desk.send("POST", "/servers", &governance, Some(&server("wiki"))).await;
+    assert_eq!((made.status, &made.body["trust"]), (StatusCode::CREATED, &json!("review")));
+    let tag = made.etag().to_owned();
+    let with = [("x-user", "governance"), ("if-match", tag.as_str())];
+    for patch in [json!({"trust": "first_sync"}), json!({"trust": null}), json!({"on_new": "allow"})] {
+        let refused = desk.send("PATCH", "/servers/wiki", &with, Some(&patch)).await;
+        assert!(refused.body.to_string().contains("operator_only"), "{patch}: {}", refused.body);
+    }
+    let owner = desk.own("PATCH", "/servers/wiki", &[("if-match", &tag)], Some(&json!({"trust": "first_sync"}))).await;
+    assert_eq!(owner.status, StatusCode::OK, "{}", owner.body);
+    // What an owner said may stay, and does not come back by a former version.
+    let with = [("x-user", "governance"), ("if-match", owner.etag())];
+    let renamed = desk.send("PATCH", "/servers/wiki", &with, Some(&json!({"name": "W"}))).await;
+    assert_eq!(renamed.status, StatusCode::OK, "{}", renamed.body);
+    let with = [("x-user", "governance"), ("if-match", renamed.etag())];
+    let tight = desk.send("PATCH", "/servers/wiki", &with, Some(&json!({"trust": "review"}))).await;
+    assert_eq!(tight.status, StatusCode::OK, "{}", tight.body);
+    let with = [("x-user", "governance"), ("if-match", tight.etag())];
+    let back = desk.send("POST", "/servers/wiki/restore", &with, Some(&json!({"revision": 2}))).await;
+    assert_eq!(back.status, StatusCode::BAD_REQUEST, "{}", back.body);
+}
+
+#[tokio::test]
+async fn a23_a_token_without_the_scope_administers_nothing() {
+    let desk = desk().await;
+    for path in ["/me", "/servers", "/openapi.json", "/nothing"] {
+        let refused = desk.own("GET", path, &[("x-scope", "mcp:read mcp:write server:a")], None).await;
+        assert_eq!((refused.status, refused.code()), (StatusCode::FORBIDDEN, "insufficient_scope"), "{path}");
+        let challenge = refused.headers["www-authenticate"].to_str().unwrap();
+        assert!(challenge.contains("error=\"insufficient_scope\", scope=\"mcp:admin\""), "{challenge}");
+    }
+    let refused = desk.own("POST", "/servers", &[("x-scope", "mcp:read")], Some(&server("a"))).await;
+    assert_eq!((refused.status, desk.event_count()), (StatusCode::FORBIDDEN, 0));
+    assert_eq!(desk.own("GET", "/servers", &[("x-scope", "mcp:read mcp:admin")], None).await.status, StatusCode::OK);
+    assert_eq!(desk.own("GET", "/servers", &[], None).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a5_a_policy_that_forbids_outlives_the_server_it_names() {
+    let of_store = |text: &str| {
+        let cedar = json!({"id": "y", "cedar": text});
+        async move {
+            let desk = furnished().await;
+            let made = desk.own("POST", "/policies", &[], Some(&cedar)).await;
+            assert_eq!(made.status, StatusCode::CREATED, "{}", made.body);
+            let mut left = desk.engine.reader.state().await.unwrap().list();
+            left.retain(|object| object.kind == Kind::Policy);
+            let base = Base::new(File::default(), Resources::default(), CompileOptions { dev: true, hosting: true });
+            let overlaid = overlay(&base, &left, super::NOW).unwrap();
+            assert_eq!(overlaid.refused.len(), 1);
+            overlaid.resources.policies.iter().map(|policy| policy.cedar.clone()).collect::<Vec<_>>()
+        }
+    };
+    let all = ["forbid(principal, action, resource);".to_owned()];
+    let permit = r#"permit(principal, action, resource in Server::"base");"#;
+    let forbid = r#"forbid(principal, action, resource) unless { resource in Server::"base" };"#;
+    assert_eq!(of_store(forbid).await, all);
+    assert_eq!(of_store(&format!("{permit}\n{forbid}")).await, all);
+    assert!(of_store(permit).await.is_empty(), "what only permits may go");
 }

@@ -77,6 +77,7 @@ fn about(arguments: Option<&Apply>) -> About {
         reason: arguments.and_then(|arguments| arguments.reason.clone()),
         git_revision: arguments.and_then(|arguments| arguments.git_revision.clone()),
         operator: true,
+        owner: false,
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) async fn run(arguments: &Serve, out: Out) -> Done {
         node.record(EventKind::Admin, "scim/policy", Some(note)).await;
     }
     // Nobody is served before what the store says is in use.
-    node.objects.refresh(&node).await.map_err(|error| Failure::cannot_run("bad_store", error.to_string()))?;
+    node.objects.begin(&node).await.map_err(|error| Failure::cannot_run("bad_store", error.to_string()))?;
     names.follow(&node);
     let others = transport::others(&node, vault()?).await?;
     Box::pin(run::serve(node, public, operations, Some(reloader), ending, Transport { others })).await;
