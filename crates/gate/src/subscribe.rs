@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bartizan_catalog::{ServerSpec, uri};
 use bartizan_model::{Era, ServerId, ToolClass};
-use bartizan_policy::{Action, Query};
+use bartizan_policy::{Action, Approval, Asks, Query};
 use bartizan_upstream::{ListKind, ServerNote};
 use bartizan_wire::RawJson;
 use bartizan_wire::listen::Filter;
@@ -233,19 +233,19 @@ impl Listener {
     }
 
     /// Exposed URI → server and original URI, when the caller may read it.
-    fn resolve(&self, exposed: &str) -> Option<(Arc<Hub>, String)> {
+    async fn resolve(&self, exposed: &str) -> Option<(Arc<Hub>, String)> {
         let (server, original) = match &self.endpoint {
             Endpoint::Server(id) => (id.clone(), exposed.to_owned()),
             Endpoint::Portal(_) => uri::unwrap(exposed)?,
         };
         let hub = self.hubs.get(&server)?;
-        let snapshot = self.gate.snapshot.load();
+        let snapshot = self.gate.snapshot.load_full();
         let spec = snapshot.servers.get(&server)?;
         let portal = self.endpoint.portal().and_then(|id| snapshot.portals.get(id));
         if !spec.resources_for(portal.map(|portal| &**portal), &self.caller.principal) {
             return None;
         }
-        let may = |name: &str| {
+        let decide = |name: &str| {
             let decision = snapshot.policies.decide(&Query {
                 principal: &self.caller.principal,
                 action: Action::ReadResource,
@@ -256,11 +256,24 @@ impl Listener {
                 context: &self.caller.context(self.gate.clock.now_ms()),
                 args: None,
             });
-            decision.allow && spec.resource_enabled(name)
+            (decision.allow && spec.resource_enabled(name)).then_some(decision.approvals)
         };
         // As for a read: no other spelling passes a rule.
-        let allowed = may(&original) && may(&uri::normal(&original));
-        allowed.then(|| (Arc::clone(hub), original))
+        let mut approvals = decide(&original)?;
+        approvals.append(&mut decide(&uri::normal(&original))?);
+        for approval in &approvals {
+            if !self.is_let_in(approval).await {
+                return None;
+            }
+        }
+        Some((Arc::clone(hub), original))
+    }
+
+    /// Whether somebody let the caller in for a while, and that lasts. What wants each read approved is not
+    /// subscribed to: nobody can approve what will be told later.
+    async fn is_let_in(&self, approval: &Approval) -> bool {
+        let (Asks::Entry { .. }, Some(approvals)) = (&approval.asks, self.gate.approvals.get()) else { return false };
+        approvals.entered(&self.caller.principal, approval).await.is_ok_and(|until| until.is_some())
     }
 
     async fn add(&mut self, exposed: &str, counted: bool) -> Result<bool, CallReply> {
@@ -270,7 +283,7 @@ impl Listener {
         if self.uris.contains_key(exposed) {
             return Ok(true);
         }
-        let Some((hub, original)) = self.resolve(exposed) else { return Ok(false) };
+        let Some((hub, original)) = self.resolve(exposed).await else { return Ok(false) };
         if self.gate.upstreams.subscribe(&hub.target, &original).await.is_err() {
             return Ok(false);
         }
@@ -286,13 +299,12 @@ impl Listener {
             if Instant::now() >= until {
                 break;
             }
-            let upstreams = &self.gate.upstreams;
-            let adding = some.iter().filter_map(|exposed| Some((exposed, self.resolve(exposed)?))).map(
-                |(exposed, (hub, original))| async move {
-                    let added = upstreams.subscribe(&hub.target, &original).await.is_ok();
-                    added.then(|| (exposed.clone(), (hub, original)))
-                },
-            );
+            let (upstreams, this) = (&self.gate.upstreams, &*self);
+            let adding = some.iter().map(|exposed| async move {
+                let (hub, original) = this.resolve(exposed).await?;
+                let added = upstreams.subscribe(&hub.target, &original).await.is_ok();
+                added.then(|| (exposed.clone(), (hub, original)))
+            });
             let added: Vec<_> = join_all(adding).await.into_iter().flatten().collect();
             for (exposed, target) in added {
                 if let Some((hub, original)) = self.uris.insert(exposed.clone(), target) {
@@ -332,7 +344,7 @@ impl Listener {
                 heard = ears.next(), if !ears.is_empty() => {
                     let Some((server, heard, receiver)) = heard else { continue };
                     match heard {
-                        Ok(note) => self.hear(&server, &note),
+                        Ok(note) => self.hear(&server, &note).await,
                         Err(broadcast::error::RecvError::Lagged(_)) => {}
                         Err(broadcast::error::RecvError::Closed) => continue,
                     }
@@ -388,7 +400,7 @@ impl Listener {
         }
         // What the new rules forbid or switched off is not heard any longer.
         for uri in self.uris.keys().cloned().collect::<Vec<_>>() {
-            if self.resolve(&uri).is_none() {
+            if self.resolve(&uri).await.is_none() {
                 self.remove(&uri).await;
             }
         }
@@ -397,7 +409,7 @@ impl Listener {
         }
     }
 
-    fn hear(&self, server: &ServerId, note: &ServerNote) {
+    async fn hear(&mut self, server: &ServerId, note: &ServerNote) {
         match note {
             ServerNote::ListChanged(kind) => self.list_changed(*kind),
             ServerNote::ResourceUpdated { uri: original, params } => {
@@ -406,6 +418,11 @@ impl Listener {
                     Endpoint::Portal(_) => uri::wrap(server, original),
                 };
                 if self.uris.contains_key(&exposed) {
+                    // Being let in may have ended since, which no new snapshot tells.
+                    if self.resolve(&exposed).await.is_none() {
+                        self.remove(&exposed).await;
+                        return;
+                    }
                     let params = match &self.endpoint {
                         Endpoint::Server(_) => params.clone(),
                         Endpoint::Portal(_) => rewrite::updated(server, params),

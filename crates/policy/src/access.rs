@@ -133,6 +133,11 @@ impl Rules {
         Self { rules, ..Self::default() }
     }
 
+    /// Rules that let people in once somebody said yes.
+    pub(crate) fn asking(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| rule.action == AccessAction::Allow && !rule.approvals.is_empty())
+    }
+
     /// The same, where whom these selectors match only reads.
     pub(crate) fn with_read_only(
         mut self,

@@ -176,7 +176,8 @@ impl Approval {
         match self.asks {
             Asks::Entry { .. } => true,
             Asks::Call { .. } => {
-                matches!(query.action, Action::CallTool | Action::GetPrompt | Action::ReadResource)
+                // What comes in is not asked about, only what is done there, be it known here or not.
+                !matches!(query.action, Action::UsePortal | Action::UseServer)
                     && (self.classes.is_empty() || self.classes.contains(&query.class))
             }
         }

@@ -177,3 +177,34 @@ fn w12_what_cannot_be_meant_is_told() {
         assert!(found.iter().any(|f| f.code == code && f.path.ends_with(path)), "{path} {code}: {found:#?}");
     }
 }
+
+#[test]
+fn w12_who_is_let_in_without_asking_cannot_be_asked() {
+    for asks in [json!({"require_approval": {"approvers": "group:a"}}), json!({"temporary": {"approvers": "group:a"}})]
+    {
+        let mut value = open_with(json!([]), json!([]));
+        let mut rule = json!({"action": "allow", "include": [{"everyone": true}]});
+        rule.as_object_mut().unwrap().extend(asks.as_object().unwrap().clone());
+        value["servers"][0]["policies"] = json!([rule]);
+        compile(value.clone());
+        value["servers"][0]["visibility"] = "public".into();
+        let found = findings(value);
+        assert!(found.iter().any(|f| f.code == "invalid_requirement" && f.path.ends_with("policies[0]")), "{found:?}");
+    }
+}
+
+#[test]
+fn w12_methods_nobody_knows_and_completions_are_asked_about_too() {
+    let mut value =
+        open_with(cedar("permit(principal, action == Action::\"other\", resource == Server::\"pay\");"), json!([]));
+    value["servers"][0]["policies"] = json!([{"action": "allow", "include": [{"everyone": true}],
+        "require_approval": {"approvers": "group:leads"}}]);
+    let policies = compile(value);
+    for action in [Action::Other, Action::Complete] {
+        let mut ask = Ask::tool(user("ann", &[]), "pay", "pay/vendor", ToolClass::Read);
+        ask.action = action;
+        let decision = ask.decide(&policies);
+        assert_eq!(who(&decision), [["group:leads"]], "{action:?}");
+        assert!(decision.allow, "{action:?}");
+    }
+}

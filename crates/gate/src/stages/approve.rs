@@ -114,6 +114,11 @@ async fn call(x: &mut Exchange, approval: &Approval) -> Result<(), Reject> {
     let Some(route) = x.route.clone() else { return Err(nobody(Some(&approval.rule))) };
     // The portal's own tools only change what their caller sees.
     let Some(spec) = route.server() else { return Ok(()) };
+    if matches!(route.action, Action::Complete | Action::Other) {
+        // What it does is in members that nobody here knows, or it is asked with every key that is pressed: there is
+        // no question that a person could answer.
+        return Err(nobody(Some(&approval.rule)).noted("nobody can be asked about this method"));
+    }
     let approvals = x.gate.approvals.get().cloned().ok_or_else(|| nobody(Some(&approval.rule)))?;
     if x.caller.principal.kind == PrincipalKind::Anonymous {
         return Err(nobody(Some(&approval.rule)));

@@ -272,3 +272,51 @@ async fn a16_access_for_a_while_ends_in_the_middle_of_a_session() {
         }
     }
 }
+
+fn server_asks(r: &mut Value) {
+    r["servers"][0]["policies"] = json!([{"action": "allow", "include": [{"everyone": true}],
+        "require_approval": {"approvers": "group:leads"}}]);
+}
+
+#[tokio::test]
+async fn w12_a_yes_to_one_number_is_none_to_its_neighbour() {
+    let office = Office::open(granted("group:leads")).await;
+    let alice = plain(modern("alice"));
+    let call = async |n: u64| office.bench.tool(&alice, "old_write", json!({"account": n})).await;
+    call(9_007_199_254_740_992).await.refusal();
+    office.answer(Answer::Call).await;
+    assert_eq!(call(9_007_199_254_740_993).await.refusal().code, ReasonCode::ApprovalRequired);
+    assert_eq!(office.executed(), 0);
+}
+
+#[tokio::test]
+async fn w12_a_resource_in_another_spelling_is_asked_about_once() {
+    let office = Office::open(server_asks).await;
+    let alice = plain(modern("alice")).at("old");
+    let read = async || office.bench.call(&alice, "resources/read", json!({"uri": "NOTE://1"})).await;
+    assert_eq!(read().await.refusal().code, ReasonCode::ApprovalRequired);
+    office.answer(Answer::Call).await;
+    assert!(!matches!(read().await, crate::CallReply::Refused(_)));
+}
+
+#[tokio::test]
+async fn w12_what_must_be_approved_is_not_subscribed_to() {
+    let office = Office::open(server_asks).await;
+    let filter =
+        bartizan_wire::listen::Filter { uris: vec!["bartizan+uri://old/note://1".into()], ..Default::default() };
+    let alice = modern("alice");
+    let listening = office.bench.gate.subscribe(&alice.endpoint, &alice.caller(), filter).await.unwrap();
+    assert!(listening.accepted().uris.is_empty());
+}
+
+#[tokio::test]
+async fn w12_a_method_nobody_knows_does_not_pass_by_the_approval() {
+    let office = Office::open(|r| {
+        server_asks(r);
+        r["policies"] = json!([{"id": "custom",
+            "cedar": "permit(principal, action == Action::\"other\", resource == Server::\"old\");"}]);
+    })
+    .await;
+    let reply = office.bench.call(&plain(modern("alice")).at("old"), "acme/do", json!({"x": 1})).await;
+    assert_eq!(reply.refusal().code, ReasonCode::ApprovalRequired);
+}

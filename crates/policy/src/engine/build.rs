@@ -185,6 +185,15 @@ fn access(
             &path,
             findings,
         );
+        if server.visibility == Visibility::Public {
+            for rule in rules.asking() {
+                let message = "`visibility: public` lets everybody in without asking, so nobody would ever be asked";
+                findings.push(
+                    Diagnostic::new(&*rule.path, "invalid_requirement", message)
+                        .suggest("take `visibility: public` away, or ask in the portal or the grant"),
+                );
+            }
+        }
         let access = ServerAccess {
             rules,
             public: server.visibility == Visibility::Public,
