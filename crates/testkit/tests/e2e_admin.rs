@@ -247,3 +247,76 @@ async fn u9_a_killed_apply_leaves_all_or_nothing_on_postgres() -> Result<()> {
     let store = json!({"url": postgres.database("bartizan_apply").await?, "data_dir": folder.path().join("data")});
     killed_in_the_middle(config().set("store", store)).await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a24_kill_switches_definitions_and_the_record_by_the_api() -> Result<()> {
+    let test = "a24_kill_switches_definitions_and_the_record_by_the_api";
+    if !tools::ready(test, &[Part::Product]) {
+        return Ok(());
+    }
+    let upstream = Fixture::start(Options::of(Era::Modern)).await?;
+    let product = Product::serve(config().token("second").set(
+        "roles",
+        json!({"owner": ["service:agent"], "security": ["service:second"], "auditor": ["service:other"]}),
+    ))
+    .await?;
+    let (owner, second) = (product.token("agent").to_owned(), product.token("second").to_owned());
+    let auditor = product.token("other").to_owned();
+    let (get, post, none) = (Method::GET, Method::POST, Value::Null);
+
+    // A server whose definitions nobody approved; one is approved, once.
+    let mut server = trusted("fx", &upstream);
+    server["trust"] = json!("review");
+    let (status, made) = send(&product, &owner, post.clone(), "/servers", &server).await?;
+    ensure!(status == 201, "{status} {made}");
+    let client = ModernClient::new(&product.url(), Identity::bearer(&owner));
+    ensure!(!offers(&client).await?, "offered before anybody approved it");
+    let (status, listed) = send(&product, &owner, get.clone(), "/definitions?server=fx", &none).await?;
+    let tool = listed["items"].as_array().and_then(|all| all.iter().find(|one| one["kind"] == "tool"));
+    let tool = tool.with_context(|| format!("{status} {listed}"))?;
+    let wanted = json!({"server": "fx", "kind": "tool", "name": tool["name"], "pin": tool["seen_pin"],
+        "decision": "approve", "reason": "looked at"});
+    let (status, _) = send(&product, &second, post.clone(), "/definitions/decide", &wanted).await?;
+    ensure!(status == 403, "security does not decide: {status}");
+    let (status, decided) = send(&product, &owner, post.clone(), "/definitions/decide", &wanted).await?;
+    ensure!(status == 200 && decided["state"] == "approved", "{status} {decided}");
+
+    // Everything stops, and goes on when two say so.
+    let kill = json!({"scope": "everything", "reason": "drill"});
+    let (status, set) = send(&product, &second, post.clone(), "/kill_switches", &kill).await?;
+    ensure!(status == 200, "{status} {set}");
+    let lift = format!("/kill_switches/{}/lift", set["id"].as_str().context("an id")?);
+    let why = json!({"reason": "over"});
+    let (status, asked) = send(&product, &second, post.clone(), &lift, &why).await?;
+    ensure!(status == 200 && asked["second_needed"] == true, "{status} {asked}");
+    let (status, same) = send(&product, &second, post.clone(), &lift, &why).await?;
+    ensure!(status == 409 && same["error"]["code"] == "another_person_needed", "{status} {same}");
+    let (status, lifted) = send(&product, &owner, post.clone(), &lift, &why).await?;
+    ensure!(status == 200 && lifted["lifted_by"] == "service:agent", "{status} {lifted}");
+
+    // Each of these is on record once.
+    let methods = ["definition/approve", "kill/set", "kill/ask_to_lift", "kill/lift"];
+    let began = Instant::now();
+    loop {
+        let (status, found) = send(&product, &auditor, get.clone(), "/audit/events?kind=admin", &none).await?;
+        ensure!(status == 200, "{status} {found}");
+        let items = found["items"].as_array().context("a list")?;
+        let counts = methods.map(|method| items.iter().filter(|one| one["method"] == method).count());
+        if counts == [1; 4] {
+            break;
+        }
+        ensure!(began.elapsed() < Duration::from_secs(10) && counts.iter().all(|n| *n <= 1), "{counts:?} {found}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let (status, figures) = send(&product, &auditor, get.clone(), "/audit/figures?days=1&tz=%2B02:00", &none).await?;
+    ensure!(status == 200 && figures["series"].as_array().map(Vec::len) == Some(1), "{status} {figures}");
+    ensure!(send(&product, &auditor, get.clone(), "/audit/figures?days=0", &none).await?.0 == 400);
+    let (status, _) = send(&product, &owner, get.clone(), "/audit/events/x/body", &none).await?;
+    ensure!(status == 404);
+    let (status, mine) = send(&product, &owner, get, "/approvals", &none).await?;
+    ensure!(status == 200 && mine["asked"] == json!([]) && mine["to_decide"] == json!([]), "{status} {mine}");
+    let answer = json!({"answer": "call"});
+    let (status, program) = send(&product, &owner, post, "/approvals/x/decide", &answer).await?;
+    ensure!(status == 409 && program["error"]["code"] == "another_person_needed", "{status} {program}");
+    Ok(())
+}

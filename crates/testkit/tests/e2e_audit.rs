@@ -299,7 +299,15 @@ async fn l1_every_field_of_a_sample_of_each_kind_is_there_and_true() -> Result<(
     product.command(&["token", "create", "another"]).await?;
     product.command(&["reload"]).await?;
 
-    let (_, found) = said(&product, &["audit", "list", "--limit", "100"]).await?;
+    // The index is behind the record.
+    let mut found = Value::Null;
+    bartizan_testkit::wait::until("everything is in the index", Duration::from_secs(20), async || {
+        found = said(&product, &["audit", "list", "--limit", "100"]).await.map(|(_, found)| found).unwrap_or_default();
+        let events = found["events"].as_array().cloned().unwrap_or_default();
+        let has = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();
+        ["list", "intent", "auth", "token", "system", "admin"].iter().all(|kind| has(kind) > 0) && has("call") >= 3
+    })
+    .await?;
     let events = found["events"].as_array().context("events")?;
     let of = |kind: &str, method: &str| -> Result<&Value> {
         let so = |event: &&Value| event["kind"] == kind && (method.is_empty() || event["method"] == method);

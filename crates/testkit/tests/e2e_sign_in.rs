@@ -247,6 +247,7 @@ async fn a1_every_document_is_built_from_the_public_url() {
         "/.well-known/oauth-protected-resource/mcp",
         "/.well-known/cloudflare-access-protected-resource/mcp",
         "/.well-known/oauth-protected-resource/servers/nowhere/mcp",
+        "/.well-known/oauth-protected-resource/api/v1",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
     ];
@@ -266,6 +267,17 @@ async fn a1_every_document_is_built_from_the_public_url() {
         let evil = http.send(Method::GET, &url, &[("host", "evil.example")], "").await.unwrap();
         assert!(evil.status >= 400, "{path}: a host of nobody is answered");
     }
+    // The administration is a resource like endpoints: its 401 leads to its own document.
+    let administration = format!("{base}/api/v1");
+    let refused = http.send(Method::GET, &format!("{administration}/me"), &[], "").await.unwrap();
+    assert_eq!(refused.status, 401);
+    let challenge = refused.header("www-authenticate").unwrap().to_owned();
+    let metadata = challenge.split("resource_metadata=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let resource: Value = serde_json::from_str(&http.get(metadata).await.unwrap().1).unwrap();
+    assert_eq!(
+        (resource["resource"].as_str(), resource["authorization_servers"][0].as_str()),
+        (Some(&*administration), Some(&*base))
+    );
     // The chain that a client follows: 401 → metadata of the resource → metadata of the issuer.
     let (status, challenge) = knock(&product.url(), "bzt_nobody").await;
     assert_eq!(status, 401);
