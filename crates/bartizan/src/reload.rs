@@ -154,12 +154,9 @@ fn prepare(path: &Path, flags: &[Override]) -> Result<Next, Refusal> {
     let snapshot = check::examine_again(&mut loaded);
     let report: Report = loaded.report();
     match snapshot {
-        Some(_) if !report.has_errors() => Ok(Next {
-            filled: loaded.filled(),
-            warnings: report.counts().1,
-            watch: loaded.watch,
-            file: loaded.file,
-        }),
+        Some(_) if !report.has_errors() => {
+            Ok(Next { filled: loaded.filled(), warnings: report.counts().1, watch: loaded.watch, file: loaded.file })
+        }
         _ => Err(Refusal { text: report.to_string(), errors: report.counts().0 }),
     }
 }

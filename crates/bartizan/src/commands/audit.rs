@@ -76,9 +76,7 @@ async fn find(arguments: &AuditSearch, out: Out) -> Done {
     if arguments.dataset == "mcp_portal_logs" {
         let public_url = public_url(&arguments.place)?;
         let values: Vec<Value> = rows.iter().filter_map(|row| portal_log(row, &public_url)).collect();
-        out.either(&json!({"mcp_portal_logs": values}), || {
-            values.iter().map(|value| format!("{value}\n")).collect()
-        });
+        out.either(&json!({"mcp_portal_logs": values}), || values.iter().map(|value| format!("{value}\n")).collect());
     } else {
         print(&rows, out);
     }
