@@ -117,9 +117,12 @@ fn parameters(row: &Endpoint) -> Value {
     }
     let tag = json!({"type": "string"});
     match row.action {
-        Action::Area(operation) => all.extend(operation.parameters().iter().map(|name| {
-            json!({"name": name, "in": "query", "required": false, "schema": {"type": "string"}})
-        })),
+        Action::Area(operation) => all.extend(
+            operation
+                .parameters()
+                .iter()
+                .map(|name| json!({"name": name, "in": "query", "required": false, "schema": {"type": "string"}})),
+        ),
         Action::List(_) => {
             all.push(json!({"name": "limit", "in": "query", "required": false,
                 "schema": {"type": "integer", "minimum": 1, "maximum": 1000}}));

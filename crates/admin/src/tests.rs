@@ -20,7 +20,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::{About, Api, AreaAsk, AreaDone, AreaError, Areas, Base, Browser, Engine, Identified, NotIdentified, OnRecord, Operation, PATH, Reader};
+use crate::{
+    About, Api, AreaAsk, AreaDone, AreaError, Areas, Base, Browser, Engine, Identified, NotIdentified, OnRecord,
+    Operation, PATH, Reader,
+};
 
 pub(crate) const NOW: i64 = 1_700_000_000_000;
 
@@ -109,8 +112,11 @@ fn areas(events: &Arc<Mutex<Vec<AuditEvent>>>) -> Areas {
                 return Err(AreaError::NotFound);
             }
             let body = json!({"id": ask.id, "body": ask.body, "query": ask.query, "by": ask.principal.key()});
-            let record = matches!(ask.operation, Operation::SetKill | Operation::LiftKill)
-                .then(|| OnRecord { method: "kill/set", target: "everything".to_owned(), note: "why".to_owned() });
+            let record = matches!(ask.operation, Operation::SetKill | Operation::LiftKill).then(|| OnRecord {
+                method: "kill/set",
+                target: "everything".to_owned(),
+                note: "why".to_owned(),
+            });
             if record.is_none() && ask.operation.is_mutation() {
                 let kind = ask.principal.kind;
                 let event = AuditEvent::new(EventId::new(NOW), NOW, EventKind::Admin, kind, ask.who, "area");

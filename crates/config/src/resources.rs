@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use bartizan_model::{PortalId, ServerId, ToolClass};
 
 pub use crate::access::{Approvers, Day, IdpClaim, RequireApproval, RequireMfa, Temporary, TimeWindow};
+pub use crate::people::{ClaimNames, Client, IdentityProvider};
+pub use crate::rate_limits::{LimitKey, RateLimit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -653,145 +655,7 @@ pub struct Grant {
     pub require_approval: Option<RequireApproval>,
 }
 
-/// One limit (O11). Off unless written down.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RateLimit {
-    /// Unique id.
-    pub id: String,
-    /// What each counter is kept for: `address`, `user`, `client`, `portal`, `server`, `tool`; several make one combined key.
-    pub per: Vec<LimitKey>,
-    /// Only for this server.
-    #[serde(default)]
-    #[schemars(with = "Option<crate::schema::IdText>")]
-    pub server: Option<ServerId>,
-    /// Only for these original tool names (with `server`).
-    #[serde(default)]
-    pub tools: Vec<String>,
-    /// Only for these agents, by id.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub agents: Vec<String>,
-    /// Requests per minute (GCRA).
-    #[serde(default)]
-    pub per_minute: Option<u32>,
-    /// Burst above the rate; default `per_minute`.
-    #[serde(default)]
-    pub burst: Option<u32>,
-    /// Calls in flight at once.
-    #[serde(default)]
-    pub concurrent: Option<u32>,
-    /// How long a call over `concurrent` waits for its turn, milliseconds, at most 60,000; principals take turns. 0 refuses at once. Default 10,000, or 0 when counted per `user`.
-    #[serde(default)]
-    pub queue_ms: Option<u32>,
-    /// Request bytes per minute.
-    #[serde(default)]
-    pub bytes_per_minute: Option<u32>,
-}
-
-/// What a counter is kept for.
-#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum LimitKey {
-    /// Peer address.
-    Address,
-    /// Principal.
-    User,
-    /// Client name.
-    Client,
-    /// Portal.
-    Portal,
-    /// Server.
-    Server,
-    /// Tool.
-    Tool,
-}
-
-/// An OpenID Connect provider where people sign in (A2).
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct IdentityProvider {
-    /// Unique id: letters, digits, `-`, `_`.
-    pub id: String,
-    /// Name for people; default the id.
-    #[serde(default)]
-    pub name: Option<String>,
-    /// Issuer, exactly as in its discovery document.
-    pub issuer: String,
-    /// bartizan's client id at the provider.
-    pub client_id: String,
-    /// Client secret; `${env:NAME}` and `${file:PATH}` are resolved at load. Absent: public client.
-    #[serde(default)]
-    pub client_secret: Option<String>,
-    /// Scopes asked for. Default `openid email profile`.
-    #[serde(default = "default_scopes")]
-    pub scopes: Vec<String>,
-    /// Domains of the e-mail addresses this provider speaks for. Needed when there are several providers.
-    #[serde(default)]
-    pub email_domains: Vec<String>,
-    /// Which claims are used.
-    #[serde(default)]
-    pub claims: ClaimNames,
-    /// Values of `amr` that count as a second factor (A4).
-    #[serde(default = "default_amr")]
-    pub mfa_amr: Vec<String>,
-    /// Values of `acr` that count as a second factor.
-    #[serde(default)]
-    pub mfa_acr: Vec<String>,
-    /// Clients may bring an identity assertion of this provider (ID-JAG) instead of sending
-    /// the person through a browser (A15). Off by default.
-    #[serde(default, skip_serializing_if = "is_no")]
-    pub id_jag: bool,
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form serde asks for")]
 fn is_no(value: &bool) -> bool {
     !*value
-}
-
-fn default_scopes() -> Vec<String> {
-    ["openid", "email", "profile"].map(str::to_owned).into()
-}
-
-fn default_amr() -> Vec<String> {
-    ["mfa", "otp", "hwk", "swk", "fpt", "face", "sc"].map(str::to_owned).into()
-}
-
-/// Names of claims.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ClaimNames {
-    /// E-mail address. Default `email`.
-    pub email: String,
-    /// Name for people. Default `name`.
-    pub name: String,
-    /// Groups: a list of texts. Default `groups`.
-    pub groups: String,
-    /// Further claims to keep for `idp_claim` selectors: at most 32, of at most 100 values of
-    /// 256 bytes each.
-    pub keep: Vec<String>,
-}
-
-impl Default for ClaimNames {
-    fn default() -> Self {
-        Self { email: "email".into(), name: "name".into(), groups: "groups".into(), keep: Vec::new() }
-    }
-}
-
-/// An OAuth client known beforehand.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Client {
-    /// The `client_id`.
-    pub client_id: String,
-    /// Name for people.
-    pub name: String,
-    /// Redirect URIs, exactly; the port of loopback addresses is free (RFC 8252).
-    #[serde(default)]
-    pub redirect_uris: Vec<String>,
-    /// Secret of a confidential client; `${env:NAME}` and `${file:PATH}` are resolved at load.
-    #[serde(default)]
-    pub client_secret: Option<String>,
-    /// Keys for `private_key_jwt`, a JWK set as JSON text.
-    #[serde(default)]
-    pub jwks: Option<String>,
 }

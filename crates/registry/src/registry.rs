@@ -2,6 +2,7 @@
 
 mod record;
 mod show;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,6 +87,10 @@ pub(crate) struct Inner {
     bodies: Mutex<HashMap<Arc<str>, RawJson>>,
     hooks: Mutex<Vec<Hook>>,
     reading: tokio::sync::Mutex<()>,
+    /// Changes that wait for the next commit.
+    waiting: Mutex<Vec<write::Waiting>>,
+    /// Whoever holds it commits for all.
+    writing: tokio::sync::Mutex<()>,
 }
 
 /// What is approved. Cheap to clone.
@@ -105,6 +110,8 @@ impl Registry {
             bodies: Mutex::default(),
             hooks: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            waiting: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
         });
         feed::spawn(&inner);
         Self(inner)
@@ -237,16 +244,6 @@ impl Inner {
     /// The row of a definition, from the store.
     pub(crate) async fn row(&self, server: &str, kind: PinKind, name: &str) -> Result<Definition, RegistryError> {
         definition::get(&self.store, server, kind.as_str(), name).await?.ok_or(RegistryError::Unknown)
-    }
-
-    /// Applies changes, reads the server anew and tells who listens.
-    pub(crate) async fn apply(&self, change: &definition::Change<'_>) -> Result<bool, StoreError> {
-        let done = definition::apply(&self.store, change).await?;
-        self.reload(change.server).await?;
-        if done {
-            self.tell(change.server);
-        }
-        Ok(done)
     }
 }
 

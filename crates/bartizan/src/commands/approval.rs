@@ -106,14 +106,14 @@ impl Desk {
 }
 
 fn failure(error: DecideError) -> Failure {
-    let code = match &error {
-        DecideError::Unknown => "unknown_approval",
-        DecideError::Own | DecideError::Link => "not_allowed",
-        DecideError::Closed(_) => "not_open",
-        DecideError::Bad(_) => "bad_argument",
-        DecideError::Unavailable(why) => return Failure::cannot_run("bad_store", why.clone()),
-    };
-    Failure::refused(code, error.to_string())
+    let text = error.to_string();
+    match error {
+        DecideError::Unknown => Failure::refused("unknown_approval", text),
+        DecideError::Own | DecideError::Link => Failure::refused("not_allowed", text),
+        DecideError::Closed(_) => Failure::refused("not_open", text),
+        DecideError::Bad(_) => Failure::refused("bad_argument", text),
+        DecideError::Unavailable(why) => Failure::cannot_run("bad_store", why),
+    }
 }
 
 fn line(record: &Record) -> Value {

@@ -221,6 +221,22 @@ pub async fn apply(store: &Store, change: &Change<'_>) -> Result<bool, StoreErro
     Ok(done)
 }
 
+/// Applies the changes of several servers in one transaction: all of them, or none when one of
+/// them cannot be. Many servers that are seen for the first time cost one commit.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn apply_all(store: &Store, changes: &[Change<'_>]) -> Result<bool, StoreError> {
+    let mut tx = store.begin().await?;
+    for change in changes {
+        if !apply_in(&mut tx, store.now_ms(), change).await? {
+            return Ok(false);
+        }
+    }
+    tx.commit().await?;
+    Ok(true)
+}
+
 async fn apply_in(tx: &mut Tx, now: i64, change: &Change<'_>) -> Result<bool, StoreError> {
     if let Some(kind) = change.first_of {
         let args = [Arg::Text(change.server), Arg::Text(kind), Arg::Int(now), Arg::Text(change.who)];

@@ -67,10 +67,7 @@ fn rank_statement<'a>(about: &About<'a>, rank: i64) -> (Statement, Vec<Arg<'a>>)
 
 pub(super) fn statements() -> Vec<Statement> {
     let both = About { portal: Some("p"), server: Some("s"), ..About::default() };
-    [About::default(), both]
-        .iter()
-        .flat_map(|about| [days_statement(about, 0).0, rank_statement(about, 0).0])
-        .collect()
+    [About::default(), both].iter().flat_map(|about| [days_statement(about, 0).0, rank_statement(about, 0).0]).collect()
 }
 
 /// The texts of every question, for a look at how the database answers them.
