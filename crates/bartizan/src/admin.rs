@@ -10,6 +10,7 @@ use bartizan_admin::{
 };
 use bartizan_audit::Audit;
 use bartizan_config::objects::Kind;
+use bartizan_gate::Kills;
 use bartizan_identity::{AuthErrorKind, BrowserSessions, Identity};
 use bartizan_model::{Clock, Principal, PrincipalKind};
 use bartizan_portal::{Web, WebAnswer};
@@ -195,18 +196,20 @@ pub(crate) async fn follow(node: Arc<Node>) {
 
 /// Who sends a request: by a token for the administration, or by the session of a browser. A
 /// token that is not good is never made up for by a cookie.
-pub(crate) fn identify(identity: Arc<Identity>, sessions: BrowserSessions, public_url: &str) -> Identify {
+pub(crate) fn identify(identity: Arc<Identity>, sessions: BrowserSessions, kills: Kills, public_url: &str) -> Identify {
     let url: Arc<str> = format!("{}{PATH}", public_url.trim_end_matches('/')).into();
     let origin_end = url.find("://").and_then(|at| url.get(at + 3..)?.find('/').map(|end| at + 3 + end));
     let origin: Arc<str> = url.get(..origin_end.unwrap_or(url.len())).unwrap_or_default().into();
     Arc::new(move |headers: HeaderMap| {
-        let (identity, sessions) = (Arc::clone(&identity), sessions.clone());
+        let (identity, sessions, kills) = (Arc::clone(&identity), sessions.clone(), kills.clone());
         let (url, origin) = (Arc::clone(&url), Arc::clone(&origin));
         Box::pin(async move {
             match identity.authenticate(&headers).await {
                 Ok(Some(known)) if known.resource.as_deref().is_none_or(|resource| *resource == *url) => {
                     // Service tokens have no scopes: an administrator made them.
                     let may_administer = known.scopes.as_ref().is_none_or(|scopes| scopes.contains(SCOPE));
+                    let client = known.grant.as_ref().map(|grant| grant.client_id.as_str());
+                    not_stopped(&kills, &known.principal, client).await?;
                     return Ok(Identified { principal: known.principal, may_administer, browser: None });
                 }
                 Ok(Some(_)) => return Err(NotIdentified::Unauthenticated),
@@ -217,6 +220,7 @@ pub(crate) fn identify(identity: Arc<Identity>, sessions: BrowserSessions, publi
             let session = sessions.current(&headers).await.ok_or(NotIdentified::Unauthenticated)?;
             let groups = session.person.groups.iter().map(|group| Arc::from(group.as_str()));
             let principal = Principal::new(PrincipalKind::User, session.person.email.as_str(), groups);
+            not_stopped(&kills, &principal, None).await?;
             let token = headers.get(CSRF).and_then(|token| token.to_str().ok()).unwrap_or_default();
             let browser = Browser {
                 same_origin: bartizan_console::is_own(&headers, &origin),
@@ -226,6 +230,15 @@ pub(crate) fn identify(identity: Arc<Identity>, sessions: BrowserSessions, publi
             Ok(Identified { principal: Arc::new(principal), may_administer: true, browser: Some(browser) })
         })
     })
+}
+
+/// A kill switch for somebody holds here too (G24). One for everything does not: it is lifted here.
+async fn not_stopped(kills: &Kills, principal: &Principal, client: Option<&str>) -> Result<(), NotIdentified> {
+    match kills.stops_somebody(principal, client).await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(NotIdentified::Unauthenticated),
+        Err(_) => Err(NotIdentified::Unavailable),
+    }
 }
 
 /// The pages with the administration beside them.

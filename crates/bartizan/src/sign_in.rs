@@ -151,7 +151,7 @@ pub(crate) fn pages(deps: SignInDeps) -> Pages {
     let roles = Arc::clone(&deps.live);
     let api = bartizan_admin::Api::new(
         deps.admin,
-        crate::admin::identify(deps.identity, sessions.clone(), &issuer),
+        crate::admin::identify(deps.identity, sessions.clone(), deps.gate.kills().clone(), &issuer),
         Arc::new(move |principal| roles.load().roles.of(principal)),
         deps.areas,
         &issuer,

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::call::{Caller, Endpoint, Refusal};
 use crate::feed::Freshness;
 use crate::revocation::{Ended, Revocation};
+use crate::toggles::Unavailable;
 
 /// Longest wait for the store.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -191,6 +192,13 @@ impl Active {
         if self.sets.is_empty() {
             return None;
         }
+        let everything = self.find(KillScope::Everything, "", now_ms);
+        let portal = || self.find(KillScope::Portal, caller.portal?.as_str(), now_ms);
+        everything.or_else(portal).or_else(|| self.stops_somebody(caller, now_ms))
+    }
+
+    /// What stops this caller by who it is, wherever it goes.
+    fn stops_somebody(&self, caller: &Stopped<'_>, now_ms: i64) -> Option<&Arc<str>> {
         let principal = caller.principal;
         let own = match principal.kind {
             PrincipalKind::User => Some(KillScope::User),
@@ -198,8 +206,6 @@ impl Active {
             PrincipalKind::Service => Some(KillScope::Service),
             PrincipalKind::Anonymous => None,
         };
-        let everything = self.find(KillScope::Everything, "", now_ms);
-        let portal = || self.find(KillScope::Portal, caller.portal?.as_str(), now_ms);
         let named = || self.find(own?, &principal.id, now_ms);
         // Whoever answers for an agent takes it along.
         let owner = || self.find(KillScope::User, &fold_user_id(caller.owner?), now_ms);
@@ -208,7 +214,7 @@ impl Active {
             let ids = [caller.client_id, caller.client];
             ids.into_iter().flatten().find_map(|client| self.find(KillScope::Client, client, now_ms))
         };
-        everything.or_else(portal).or_else(named).or_else(owner).or_else(group).or_else(client)
+        named().or_else(owner).or_else(group).or_else(client)
     }
 
     fn stops_target(&self, server: &ServerId, tool: Option<&str>, now_ms: i64) -> Option<&Arc<str>> {
@@ -380,6 +386,18 @@ impl Kills {
             }
             Err(()) => Some(Stop::Unknown),
         }
+    }
+
+    /// Whether somebody is stopped by who they are: a switch for them, a group of theirs or their
+    /// client. What stops everything or a portal does not count: it could not be lifted by anybody
+    /// then. For doors beside the gate, such as the administration.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when nobody knows, because the store does not answer.
+    pub async fn stops_somebody(&self, principal: &Principal, client_id: Option<&str>) -> Result<bool, Unavailable> {
+        let active = self.now().await.map_err(|()| Unavailable)?;
+        let stopped = Stopped { principal, portal: None, client_id, client: None, owner: None };
+        Ok(active.stops_somebody(&stopped, self.0.clock.now_ms()).is_some())
     }
 
     /// Whether a call is stopped.

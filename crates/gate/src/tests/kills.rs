@@ -285,3 +285,20 @@ async fn g24_who_answers_for_an_agent_takes_it_along() {
     set(&bench, KillScope::User, "Eve@corp.example").await;
     assert!(ask("eve@CORP.example").await && !ask("ann@corp.example").await);
 }
+
+#[tokio::test]
+async fn g24_a_switch_for_somebody_holds_at_doors_beside_the_gate() {
+    let bench = Bench::new(BOTH).await;
+    let (eve, ann) = (member("eve", &["staff"]).caller().principal, member("ann", &[]).caller().principal);
+    let stopped = async |who, client| bench.gate.kills().stops_somebody(who, client).await.unwrap();
+    set(&bench, KillScope::Everything, "").await;
+    set(&bench, KillScope::Portal, "default").await;
+    assert!(!stopped(&eve, None).await, "or nobody could lift it");
+    set(&bench, KillScope::User, "eve").await;
+    assert!(stopped(&eve, None).await && !stopped(&ann, None).await);
+    set(&bench, KillScope::Client, "cli-1").await;
+    assert!(stopped(&ann, Some("cli-1")).await && !stopped(&ann, Some("cli-2")).await);
+    bench.store.close().await;
+    tokio::time::sleep(Duration::from_millis(2_800)).await;
+    assert!(bench.gate.kills().stops_somebody(&ann, None).await.is_err());
+}
