@@ -2,18 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use bartizan_store::StoreError;
-use bartizan_store::feed::{Feed, News, POLL};
+use bartizan_store::feed::{Feed, Freshness, News, POLL};
 use bartizan_store::repo::approval::{self, TOPIC};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::desk::Inner;
 
-/// After this long without a look at the feed the store is asked instead.
-const STALE: Duration = Duration::from_secs(2);
 /// Entries read at once.
 const MOST: u32 = 50_000;
 
@@ -23,7 +20,7 @@ type Entry = (String, i64);
 /// Who may enter where, as far as it lasts.
 pub(crate) struct Memory {
     entries: RwLock<HashMap<(String, String), Vec<Entry>>>,
-    seen: RwLock<Option<Instant>>,
+    freshness: Freshness,
     /// One reader at a time, so that older answers never replace newer ones.
     reading: tokio::sync::Mutex<()>,
     /// Counts what was heard.
@@ -34,7 +31,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             entries: RwLock::default(),
-            seen: RwLock::new(None),
+            freshness: Freshness::default(),
             reading: tokio::sync::Mutex::default(),
             heard: watch::Sender::new(0),
         }
@@ -42,11 +39,6 @@ impl Default for Memory {
 }
 
 impl Memory {
-    fn is_fresh(&self) -> bool {
-        let seen = *self.seen.read().unwrap_or_else(PoisonError::into_inner);
-        seen.is_some_and(|seen| seen.elapsed() < STALE)
-    }
-
     /// The latest end of an entry by these approvers.
     fn until(&self, requester: &str, subject: &str, approvers: &str) -> Option<i64> {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +55,7 @@ impl Inner {
         subject: &str,
         approvers: &str,
     ) -> Result<Option<i64>, StoreError> {
-        if !self.memory.is_fresh() {
+        if !self.memory.freshness.is_fresh() {
             self.read().await?;
         }
         let now_ms = self.clock.now_ms();
@@ -80,10 +72,6 @@ impl Inner {
         }
         *self.memory.entries.write().unwrap_or_else(PoisonError::into_inner) = entries;
         Ok(())
-    }
-
-    fn looked(&self, began: Instant) {
-        *self.memory.seen.write().unwrap_or_else(PoisonError::into_inner) = Some(began);
     }
 }
 
@@ -109,7 +97,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>) {
                 Err(_) => false,
             };
             if looked.is_ok() && (!ours || inner.read().await.is_ok()) {
-                inner.looked(began);
+                inner.memory.freshness.seen(began);
             } else {
                 // What was not read must be read later.
                 feed = None;

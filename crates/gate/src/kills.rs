@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bartizan_model::{Clock, EventId, PortalId, Principal, PrincipalKind, ReasonCode, ServerId, fold_user_id};
+use bartizan_store::feed::Freshness;
 use bartizan_store::repo::kill_switch::{self, KillSwitch};
 use bartizan_store::{Store, StoreError};
 use futures_util::FutureExt as _;
@@ -17,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::call::{Caller, Endpoint, Refusal};
-use crate::feed::Freshness;
 use crate::revocation::{Ended, Revocation};
 use crate::toggles::Unavailable;
 

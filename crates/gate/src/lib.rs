@@ -15,7 +15,6 @@ mod entry;
 mod exchange;
 mod explain;
 mod failed_auth;
-mod feed;
 mod gate;
 mod kills;
 mod limits;

@@ -11,12 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bartizan_model::{Clock, ServerId};
+use bartizan_store::feed::Freshness;
 use bartizan_store::repo::{client_profile, portal_state};
 use bartizan_store::{Store, StoreError};
 use bartizan_wire::LogLevel;
 use tokio::sync::{broadcast, watch};
-
-use crate::feed::Freshness;
 
 pub(crate) use link::Link;
 pub use link::LinkError;

@@ -1,44 +1,12 @@
 //! Keeps memory true: changes renew it, silence makes it distrusted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bartizan_store::feed::{Feed, News, POLL};
 use bartizan_store::repo::definition;
 use tokio::time::Instant;
 
 use crate::registry::Inner;
-
-/// After this long without a look at the feed the store is asked instead.
-const STALE: Duration = Duration::from_secs(2);
-
-/// How far memory can be believed.
-pub(crate) struct Freshness {
-    start: Instant,
-    /// Milliseconds after `start` of the beginning of the last good look, plus one; 0 for never.
-    seen_ms: AtomicU64,
-}
-
-impl Default for Freshness {
-    fn default() -> Self {
-        Self { start: Instant::now(), seen_ms: 0.into() }
-    }
-}
-
-impl Freshness {
-    pub(crate) fn is_fresh(&self) -> bool {
-        match self.seen_ms.load(Ordering::Acquire) {
-            0 => false,
-            seen => self.start.elapsed() < Duration::from_millis(seen - 1) + STALE,
-        }
-    }
-
-    fn seen(&self, began: Instant) {
-        let ms = u64::try_from(began.duration_since(self.start).as_millis()).unwrap_or(u64::MAX - 1);
-        self.seen_ms.fetch_max(ms + 1, Ordering::AcqRel);
-    }
-}
 
 /// Follows the feed for as long as somebody holds the registry.
 pub(crate) fn spawn(inner: &Arc<Inner>) {

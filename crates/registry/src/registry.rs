@@ -12,11 +12,12 @@ use bartizan_audit::Audit;
 use bartizan_catalog::pin::PinKind;
 use bartizan_catalog::{Kind, ServerLists, ServerSpec, ToolDef};
 use bartizan_model::{Clock, ServerId};
+use bartizan_store::feed::Freshness;
 use bartizan_store::repo::definition::{self, Definition};
 use bartizan_store::{Store, StoreError};
 use bartizan_wire::RawJson;
 
-use crate::feed::{self, Freshness};
+use crate::feed;
 use crate::judge::{Verdict, verdict};
 use crate::known::Known;
 

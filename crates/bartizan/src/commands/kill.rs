@@ -12,9 +12,10 @@ use bartizan_store::Store;
 use bartizan_store::repo::kill_switch::KillSwitch;
 use serde_json::{Value, json};
 
+use super::user::store_of;
 use crate::cli::KillCommand;
 use crate::duration;
-use crate::installation::{Places, clock, make_private_folder, read_without_secrets, store_failure};
+use crate::installation::{Places, clock, read_without_secrets, store_failure};
 use crate::output::{Done, Failure, OK, Out, table};
 use crate::time::rfc3339;
 
@@ -59,12 +60,6 @@ struct Desk {
 
 fn by() -> String {
     format!("os-user:{}", rustix::process::getuid().as_raw())
-}
-
-async fn store_of(config: &Path) -> Result<(Store, Places), Failure> {
-    let places = Places::of(&read_without_secrets(config)?)?;
-    make_private_folder(&places.data_dir)?;
-    Ok((places.open().await?, places))
 }
 
 impl Desk {

@@ -60,7 +60,7 @@ struct Desk {
     person: Person,
 }
 
-async fn store_of(config: &Path) -> Result<(Store, Places), Failure> {
+pub(super) async fn store_of(config: &Path) -> Result<(Store, Places), Failure> {
     let places = Places::of(&read_without_secrets(config)?)?;
     make_private_folder(&places.data_dir)?;
     Ok((places.open().await?, places))
